@@ -1,0 +1,63 @@
+// What may block (a cold file, a spill file, a lookup in libc) runs on a few threads of its own, bounded in number and
+// in queue length, and its result comes back through the loop's mailbox. Threads start with the first piece of work.
+using System.Collections.Concurrent;
+
+namespace Weir.Loop;
+
+/// <summary>A piece of work that may block, and the wait for it. Reused by its owner.</summary>
+public abstract class BlockingOperation : LoopOperation<Unit>
+{
+    internal readonly Action Deliver;
+
+    protected BlockingOperation() => Deliver = () => SetResult(default);
+
+    internal EventLoop? Loop;
+
+    /// <summary>Runs on a thread of the pool. Touches nothing of the loop; leaves its result in fields.</summary>
+    protected internal abstract void Work();
+}
+
+/// <summary>The blocking threads of one loop.</summary>
+public sealed class BlockingWork(EventLoop loop)
+{
+    private readonly BlockingCollection<BlockingOperation> _queue = new(65536);
+    private int _threads;
+    private int _waiting;
+
+    /// <summary>Threads at most (nginx's thread_pool default is 32).</summary>
+    public int ThreadsMax { get; set; } = 32;
+
+    public int ThreadCount => Volatile.Read(ref _threads);
+
+    /// <summary>Queues the work and waits for it without blocking the loop. When the queue is full it runs at once,
+    /// on the loop: slower is better than failing.</summary>
+    public LoopTask<Unit> RunAsync(BlockingOperation operation)
+    {
+        operation.Loop = loop;
+        LoopTask<Unit> task = operation.Begin();
+        if (!_queue.TryAdd(operation))
+        {
+            operation.Work();
+            operation.SetResult(default);
+            return task;
+        }
+        if (Volatile.Read(ref _waiting) == 0 && _threads < ThreadsMax)
+        {
+            _threads++;
+            new Thread(RunThread, 256 * 1024) { IsBackground = true, Name = "weir-blocking" }.Start();
+        }
+        return task;
+    }
+
+    private void RunThread()
+    {
+        while (true)
+        {
+            Interlocked.Increment(ref _waiting);
+            BlockingOperation operation = _queue.Take();
+            Interlocked.Decrement(ref _waiting);
+            operation.Work();
+            operation.Loop!.Post(operation.Deliver);
+        }
+    }
+}

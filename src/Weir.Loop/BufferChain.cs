@@ -1,0 +1,333 @@
+// A queue of bytes on their way out: slices of memory (in slabs that the chain references, or in memory that outlives
+// it) and slices of files. One loop's thread. Every append is matched by Consume, MoveTo or Clear, which give the
+// references back. Small appends are copied together into one slab so that many answers leave in one write.
+using System.Runtime.CompilerServices;
+using Weir.Kernel;
+using Weir.Kernel.Net;
+
+namespace Weir.Loop;
+
+/// <summary>An open file that several chains may hold; the last Release closes it.</summary>
+public sealed class FileRef
+{
+    [ThreadStatic]
+    private static FileRef? t_free;
+
+    private FileRef? _next;
+    private int _references;
+
+    public int Fd { get; private set; } = -1;
+
+    /// <summary>Wraps a descriptor; the caller holds the first reference.</summary>
+    public static FileRef Own(int fd)
+    {
+        FileRef file = t_free ?? new FileRef();
+        t_free = file._next;
+        file._next = null;
+        file.Fd = fd;
+        file._references = 1;
+        return file;
+    }
+
+    public void AddReference() => _references++;
+
+    public void Release()
+    {
+        System.Diagnostics.Debug.Assert(_references > 0, "a file was given back twice");
+        if (--_references == 0)
+        {
+            Sys.Close(Fd);
+            Fd = -1;
+            _next = t_free;
+            t_free = this;
+        }
+    }
+}
+
+/// <summary>One element of a chain: memory, or (when <see cref="File"/> is set) a range of a file.</summary>
+public unsafe struct ChainSegment
+{
+    internal byte* Pointer;
+    public long Length;
+    public long FileOffset;
+    internal BufferSlab? Slab;
+    public FileRef? File;
+
+    public readonly NativeSlice Memory => new(Pointer, (int)Length);
+    public readonly bool IsFile => File is not null;
+
+    internal readonly void Release()
+    {
+        Slab?.Release();
+        File?.Release();
+    }
+}
+
+/// <summary>A first-in first-out chain of memory and file slices.</summary>
+public sealed unsafe class BufferChain
+{
+    private readonly BufferPool _pool;
+    private ChainSegment[] _items = new ChainSegment[8];
+    private int _head;
+    private int _count;
+    internal BufferChain? NextFree;
+
+    // The slab that small appends go to; the chain holds a reference of its own while it is set.
+    private BufferSlab? _tail;
+    private int _tailUsed;
+
+    public BufferChain(BufferPool pool) => _pool = pool;
+
+    /// <summary>Bytes in the chain, memory and files together.</summary>
+    public long Length { get; private set; }
+
+    /// <summary>Bytes of the chain that are memory.</summary>
+    public long MemoryBytes { get; private set; }
+
+    public int Count => _count;
+    public bool IsEmpty => _count == 0;
+
+    /// <summary>How big the slab is that a first small append rents.</summary>
+    public int TailSize { get; set; } = 4096;
+
+    public ref ChainSegment this[int index] => ref _items[(_head + index) & (_items.Length - 1)];
+
+    /// <summary>Copies bytes to the end.</summary>
+    public void Append(ReadOnlySpan<byte> bytes)
+    {
+        while (bytes.Length > 0)
+        {
+            Span<byte> space = GetSpan(1);
+            int n = Math.Min(space.Length, bytes.Length);
+            bytes[..n].CopyTo(space);
+            Advance(n);
+            bytes = bytes[n..];
+        }
+    }
+
+    /// <summary>Writable space at the end, at least <paramref name="minimum"/> bytes (at most 64 KiB). What is
+    /// written counts after <see cref="Advance"/>.</summary>
+    public Span<byte> GetSpan(int minimum)
+    {
+        if (_tail is null || _tail.Capacity - _tailUsed < minimum)
+        {
+            _tail?.Release();
+            _tail = _pool.Rent(Math.Max(minimum, _count > 0 ? BufferPool.StandardSize : TailSize));
+            _tailUsed = 0;
+        }
+        return new Span<byte>(_tail.Pointer + _tailUsed, _tail.Capacity - _tailUsed);
+    }
+
+    /// <summary>Makes <paramref name="count"/> bytes of the last <see cref="GetSpan"/> part of the chain.</summary>
+    public void Advance(int count)
+    {
+        if (count == 0)
+        {
+            return;
+        }
+        byte* start = _tail!.Pointer + _tailUsed;
+        _tailUsed += count;
+        Length += count;
+        MemoryBytes += count;
+        if (_count > 0)
+        {
+            ref ChainSegment last = ref this[_count - 1];
+            if (last.Slab == _tail && last.Pointer + last.Length == start)
+            {
+                last.Length += count;
+                return;
+            }
+        }
+        _tail.AddReference();
+        Add() = new ChainSegment { Pointer = start, Length = count, Slab = _tail };
+    }
+
+    /// <summary>Appends a slice without copying. With an owner the chain takes a reference of its own; without, the
+    /// memory must outlive the chain (configuration, constants).</summary>
+    public void AppendSlice(NativeSlice slice, BufferSlab? owner)
+    {
+        if (slice.Length == 0)
+        {
+            return;
+        }
+        owner?.AddReference();
+        Length += slice.Length;
+        MemoryBytes += slice.Length;
+        Add() = new ChainSegment { Pointer = slice.Pointer, Length = slice.Length, Slab = owner };
+    }
+
+    /// <summary>Appends a range of a file; the chain takes a reference of its own.</summary>
+    public void AppendFile(FileRef file, long offset, long length)
+    {
+        if (length == 0)
+        {
+            return;
+        }
+        file.AddReference();
+        Length += length;
+        Add() = new ChainSegment { File = file, FileOffset = offset, Length = length };
+    }
+
+    /// <summary>Moves everything to the end of another chain.</summary>
+    public void MoveTo(BufferChain target) => MoveTo(target, long.MaxValue);
+
+    /// <summary>Moves up to <paramref name="bytes"/> from the front to the end of another chain.</summary>
+    public void MoveTo(BufferChain target, long bytes)
+    {
+        while (bytes > 0 && _count > 0)
+        {
+            ref ChainSegment first = ref this[0];
+            if (first.Length <= bytes)
+            {
+                bytes -= first.Length;
+                target.Take(ref first);
+                RemoveFirst(ref first);
+            }
+            else
+            {
+                ChainSegment part = first;
+                part.Length = bytes;
+                part.Slab?.AddReference();
+                part.File?.AddReference();
+                target.Take(ref part);
+                Consume(bytes);
+                return;
+            }
+        }
+        if (_count == 0)
+        {
+            DropTail();
+        }
+    }
+
+    /// <summary>Removes bytes from the front: they were sent.</summary>
+    public void Consume(long bytes)
+    {
+        while (bytes > 0)
+        {
+            ref ChainSegment first = ref this[0];
+            if (first.Length <= bytes)
+            {
+                bytes -= first.Length;
+                first.Release();
+                RemoveFirst(ref first);
+                continue;
+            }
+            Length -= bytes;
+            first.Length -= bytes;
+            if (first.File is null)
+            {
+                MemoryBytes -= bytes;
+                first.Pointer += bytes;
+            }
+            else
+            {
+                first.FileOffset += bytes;
+            }
+            return;
+        }
+        if (_count == 0)
+        {
+            DropTail();
+        }
+    }
+
+    /// <summary>Drops everything.</summary>
+    public void Clear()
+    {
+        while (_count > 0)
+        {
+            ref ChainSegment first = ref this[0];
+            first.Release();
+            RemoveFirst(ref first);
+        }
+        DropTail();
+    }
+
+    /// <summary>Copies memory bytes from the front without removing them; stops at a file slice.</summary>
+    public int CopyTo(Span<byte> into)
+    {
+        int copied = 0;
+        for (int i = 0; i < _count && copied < into.Length; i++)
+        {
+            ref ChainSegment item = ref this[i];
+            if (item.IsFile)
+            {
+                break;
+            }
+            int n = (int)Math.Min(item.Length, into.Length - copied);
+            new ReadOnlySpan<byte>(item.Pointer, n).CopyTo(into[copied..]);
+            copied += n;
+        }
+        return copied;
+    }
+
+    /// <summary>Collects the memory at the front for a gathered write. Stops at a file slice.</summary>
+    public int Gather(IoVec* into, int max)
+    {
+        int n = 0;
+        for (; n < max && n < _count; n++)
+        {
+            ref ChainSegment item = ref this[n];
+            if (item.IsFile)
+            {
+                break;
+            }
+            into[n].Base = (nint)item.Pointer;
+            into[n].Length = (nuint)item.Length;
+        }
+        return n;
+    }
+
+    private void Take(ref ChainSegment segment)
+    {
+        Length += segment.Length;
+        if (segment.File is null)
+        {
+            MemoryBytes += segment.Length;
+        }
+        Add() = segment;
+    }
+
+    private void RemoveFirst(ref ChainSegment first)
+    {
+        Length -= first.Length;
+        if (first.File is null)
+        {
+            MemoryBytes -= first.Length;
+        }
+        first = default;
+        _head = (_head + 1) & (_items.Length - 1);
+        _count--;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private ref ChainSegment Add()
+    {
+        if (_count == _items.Length)
+        {
+            Grow();
+        }
+        return ref _items[(_head + _count++) & (_items.Length - 1)];
+    }
+
+    private void Grow()
+    {
+        var bigger = new ChainSegment[_items.Length * 2];
+        for (int i = 0; i < _count; i++)
+        {
+            bigger[i] = this[i];
+        }
+        _items = bigger;
+        _head = 0;
+    }
+
+    private void DropTail()
+    {
+        if (_tail is not null)
+        {
+            _tail.Release();
+            _tail = null;
+        }
+    }
+}

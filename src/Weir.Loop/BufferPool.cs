@@ -1,0 +1,136 @@
+// Native memory for bytes in flight: slabs of a few fixed sizes, kept in free lists of one loop.
+// A slab is rented with one reference; chains that point into it add references; the last Release returns it.
+// The pool is capped: what comes back beyond the cap is freed, and Trim gives idle memory to the system.
+using System.Runtime.InteropServices;
+using Weir.Kernel;
+
+namespace Weir.Loop;
+
+/// <summary>A piece of native memory with a reference count and an owner pool.</summary>
+public sealed unsafe class BufferSlab
+{
+    internal readonly BufferPool Pool;
+    internal readonly int ClassIndex;
+    internal BufferSlab? NextFree;
+    private int _references;
+
+    internal BufferSlab(BufferPool pool, int classIndex, int size)
+    {
+        Pool = pool;
+        ClassIndex = classIndex;
+        Capacity = size;
+        Pointer = (byte*)NativeMemory.Alloc((nuint)size);
+    }
+
+    internal byte* Pointer { get; private set; }
+
+    public int Capacity { get; }
+
+    /// <summary>All of the slab.</summary>
+    public NativeSlice Memory => new(Pointer, Capacity);
+
+    public Span<byte> Span => new(Pointer, Capacity);
+
+    internal void Start() => _references = 1;
+
+    public void AddReference()
+    {
+        System.Diagnostics.Debug.Assert(_references > 0, "a slab that was given back gained a reference");
+        _references++;
+    }
+
+    /// <summary>Whether only one holder is left, so that it may write into what is free.</summary>
+    public bool IsExclusive => _references == 1;
+
+    public void Release()
+    {
+        System.Diagnostics.Debug.Assert(_references > 0, "a slab was given back twice");
+        if (--_references == 0)
+        {
+            Pool.Return(this);
+        }
+    }
+
+    internal void Free()
+    {
+        NativeMemory.Free(Pointer);
+        Pointer = null;
+    }
+}
+
+/// <summary>Slabs of 1, 4, 16 and 64 KiB of one loop; larger ones are allocated and freed as asked.</summary>
+public sealed class BufferPool
+{
+    /// <summary>The default size of a receive buffer and of a response's tail, bytes.</summary>
+    public const int StandardSize = 16 * 1024;
+
+    private static ReadOnlySpan<int> Sizes => [1024, 4096, 16 * 1024, 64 * 1024];
+
+    private readonly BufferSlab?[] _free = new BufferSlab?[4];
+    private readonly int[] _freeCount = new int[4];
+
+    /// <summary>Bytes of free slabs that are kept per size at most.</summary>
+    public long KeptBytesMaxPerSize { get; init; } = 4 * 1024 * 1024;
+
+    /// <summary>Bytes in use by holders.</summary>
+    public long RentedBytes { get; private set; }
+
+    /// <summary>Bytes kept for the next renter.</summary>
+    public long FreeBytes { get; private set; }
+
+    /// <summary>Rents a slab of at least <paramref name="minimumBytes"/>, with one reference held by the caller.</summary>
+    public BufferSlab Rent(int minimumBytes = StandardSize)
+    {
+        int index = minimumBytes <= 1024 ? 0 : minimumBytes <= 4096 ? 1 : minimumBytes <= 16384 ? 2 : minimumBytes <= 65536 ? 3 : 4;
+        BufferSlab slab;
+        if (index == 4)
+        {
+            slab = new BufferSlab(this, 4, minimumBytes);
+        }
+        else if (_free[index] is { } first)
+        {
+            _free[index] = first.NextFree;
+            _freeCount[index]--;
+            FreeBytes -= first.Capacity;
+            first.NextFree = null;
+            slab = first;
+        }
+        else
+        {
+            slab = new BufferSlab(this, index, Sizes[index]);
+        }
+        slab.Start();
+        RentedBytes += slab.Capacity;
+        return slab;
+    }
+
+    internal void Return(BufferSlab slab)
+    {
+        RentedBytes -= slab.Capacity;
+        int index = slab.ClassIndex;
+        if (index == 4 || (long)_freeCount[index] * slab.Capacity >= KeptBytesMaxPerSize)
+        {
+            slab.Free();
+            return;
+        }
+        slab.NextFree = _free[index];
+        _free[index] = slab;
+        _freeCount[index]++;
+        FreeBytes += slab.Capacity;
+    }
+
+    /// <summary>Frees all slabs that nobody holds.</summary>
+    public void Trim()
+    {
+        for (int i = 0; i < _free.Length; i++)
+        {
+            for (BufferSlab? slab = _free[i]; slab is not null; slab = slab.NextFree)
+            {
+                slab.Free();
+            }
+            _free[i] = null;
+            _freeCount[i] = 0;
+        }
+        FreeBytes = 0;
+    }
+}

@@ -1,0 +1,191 @@
+// A byte stream with a peer, as operations: receive into a buffer that arrives with the bytes, send a chain, deadlines,
+// close. Engines derive from it. One loop's thread. Objects are recycled by their engine: nobody keeps one after Close.
+using Weir.Kernel;
+
+namespace Weir.Loop;
+
+/// <summary>What a receive brought: bytes in a slab (the receiver owns one reference), the peer's end, or an error.</summary>
+public readonly struct RecvLease
+{
+    public readonly BufferSlab? Slab;
+    public readonly int Length;
+
+    /// <summary>0, or the error number; <see cref="Errno.ETIMEDOUT"/> when the read deadline passed,
+    /// <see cref="Errno.ECANCELED"/> when the wait was cancelled.</summary>
+    public readonly int Error;
+
+    private RecvLease(BufferSlab? slab, int length, int error)
+    {
+        Slab = slab;
+        Length = length;
+        Error = error;
+    }
+
+    public static RecvLease Bytes(BufferSlab slab, int length) => new(slab, length, 0);
+    public static RecvLease End => default;
+    public static RecvLease Failed(int errno) => new(null, 0, errno);
+
+    public bool IsEnd => Slab is null && Error == 0;
+    public bool IsError => Error != 0;
+    public Span<byte> Span => Slab!.Span[..Length];
+    public NativeSlice Memory => Slab!.Memory.Slice(0, Length);
+    public void Release() => Slab?.Release();
+}
+
+/// <summary>The outcome of an operation: bytes, or an error number.</summary>
+public readonly struct IoResult(long bytes, int error)
+{
+    public readonly long Bytes = bytes;
+    public readonly int Error = error;
+
+    public bool IsError => Error != 0;
+    public static IoResult Ok(long bytes = 0) => new(bytes, 0);
+    public static IoResult Failed(int errno) => new(0, errno);
+    public static IoResult From(SysResult r) => r.IsError ? Failed(r.Errno) : Ok(r.Value);
+}
+
+/// <summary>Told when the peer closed or reset while nobody is receiving (an upstream exchange is under way).</summary>
+public interface IPeerWatcher
+{
+    /// <param name="connection">The connection whose peer went.</param>
+    /// <param name="reset">True for an error, false for the peer's FIN.</param>
+    void PeerGone(Connection connection, bool reset);
+}
+
+/// <summary>A reusable awaitable: one direction of one stream, one wait at a time.</summary>
+public class LoopOperation<T> : LoopSource<T>
+{
+    private T _result = default!;
+
+    /// <summary>True from <see cref="Begin"/> until the result has been taken.</summary>
+    public bool IsPending { get; private set; }
+
+    /// <summary>True while somebody waits for a result that is not there yet.</summary>
+    public bool IsWaiting => IsPending && !IsCompleted;
+
+    public LoopTask<T> Begin()
+    {
+        if (IsPending)
+        {
+            throw new InvalidOperationException("the operation is already under way");
+        }
+        IsPending = true;
+        return new LoopTask<T>(this);
+    }
+
+    /// <summary>Gives the result and resumes the waiter, before this call returns.</summary>
+    public void SetResult(T result)
+    {
+        _result = result;
+        Complete();
+    }
+
+    internal override T TakeResult()
+    {
+        T result = _result;
+        _result = default!;
+        IsPending = false;
+        Reset();
+        return result;
+    }
+}
+
+/// <summary>A connected stream on a loop.</summary>
+public abstract class Connection
+{
+    protected Connection(EventLoop loop) => Loop = loop;
+
+    public EventLoop Loop { get; }
+
+    /// <summary>A number of its own among all connections of this worker; nginx's <c>$connection</c>.</summary>
+    public long Number { get; protected set; }
+
+    /// <summary>The listener it was accepted on; null for connections that this side opened.</summary>
+    public Listener? Listener { get; protected set; }
+
+    /// <summary>When it was accepted or opened, loop milliseconds.</summary>
+    public long StartMs { get; protected set; }
+
+    /// <summary>The native sockaddr of the peer.</summary>
+    public abstract ReadOnlySpan<byte> PeerAddress { get; }
+
+    /// <summary>The native sockaddr of this end; asks the kernel the first time.</summary>
+    public abstract ReadOnlySpan<byte> LocalAddress { get; }
+
+    /// <summary>The next bytes. The buffer arrives with them, so waiting costs no memory.
+    /// At most <paramref name="maxBytes"/>, at most a slab.</summary>
+    public abstract LoopTask<RecvLease> ReceiveAsync(int maxBytes = BufferPool.StandardSize);
+
+    /// <summary>Starts sending what is in the chain, in order. What the kernel does not take now leaves by itself
+    /// later; the chain may grow meanwhile. Returns false when an error has ended sending.</summary>
+    public abstract bool Send(BufferChain chain);
+
+    /// <summary>Waits until at most <paramref name="keptBytes"/> of the chain given to <see cref="Send"/> are left.</summary>
+    public abstract LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0);
+
+    /// <summary>Bytes the kernel accepted in all.</summary>
+    public long SentBytes { get; protected set; }
+
+    /// <summary>0, or the error that ended sending.</summary>
+    public abstract int SendError { get; }
+
+    /// <summary>Whether the peer has closed its direction or the stream is broken, as far as is known without reading.</summary>
+    public abstract bool PeerClosed { get; }
+
+    /// <summary>Whether bytes (or the end) are likely waiting to be read.</summary>
+    public abstract bool MayHaveInput { get; }
+
+    /// <summary>When a waiting receive ends with ETIMEDOUT, loop milliseconds; 0 for never.</summary>
+    public abstract void SetReadDeadline(long dueMs);
+
+    /// <summary>How long sending may make no progress, milliseconds; 0 for ever (nginx's send_timeout).</summary>
+    public int SendTimeoutMs { get; set; }
+
+    /// <summary>Ends a waiting receive with ECANCELED.</summary>
+    public abstract void CancelReceive();
+
+    /// <summary>Ends a waiting drain with ECANCELED.</summary>
+    public abstract void CancelDrain();
+
+    /// <summary>Who hears that the peer went while nobody receives.</summary>
+    public IPeerWatcher? Watcher { get; set; }
+
+    /// <summary>Sends FIN; reading goes on.</summary>
+    public abstract void ShutdownSend();
+
+    public abstract void SetNoDelay();
+
+    /// <summary>Closes; with <paramref name="reset"/> the peer gets RST. Waiting operations end with ECANCELED.</summary>
+    public abstract void Close(bool reset = false);
+
+    public bool IsClosed { get; protected set; }
+
+    /// <summary>TCP_INFO as the kernel gives it, for <c>$tcpinfo_*</c>; empty where there is none.</summary>
+    public virtual int TcpInfo(Span<byte> into) => 0;
+
+    /// <summary>For the loop's list of idle connections, longest idle first.</summary>
+    internal Connection? IdlePrevious;
+    internal Connection? IdleNext;
+    internal bool IsIdle;
+    internal Action<Connection>? OnReclaim;
+    public object? Owner { get; set; }
+}
+
+/// <summary>A listening socket on a loop.</summary>
+public abstract class Listener(EventLoop loop, Action<Connection> accepted)
+{
+    public EventLoop Loop { get; } = loop;
+
+    /// <summary>What the owner of the listener wants to find again (its server table).</summary>
+    public object? Tag { get; set; }
+
+    protected void Accepted(Connection connection) => accepted(connection);
+
+    /// <summary>Stops accepting; what waits in the queue stays there for other processes.</summary>
+    public abstract void Stop();
+
+    /// <summary>Accepts no more until <see cref="Resume"/>.</summary>
+    public abstract void Pause();
+
+    public abstract void Resume();
+}

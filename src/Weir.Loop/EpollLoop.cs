@@ -1,0 +1,391 @@
+// The reference engine: epoll, edge-triggered, one registration per descriptor for its whole life.
+// A cookie carries slot and generation, so an event of a descriptor that was closed earlier in the same batch is
+// recognised and dropped. One thread; native memory only for the event array.
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Weir.Kernel;
+using Weir.Kernel.Net;
+
+namespace Weir.Loop;
+
+/// <summary>Something registered with the loop's epoll instance.</summary>
+internal abstract class EpollTarget
+{
+    internal int Fd = -1;
+    internal int Slot = -1;
+
+    internal abstract void OnEvents(uint events);
+}
+
+/// <summary>The epoll engine.</summary>
+public sealed unsafe class EpollLoop : EventLoop
+{
+    private const int BatchMax = 512;
+
+    private readonly int _epoll;
+    private readonly int _eventFd;
+    private readonly byte* _events;
+    private EpollTarget?[] _targets = new EpollTarget?[256];
+    private uint[] _generations = new uint[256];
+    private int[] _freeSlots = new int[256];
+    private int _freeCount;
+    private EpollStream? _freeStreams;
+    private EpollStream? _closedStreams;
+
+    /// <summary>Alerts with an error number (0 for none): descriptors or connections ran out, epoll failed.</summary>
+    public Action<string, int>? Alert { get; set; }
+
+    /// <exception cref="InvalidOperationException">The kernel refused an epoll instance or an eventfd.</exception>
+    public EpollLoop()
+    {
+        SysResult epoll = Sys.EpollCreate();
+        SysResult wake = Sys.EventFd();
+        if (epoll.IsError || wake.IsError)
+        {
+            throw new InvalidOperationException($"epoll_create1() or eventfd() failed {epoll} {wake}");
+        }
+        _epoll = epoll.Int;
+        _eventFd = wake.Int;
+        _events = (byte*)NativeMemory.Alloc((nuint)(BatchMax * Sys.EpollEventSize));
+        for (int i = _freeSlots.Length - 1; i >= 0; i--)
+        {
+            _freeSlots[_freeCount++] = i;
+        }
+        Register(new WakeTarget { Fd = _eventFd }, Sys.EPOLLIN | Sys.EPOLLET);
+    }
+
+    public override string EngineName => "epoll";
+
+    protected override long ReadMonotonicMs() => Sys.MonotonicMs();
+
+    protected override long ReadUnixMs() => Sys.UnixMs();
+
+    protected override void Wake() => Sys.EventFdSignal(_eventFd);
+
+    protected override void WaitAndDispatch(int timeoutMs)
+    {
+        SysResult n = Sys.EpollWait(_epoll, _events, BatchMax, timeoutMs);
+        Tick();
+        if (n.IsError)
+        {
+            if (n.Errno != Errno.EINTR)
+            {
+                Alert?.Invoke("epoll_wait() failed", n.Errno);
+            }
+            return;
+        }
+        int size = Sys.EpollEventSize;
+        int dataOffset = Sys.EpollDataOffset;
+        byte* e = _events;
+        for (int i = 0; i < n.Int; i++, e += size)
+        {
+            uint events = Unsafe.ReadUnaligned<uint>(e);
+            ulong cookie = Unsafe.ReadUnaligned<ulong>(e + dataOffset);
+            int slot = (int)(uint)cookie;
+            EpollTarget? target = _targets[slot];
+            if (target is not null && _generations[slot] == (uint)(cookie >> 32))
+            {
+                target.OnEvents(events);
+            }
+        }
+        RecycleClosed();
+    }
+
+    internal int Register(EpollTarget target, uint events)
+    {
+        if (_freeCount == 0)
+        {
+            int old = _targets.Length;
+            Array.Resize(ref _targets, old * 2);
+            Array.Resize(ref _generations, old * 2);
+            Array.Resize(ref _freeSlots, old * 2);
+            for (int i = old * 2 - 1; i >= old; i--)
+            {
+                _freeSlots[_freeCount++] = i;
+            }
+        }
+        int slot = _freeSlots[--_freeCount];
+        target.Slot = slot;
+        _targets[slot] = target;
+        ulong cookie = ((ulong)_generations[slot] << 32) | (uint)slot;
+        SysResult r = Sys.EpollControl(_epoll, Sys.EPOLL_CTL_ADD, target.Fd, events, cookie);
+        if (r.IsError)
+        {
+            Forget(target);
+        }
+        return r.Errno;
+    }
+
+    /// <summary>Changes what a target hears about.</summary>
+    internal void Modify(EpollTarget target, uint events)
+    {
+        ulong cookie = ((ulong)_generations[target.Slot] << 32) | (uint)target.Slot;
+        Sys.EpollControl(_epoll, Sys.EPOLL_CTL_MOD, target.Fd, events, cookie);
+    }
+
+    /// <summary>Frees the target's slot; later events of this batch for it are dropped.</summary>
+    internal void Forget(EpollTarget target)
+    {
+        _targets[target.Slot] = null;
+        _generations[target.Slot]++;
+        _freeSlots[_freeCount++] = target.Slot;
+        target.Slot = -1;
+    }
+
+    internal void Unregister(EpollTarget target)
+    {
+        if (target.Slot >= 0)
+        {
+            Sys.EpollControl(_epoll, Sys.EPOLL_CTL_DEL, target.Fd, 0, 0);
+            Forget(target);
+        }
+    }
+
+    internal EpollStream RentStream()
+    {
+        EpollStream stream = _freeStreams ?? new EpollStream(this);
+        _freeStreams = stream.NextFree;
+        stream.NextFree = null;
+        return stream;
+    }
+
+    /// <summary>A closed stream becomes free at the end of the turn's dispatch, not while callers may still look.</summary>
+    internal void ReturnStream(EpollStream stream)
+    {
+        stream.NextFree = _closedStreams;
+        _closedStreams = stream;
+    }
+
+    private void RecycleClosed()
+    {
+        while (_closedStreams is { } stream)
+        {
+            if (!stream.IsQuiet)
+            {
+                return;
+            }
+            _closedStreams = stream.NextFree;
+            stream.NextFree = _freeStreams;
+            _freeStreams = stream;
+        }
+    }
+
+    public override Listener Listen(int fd, bool exclusive, Action<Connection> accepted) =>
+        new EpollListener(this, fd, exclusive, accepted);
+
+    public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
+        int timeoutMs, out Connection connection)
+    {
+        EpollStream stream = RentStream();
+        connection = stream;
+        return stream.Connect(address, localAddress, timeoutMs);
+    }
+
+    public override DatagramSocket? OpenDatagram(ReadOnlySpan<byte> peer, DatagramReceived received, out int errno)
+    {
+        SysResult fd = Sys.Socket(peer[0] | (peer[1] << 8), Sys.SOCK_DGRAM);
+        if (fd.IsError)
+        {
+            errno = fd.Errno;
+            return null;
+        }
+        SysResult r;
+        fixed (byte* p = peer)
+        {
+            r = Sys.Connect(fd.Int, p, peer.Length);
+        }
+        if (r.IsError)
+        {
+            Sys.Close(fd.Int);
+            errno = r.Errno;
+            return null;
+        }
+        var socket = new EpollDatagram(this, fd.Int, received);
+        errno = 0;
+        return socket;
+    }
+
+    public override IDisposable WatchReadable(int fd, Action readable)
+    {
+        var target = new WatchTarget(this, readable) { Fd = fd };
+        // Level-triggered: the reader may leave something for the next turn.
+        Register(target, Sys.EPOLLIN);
+        return target;
+    }
+
+    private sealed class WakeTarget : EpollTarget
+    {
+        internal override void OnEvents(uint events) => Sys.EventFdDrain(Fd);
+    }
+
+    private sealed class WatchTarget(EpollLoop loop, Action readable) : EpollTarget, IDisposable
+    {
+        internal override void OnEvents(uint events) => readable();
+
+        public void Dispose() => loop.Unregister(this);
+    }
+
+    private sealed class EpollDatagram : DatagramSocket
+    {
+        private readonly EpollLoop _loop;
+        private readonly Target _target;
+
+        internal EpollDatagram(EpollLoop loop, int fd, DatagramReceived received)
+        {
+            _loop = loop;
+            _target = new Target(loop, received) { Fd = fd };
+            loop.Register(_target, Sys.EPOLLIN | Sys.EPOLLET);
+        }
+
+        public override int Send(ReadOnlySpan<byte> bytes)
+        {
+            fixed (byte* p = bytes)
+            {
+                return Sys.Send(_target.Fd, p, bytes.Length, false).Errno;
+            }
+        }
+
+        public override void Dispose()
+        {
+            if (_target.Fd >= 0)
+            {
+                _loop.Unregister(_target);
+                Sys.Close(_target.Fd);
+                _target.Fd = -1;
+            }
+        }
+
+        private sealed class Target(EpollLoop loop, DatagramReceived received) : EpollTarget
+        {
+            internal override void OnEvents(uint events)
+            {
+                BufferSlab slab = loop.Buffers.Rent(65536);
+                while (Fd >= 0)
+                {
+                    SysResult n = Sys.Receive(Fd, slab.Pointer, slab.Capacity);
+                    if (n.IsError)
+                    {
+                        // ECONNREFUSED reports an earlier datagram; the next one may do better.
+                        if (n.Errno == Errno.ECONNREFUSED)
+                        {
+                            continue;
+                        }
+                        break;
+                    }
+                    received(slab.Span[..n.Int]);
+                }
+                slab.Release();
+            }
+        }
+    }
+}
+
+/// <summary>A listening socket on epoll.</summary>
+internal sealed unsafe class EpollListener : Listener
+{
+    /// <summary>Connections accepted per readiness event: the queue is shared with other workers.</summary>
+    private const int BatchMax = 16;
+
+    private readonly EpollLoop _loop;
+    private readonly Target _target;
+    private readonly uint _interest;
+    private readonly CallbackTimer _resumeTimer;
+    private bool _paused;
+    private bool _stopped;
+
+    internal EpollListener(EpollLoop loop, int fd, bool exclusive, Action<Connection> accepted) : base(loop, accepted)
+    {
+        _loop = loop;
+        _target = new Target(this) { Fd = fd };
+        _interest = Sys.EPOLLIN | (exclusive ? Sys.EPOLLEXCLUSIVE : 0);
+        _resumeTimer = new CallbackTimer(Resume);
+        loop.Register(_target, _interest);
+    }
+
+    public override void Stop()
+    {
+        if (!_stopped)
+        {
+            _stopped = true;
+            _loop.Timers.Cancel(_resumeTimer);
+            _loop.Unregister(_target);
+            Sys.Close(_target.Fd);
+            _target.Fd = -1;
+        }
+    }
+
+    public override void Pause()
+    {
+        if (!_paused && !_stopped)
+        {
+            _paused = true;
+            _loop.Unregister(_target);
+        }
+    }
+
+    public override void Resume()
+    {
+        if (_paused && !_stopped)
+        {
+            _paused = false;
+            _loop.Register(_target, _interest);
+        }
+    }
+
+    private void AcceptBatch()
+    {
+        byte* address = stackalloc byte[EpollStream.AddressBytesMax];
+        for (int i = 0; i < BatchMax && !_stopped && !_paused; i++)
+        {
+            if (_loop.ConnectionCount >= _loop.ConnectionsMax - 1 && _loop.ReclaimIdle(1) == 0
+                && _loop.ConnectionCount >= _loop.ConnectionsMax)
+            {
+                // As nginx: the client is taken from the queue and closed, or it would wait there for nothing.
+                int none = 0;
+                SysResult refused = Sys.Accept(_target.Fd, null, ref none);
+                if (refused.IsOk)
+                {
+                    _loop.Alert?.Invoke($"{_loop.ConnectionsMax} worker_connections are not enough", 0);
+                    Sys.Close(refused.Int);
+                }
+                return;
+            }
+            int length = EpollStream.AddressBytesMax;
+            SysResult fd = Sys.Accept(_target.Fd, address, ref length);
+            if (fd.IsError)
+            {
+                Failed(fd.Errno);
+                return;
+            }
+            EpollStream stream = _loop.RentStream();
+            if (stream.Open(fd.Int, this, new ReadOnlySpan<byte>(address, Math.Min(length, EpollStream.AddressBytesMax))))
+            {
+                Accepted(stream);
+            }
+        }
+    }
+
+    private void Failed(int errno)
+    {
+        switch (errno)
+        {
+            case Errno.EAGAIN:
+            case Errno.ECONNABORTED:
+            case Errno.EINTR:
+            case Errno.EPROTO:
+                return;
+            default:
+                _loop.Alert?.Invoke("accept4() failed", errno);
+                // Descriptors or memory ran out: the socket stays readable, so stop listening for a while.
+                _loop.ReclaimIdle(8);
+                Pause();
+                _loop.Timers.Set(_resumeTimer, _loop.NowMs + 500);
+                return;
+        }
+    }
+
+    private sealed class Target(EpollListener listener) : EpollTarget
+    {
+        internal override void OnEvents(uint events) => listener.AcceptBatch();
+    }
+}

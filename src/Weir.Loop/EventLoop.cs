@@ -1,0 +1,414 @@
+// One loop: one thread, one engine, everything that happens on it. A turn: wait once, read the clock once, dispatch
+// what completed, fire due timers, drain the mailbox, drain the ready list; each drain is bounded.
+// Loop state is touched only by its thread; others knock at the mailbox.
+using System.Collections.Concurrent;
+using Weir.Kernel.Net;
+
+namespace Weir.Loop;
+
+/// <summary>A place for one value per loop; created once, at start-up, per use.</summary>
+public sealed class LoopSlot<T> where T : class
+{
+    private static int s_next;
+    internal readonly int Index = Interlocked.Increment(ref s_next) - 1;
+}
+
+/// <summary>An event loop. Engines derive from it and supply the operations.</summary>
+public abstract class EventLoop
+{
+    [ThreadStatic]
+    private static EventLoop? t_current;
+
+    private readonly ConcurrentQueue<Action> _mailbox = new();
+    private int _knocked;
+    private object?[] _slots = new object?[16];
+    private readonly Queue<Action> _ready = new();
+    private BufferChain? _freeChains;
+    private Thread? _thread;
+    private bool _stop;
+    private Connection? _idleFirst;
+    private Connection? _idleLast;
+
+    protected EventLoop()
+    {
+        NowMs = ReadMonotonicMs();
+        UnixMs = ReadUnixMs();
+        Timers = new TimerWheel(NowMs);
+        Blocking = new BlockingWork(this);
+    }
+
+    /// <summary>The loop whose thread this is, or null.</summary>
+    public static EventLoop? Current => t_current;
+
+    /// <summary>Monotonic milliseconds, read once a turn.</summary>
+    public long NowMs { get; private set; }
+
+    /// <summary>Milliseconds since 1970 UTC, read once a turn.</summary>
+    public long UnixMs { get; private set; }
+
+    public TimerWheel Timers { get; }
+    public BufferPool Buffers { get; } = new();
+    public BlockingWork Blocking { get; }
+
+    /// <summary>The engine's name as in nginx's <c>use</c>.</summary>
+    public abstract string EngineName { get; }
+
+    /// <summary>Connections open on this loop now, accepted and own.</summary>
+    public int ConnectionCount { get; protected internal set; }
+
+    /// <summary>How many there may be (nginx's worker_connections).</summary>
+    public int ConnectionsMax { get; set; } = 512;
+
+    /// <summary>A new connection's number: unique on this loop.</summary>
+    public long NextConnectionNumber() => ++_lastConnectionNumber;
+
+    private long _lastConnectionNumber;
+
+    /// <summary>The longest turn (dispatch to end) since start, microseconds.</summary>
+    public long LongestTurnUs { get; private set; }
+
+    /// <summary>Called with an exception that no one awaited: a broken invariant. The default ends the process.</summary>
+    public Action<Exception>? Fault { get; set; }
+
+    /// <summary>Called at the end of every turn: work that batches what the turn produced (log buffers).</summary>
+    public Action? TurnEnded { get; set; }
+
+    /// <summary>Warned when a turn took longer than this; 0 for never.</summary>
+    public int SlowTurnMs { get; set; } = 50;
+
+    public Action<long>? SlowTurn { get; set; }
+
+    // Operations of the engine.
+
+    /// <summary>Starts accepting on a listening descriptor; the loop owns it from now on.</summary>
+    public abstract Listener Listen(int fd, bool exclusive, Action<Connection> accepted);
+
+    /// <summary>Opens a stream to a native sockaddr. The connection comes back at once and is usable when the task
+    /// says so; on an error it is already closed.</summary>
+    public abstract LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
+        int timeoutMs, out Connection connection);
+
+    /// <summary>Opens a datagram socket towards one peer; <paramref name="received"/> is called for every datagram.</summary>
+    public abstract DatagramSocket? OpenDatagram(ReadOnlySpan<byte> peer, DatagramReceived received, out int errno);
+
+    /// <summary>Watches a descriptor that is not a stream (signalfd, the master's channel) for readability.</summary>
+    public abstract IDisposable WatchReadable(int fd, Action readable);
+
+    protected abstract long ReadMonotonicMs();
+    protected abstract long ReadUnixMs();
+
+    /// <summary>Waits for events at most <paramref name="timeoutMs"/> (-1: for ever) and dispatches them after
+    /// calling <see cref="Tick"/>.</summary>
+    protected abstract void WaitAndDispatch(int timeoutMs);
+
+    /// <summary>Ends a wait from another thread.</summary>
+    protected abstract void Wake();
+
+    protected void Tick()
+    {
+        NowMs = ReadMonotonicMs();
+        UnixMs = ReadUnixMs();
+    }
+
+    /// <summary>Runs <paramref name="action"/> on the loop's thread, from any thread.</summary>
+    public void Post(Action action)
+    {
+        _mailbox.Enqueue(action);
+        if (Interlocked.Exchange(ref _knocked, 1) == 0)
+        {
+            Wake();
+        }
+    }
+
+    /// <summary>Runs <paramref name="action"/> later in this turn or in the next: for yielding.</summary>
+    public void Ready(Action action) => _ready.Enqueue(action);
+
+    /// <summary>Lets other work run and continues in the next turn.</summary>
+    public LoopTask<Unit> YieldAsync()
+    {
+        var wait = _freeYield ?? new YieldWait();
+        _freeYield = wait.Next;
+        wait.Next = null;
+        wait.Loop = this;
+        _yieldReady.Enqueue(wait);
+        return wait.Begin();
+    }
+
+    private YieldWait? _freeYield;
+    private readonly Queue<YieldWait> _yieldReady = new();
+
+    private sealed class YieldWait : LoopOperation<Unit>
+    {
+        internal YieldWait? Next;
+        internal EventLoop? Loop;
+
+        internal override Unit TakeResult()
+        {
+            base.TakeResult();
+            Next = Loop!._freeYield;
+            Loop._freeYield = this;
+            return default;
+        }
+    }
+
+    /// <summary>Continues after <paramref name="ms"/> milliseconds.</summary>
+    public LoopTask<Unit> DelayAsync(int ms)
+    {
+        DelayWait wait = _freeDelay ?? new DelayWait(this);
+        _freeDelay = wait.NextFree;
+        wait.NextFree = null;
+        Timers.Set(wait.Timer, NowMs + Math.Max(ms, 1));
+        return wait.Begin();
+    }
+
+    private DelayWait? _freeDelay;
+
+    private sealed class DelayWait : LoopOperation<Unit>
+    {
+        internal DelayWait? NextFree;
+        internal readonly CallbackTimer Timer;
+        private readonly EventLoop _loop;
+
+        internal DelayWait(EventLoop loop)
+        {
+            _loop = loop;
+            Timer = new CallbackTimer(() => SetResult(default));
+        }
+
+        internal override Unit TakeResult()
+        {
+            base.TakeResult();
+            NextFree = _loop._freeDelay;
+            _loop._freeDelay = this;
+            return default;
+        }
+    }
+
+    public BufferChain RentChain()
+    {
+        BufferChain chain = _freeChains ?? new BufferChain(Buffers);
+        _freeChains = chain.NextFree;
+        chain.NextFree = null;
+        return chain;
+    }
+
+    public void Return(BufferChain chain)
+    {
+        chain.Clear();
+        chain.NextFree = _freeChains;
+        _freeChains = chain;
+    }
+
+    public T Slot<T>(LoopSlot<T> slot, Func<EventLoop, T> create) where T : class
+    {
+        if (slot.Index >= _slots.Length)
+        {
+            Array.Resize(ref _slots, Math.Max(slot.Index + 1, _slots.Length * 2));
+        }
+        return (T)(_slots[slot.Index] ??= create(this));
+    }
+
+    // Idle connections, longest idle first: the first to go when connections run out.
+
+    /// <summary>Says that a connection waits for its next request; <paramref name="reclaim"/> closes it when slots
+    /// run out.</summary>
+    public void EnterIdle(Connection connection, Action<Connection> reclaim)
+    {
+        if (connection.IsIdle)
+        {
+            return;
+        }
+        connection.IsIdle = true;
+        connection.OnReclaim = reclaim;
+        connection.IdleNext = null;
+        connection.IdlePrevious = _idleLast;
+        if (_idleLast is null)
+        {
+            _idleFirst = connection;
+        }
+        else
+        {
+            _idleLast.IdleNext = connection;
+        }
+        _idleLast = connection;
+        IdleCount++;
+    }
+
+    public void LeaveIdle(Connection connection)
+    {
+        if (!connection.IsIdle)
+        {
+            return;
+        }
+        connection.IsIdle = false;
+        if (connection.IdlePrevious is null)
+        {
+            _idleFirst = connection.IdleNext;
+        }
+        else
+        {
+            connection.IdlePrevious.IdleNext = connection.IdleNext;
+        }
+        if (connection.IdleNext is null)
+        {
+            _idleLast = connection.IdlePrevious;
+        }
+        else
+        {
+            connection.IdleNext.IdlePrevious = connection.IdlePrevious;
+        }
+        connection.IdleNext = null;
+        connection.IdlePrevious = null;
+        IdleCount--;
+    }
+
+    public int IdleCount { get; private set; }
+
+    /// <summary>Closes up to <paramref name="count"/> of the longest-idle connections. Returns how many.</summary>
+    public int ReclaimIdle(int count)
+    {
+        int done = 0;
+        while (done < count && _idleFirst is { } oldest)
+        {
+            Action<Connection> reclaim = oldest.OnReclaim!;
+            LeaveIdle(oldest);
+            reclaim(oldest);
+            done++;
+        }
+        return done;
+    }
+
+    /// <summary>Calls <paramref name="action"/> for each idle connection; it may close them.</summary>
+    public void ForEachIdle(Action<Connection> action)
+    {
+        Connection? next;
+        for (Connection? c = _idleFirst; c is not null; c = next)
+        {
+            next = c.IdleNext;
+            action(c);
+        }
+    }
+
+    // Running.
+
+    /// <summary>Makes the calling thread this loop's thread, for building what lives on it before it runs.</summary>
+    public void Adopt()
+    {
+        t_current = this;
+        _thread = Thread.CurrentThread;
+    }
+
+    /// <summary>Whether the calling thread is the loop's.</summary>
+    public bool IsOnThread => t_current == this;
+
+    /// <summary>Runs turns until <see cref="Stop"/>.</summary>
+    public void Run()
+    {
+        Adopt();
+        while (!_stop)
+        {
+            RunTurn(int.MaxValue);
+        }
+    }
+
+    public void Stop() => _stop = true;
+
+    public bool IsStopping => _stop;
+
+    /// <summary>One turn, waiting at most <paramref name="maxWaitMs"/>.</summary>
+    public void RunTurn(int maxWaitMs)
+    {
+        int timeout;
+        if (_ready.Count > 0 || _yieldReady.Count > 0 || !_mailbox.IsEmpty)
+        {
+            timeout = 0;
+        }
+        else
+        {
+            timeout = Timers.NextDelayMs(NowMs);
+            if (maxWaitMs != int.MaxValue)
+            {
+                timeout = timeout < 0 ? maxWaitMs : Math.Min(timeout, maxWaitMs);
+            }
+        }
+        try
+        {
+            WaitAndDispatch(timeout);
+            Timers.Advance(NowMs);
+            DrainMailbox();
+            DrainReady();
+            TurnEnded?.Invoke();
+        }
+        catch (Exception e)
+        {
+            ReportFault(e);
+        }
+        if (SlowTurnMs > 0)
+        {
+            long tookMs = ReadMonotonicMs() - NowMs;
+            if (tookMs * 1000 > LongestTurnUs)
+            {
+                LongestTurnUs = tookMs * 1000;
+            }
+            if (tookMs >= SlowTurnMs)
+            {
+                SlowTurn?.Invoke(tookMs);
+            }
+        }
+    }
+
+    private void DrainMailbox()
+    {
+        if (Volatile.Read(ref _knocked) == 0)
+        {
+            return;
+        }
+        Volatile.Write(ref _knocked, 0);
+        for (int i = 0; i < 256 && _mailbox.TryDequeue(out Action? action); i++)
+        {
+            action();
+        }
+    }
+
+    private void DrainReady()
+    {
+        for (int n = Math.Min(_ready.Count, 1024); n > 0; n--)
+        {
+            _ready.Dequeue()();
+        }
+        for (int n = Math.Min(_yieldReady.Count, 1024); n > 0; n--)
+        {
+            _yieldReady.Dequeue().SetResult(default);
+        }
+    }
+
+    /// <summary>Reports an exception that nobody awaits.</summary>
+    public static void ReportFault(Exception e)
+    {
+        if (t_current?.Fault is { } handler)
+        {
+            handler(e);
+            return;
+        }
+        Environment.FailFast("an unhandled exception on a loop", e);
+    }
+}
+
+/// <summary>How opening a stream ended.</summary>
+public readonly struct ConnectOutcome(int error)
+{
+    /// <summary>0, or the error number (ETIMEDOUT when the deadline passed).</summary>
+    public readonly int Error = error;
+    public bool IsError => Error != 0;
+}
+
+public delegate void DatagramReceived(ReadOnlySpan<byte> bytes);
+
+/// <summary>A datagram socket towards one peer.</summary>
+public abstract class DatagramSocket : IDisposable
+{
+    /// <summary>Sends one datagram; a full queue drops it, as a network would. Returns the error number or 0.</summary>
+    public abstract int Send(ReadOnlySpan<byte> bytes);
+
+    public abstract void Dispose();
+}
