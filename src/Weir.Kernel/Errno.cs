@@ -16,7 +16,7 @@ public static partial class Errno
         EHOSTDOWN = 112, EHOSTUNREACH = 113, EALREADY = 114, EINPROGRESS = 115, ECANCELED = 125, EOWNERDEAD = 130,
         ENOTRECOVERABLE = 131;
 
-    /// <summary>glibc's text for an error number ("No such file or directory"). Allocates; for logs and start-up.</summary>
+    /// <summary>glibc's text for an error number ("No such file or directory"). Allocates: for logs.</summary>
     public static string Describe(int errno) => Marshal.PtrToStringUTF8(strerror(errno)) ?? "Unknown error";
 
     [LibraryImport("libc")]
