@@ -1,0 +1,214 @@
+// The status counters of all workers: one page-aligned table with a slot of two cache lines per worker, written by that
+// worker alone, without a lock. Slot 0 is the master's: totals of slots whose owner is gone. The master folds a dead
+// worker's totals into it between two steps of a sequence word, so a sum never counts twice and never goes backwards.
+// Who may call what: a worker adds to its own slot; the master claims and releases; anybody sums.
+using System.Runtime.CompilerServices;
+using Weir.Kernel;
+
+namespace Weir.Zones;
+
+/// <summary>What is counted. The first three only grow; the others are gauges.</summary>
+public enum StatusCounter
+{
+    Accepted,
+    Handled,
+    Requests,
+    Active,
+    Reading,
+    Writing,
+    Waiting,
+    Spare0,
+    Spare1,
+    Spare2,
+    Spare3,
+}
+
+/// <summary>The table of counter slots in shared memory.</summary>
+public sealed class CounterSlots : IDisposable
+{
+    /// <summary>The zone's name in a snapshot.</summary>
+    public const string ZoneName = "weir:counters";
+
+    /// <summary>Counters that are totals (the rest are gauges and vanish with their owner).</summary>
+    public const int TotalsCount = 3;
+
+    public const int CountersPerSlot = 11;
+
+    /// <summary>Workers alive at the same time, old generations of a reload included.</summary>
+    public const int SlotsMax = 1023;
+
+    private const int SlotBytes = 128, OwnerOffset = 120, HeaderBytes = 128;
+    private const long TableBytes = HeaderBytes + ((SlotsMax + 1L) * SlotBytes);
+    private const long Magic = 0x31544e5543524957; // "WIRCUNT1"
+
+    private NativeSlice _memory;
+
+    private CounterSlots(NativeSlice memory) => _memory = memory;
+
+    /// <summary>The specification under which the table travels in a snapshot.</summary>
+    public static ZoneSpec Spec { get; } = new(ZoneName, (TableBytes + 4095) & ~4095L, Magic);
+
+    /// <summary>Makes the table; the value is its descriptor, owned by the caller.</summary>
+    public static SysResult Create()
+    {
+        SysResult fd = SharedMemory.Create(ZoneName, Spec.SizeBytes);
+        if (fd.IsError)
+        {
+            return fd;
+        }
+        SysResult mapped = SharedMemory.Map(fd.Int, (int)Spec.SizeBytes, out NativeSlice memory);
+        if (mapped.IsError)
+        {
+            Descriptors.Close(fd.Int);
+            return mapped;
+        }
+        BitConverter.TryWriteBytes(memory.Span, Magic);
+        SharedMemory.Unmap(memory);
+        return fd;
+    }
+
+    /// <summary>Maps the table; EINVAL when the descriptor holds none. The descriptor stays the caller's.</summary>
+    public static SysResult Map(int fd, out CounterSlots? slots)
+    {
+        slots = null;
+        if (SharedMemory.SizeOf(fd) != Spec.SizeBytes)
+        {
+            return SysResult.Error(Errno.EINVAL);
+        }
+        SysResult mapped = SharedMemory.Map(fd, (int)Spec.SizeBytes, out NativeSlice memory);
+        if (mapped.IsOk && BitConverter.ToInt64(memory.Span) != Magic)
+        {
+            SharedMemory.Unmap(memory);
+            return SysResult.Error(Errno.EINVAL);
+        }
+        slots = mapped.IsOk ? new CounterSlots(memory) : null;
+        return mapped;
+    }
+
+    /// <summary>A table of this process alone.</summary>
+    public static CounterSlots CreatePrivate()
+    {
+        SysResult fd = Create();
+        CounterSlots? slots = null;
+        if (fd.IsOk)
+        {
+            Map(fd.Int, out slots);
+            Descriptors.Close(fd.Int);
+        }
+        return slots ?? throw new InvalidOperationException($"the status counters cannot be mapped {fd}");
+    }
+
+    /// <summary>The slot's counters; only its owner may add to them.</summary>
+    public CounterSlot this[int slot] => new(_memory.Slice(HeaderBytes + (slot * SlotBytes), SlotBytes));
+
+    /// <summary>Master: a free slot for a new owner, or -1.</summary>
+    public int Claim()
+    {
+        for (int slot = 1; slot <= SlotsMax; slot++)
+        {
+            ref long owner = ref Word(slot, OwnerOffset);
+            if (owner == 0)
+            {
+                owner = 1;
+                return slot;
+            }
+        }
+        return -1;
+    }
+
+    /// <summary>Master: the owner is gone. Its totals move to slot 0, its gauges vanish, the slot is free.</summary>
+    public void Release(int slot)
+    {
+        ref long sequence = ref Sequence;
+        Volatile.Write(ref sequence, sequence + 1);
+        Interlocked.MemoryBarrier();
+        CounterSlot dead = this[slot];
+        CounterSlot kept = this[0];
+        for (int i = 0; i < CountersPerSlot; i++)
+        {
+            var counter = (StatusCounter)i;
+            if (i < TotalsCount)
+            {
+                kept.Add(counter, dead.Read(counter));
+            }
+            dead.Set(counter, 0);
+        }
+        Word(slot, OwnerOffset) = 0;
+        Interlocked.MemoryBarrier();
+        Volatile.Write(ref sequence, sequence + 1);
+    }
+
+    /// <summary>Sums of all counters over all owners, past ones included; <paramref name="sums"/> by counter number.</summary>
+    public void Sum(Span<long> sums)
+    {
+        sums = sums[..CountersPerSlot];
+        for (int attempt = 0; ; attempt++)
+        {
+            long before = Volatile.Read(ref Sequence);
+            sums.Clear();
+            for (int slot = 0; slot <= SlotsMax; slot++)
+            {
+                if (slot > 0 && Volatile.Read(ref Word(slot, OwnerOffset)) == 0)
+                {
+                    continue;
+                }
+                CounterSlot at = this[slot];
+                for (int i = 0; i < CountersPerSlot; i++)
+                {
+                    sums[i] += at.Read((StatusCounter)i);
+                }
+            }
+            Interlocked.MemoryBarrier();
+            // A master killed in mid-fold leaves an odd sequence behind: after some tries take what there is.
+            if (((before & 1) == 0 && before == Volatile.Read(ref Sequence)) || attempt == 100)
+            {
+                return;
+            }
+        }
+    }
+
+    /// <summary>One counter over all owners.</summary>
+    public long Sum(StatusCounter counter)
+    {
+        Span<long> sums = stackalloc long[CountersPerSlot];
+        Sum(sums);
+        return sums[(int)counter];
+    }
+
+    public void Dispose()
+    {
+        if (!_memory.IsEmpty)
+        {
+            SharedMemory.Unmap(_memory);
+            _memory = default;
+        }
+    }
+
+    private ref long Sequence => ref Unsafe.As<byte, long>(ref _memory.Span[64]);
+
+    private ref long Word(int slot, int offset) =>
+        ref Unsafe.As<byte, long>(ref _memory.Span[HeaderBytes + (slot * SlotBytes) + offset]);
+}
+
+/// <summary>One worker's counters: a single writer, any number of readers, no lock.</summary>
+public readonly struct CounterSlot
+{
+    private readonly NativeSlice _memory;
+
+    internal CounterSlot(NativeSlice memory) => _memory = memory;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Add(StatusCounter counter, long amount)
+    {
+        ref long word = ref Word(counter);
+        Volatile.Write(ref word, word + amount);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Set(StatusCounter counter, long value) => Volatile.Write(ref Word(counter), value);
+
+    public long Read(StatusCounter counter) => Volatile.Read(ref Word(counter));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private ref long Word(StatusCounter counter) => ref Unsafe.As<byte, long>(ref _memory.Span[(int)counter * 8]);
+}
