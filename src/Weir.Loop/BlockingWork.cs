@@ -1,6 +1,7 @@
 // What may block (a cold file, a spill file, a lookup in libc) runs on a few threads of its own, bounded in number and
 // in queue length, and its result comes back through the loop's mailbox. Threads start with the first piece of work.
 using System.Collections.Concurrent;
+using System.Runtime.ExceptionServices;
 
 namespace Weir.Loop;
 
@@ -12,6 +13,29 @@ public abstract class BlockingOperation : LoopOperation<Unit>
     protected BlockingOperation() => Deliver = () => SetResult(default);
 
     internal EventLoop? Loop;
+    internal ExceptionDispatchInfo? WorkFault;
+
+    internal override Unit TakeResult()
+    {
+        ExceptionDispatchInfo? fault = WorkFault;
+        WorkFault = null;
+        base.TakeResult();
+        fault?.Throw();
+        return default;
+    }
+
+    /// <summary>Runs the work; what it throws reaches whoever awaits the operation.</summary>
+    internal void RunWork()
+    {
+        try
+        {
+            Work();
+        }
+        catch (Exception e)
+        {
+            WorkFault = ExceptionDispatchInfo.Capture(e);
+        }
+    }
 
     /// <summary>Runs on a thread of the pool. Touches nothing of the loop; leaves its result in fields.</summary>
     protected internal abstract void Work();
@@ -24,7 +48,7 @@ public sealed class BlockingWork(EventLoop loop)
     private int _threads;
     private int _waiting;
 
-    /// <summary>Threads at most (nginx's thread_pool default is 32).</summary>
+    /// <summary>Threads at most (nginx's thread_pool default is 32); 0 runs all work at once on the loop.</summary>
     public int ThreadsMax { get; set; } = 32;
 
     public int ThreadCount => Volatile.Read(ref _threads);
@@ -35,13 +59,14 @@ public sealed class BlockingWork(EventLoop loop)
     {
         operation.Loop = loop;
         LoopTask<Unit> task = operation.Begin();
-        if (!_queue.TryAdd(operation))
+        if (ThreadsMax == 0 || !_queue.TryAdd(operation))
         {
-            operation.Work();
+            operation.RunWork();
             operation.SetResult(default);
             return task;
         }
-        if (Volatile.Read(ref _waiting) == 0 && _threads < ThreadsMax)
+        // One idle thread must not become the queue of a whole burst.
+        if (_queue.Count > Volatile.Read(ref _waiting) && _threads < ThreadsMax)
         {
             _threads++;
             new Thread(RunThread, 256 * 1024) { IsBackground = true, Name = "weir-blocking" }.Start();
@@ -56,7 +81,7 @@ public sealed class BlockingWork(EventLoop loop)
             Interlocked.Increment(ref _waiting);
             BlockingOperation operation = _queue.Take();
             Interlocked.Decrement(ref _waiting);
-            operation.Work();
+            operation.RunWork();
             operation.Loop!.Post(operation.Deliver);
         }
     }

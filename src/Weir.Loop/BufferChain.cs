@@ -88,7 +88,9 @@ public sealed unsafe class BufferChain
     public bool IsEmpty => _count == 0;
 
     /// <summary>How big the slab is that a first small append rents.</summary>
-    public int TailSize { get; set; } = 4096;
+    public int TailSize { get; set; } = DefaultTailSize;
+
+    internal const int DefaultTailSize = 4096;
 
     public ref ChainSegment this[int index] => ref _items[(_head + index) & (_items.Length - 1)];
 
@@ -203,6 +205,7 @@ public sealed unsafe class BufferChain
     /// <summary>Removes bytes from the front: they were sent.</summary>
     public void Consume(long bytes)
     {
+        System.Diagnostics.Debug.Assert(bytes <= Length, "more was sent than there was");
         while (bytes > 0)
         {
             ref ChainSegment first = ref this[0];

@@ -31,6 +31,7 @@ public sealed unsafe class EpollLoop : EventLoop
     private int _freeCount;
     private EpollStream? _freeStreams;
     private EpollStream? _closedStreams;
+    private bool _disposed;
 
     /// <summary>Alerts with an error number (0 for none): descriptors or connections ran out, epoll failed.</summary>
     public Action<string, int>? Alert { get; set; }
@@ -89,6 +90,19 @@ public sealed unsafe class EpollLoop : EventLoop
             }
         }
         RecycleClosed();
+    }
+
+    public override void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+        _disposed = true;
+        Sys.Close(_epoll);
+        Sys.Close(_eventFd);
+        NativeMemory.Free(_events);
+        base.Dispose();
     }
 
     internal int Register(EpollTarget target, uint events)
@@ -158,15 +172,22 @@ public sealed unsafe class EpollLoop : EventLoop
 
     private void RecycleClosed()
     {
-        while (_closedStreams is { } stream)
+        EpollStream? next = _closedStreams;
+        _closedStreams = null;
+        while (next is { } stream)
         {
-            if (!stream.IsQuiet)
+            next = stream.NextFree;
+            if (stream.IsQuiet)
             {
-                return;
+                stream.NextFree = _freeStreams;
+                _freeStreams = stream;
             }
-            _closedStreams = stream.NextFree;
-            stream.NextFree = _freeStreams;
-            _freeStreams = stream;
+            else
+            {
+                // A result that nobody has taken yet: it may take a turn more.
+                stream.NextFree = _closedStreams;
+                _closedStreams = stream;
+            }
         }
     }
 
@@ -337,25 +358,19 @@ internal sealed unsafe class EpollListener : Listener
         byte* address = stackalloc byte[EpollStream.AddressBytesMax];
         for (int i = 0; i < BatchMax && !_stopped && !_paused; i++)
         {
-            if (_loop.ConnectionCount >= _loop.ConnectionsMax - 1 && _loop.ReclaimIdle(1) == 0
-                && _loop.ConnectionCount >= _loop.ConnectionsMax)
-            {
-                // As nginx: the client is taken from the queue and closed, or it would wait there for nothing.
-                int none = 0;
-                SysResult refused = Sys.Accept(_target.Fd, null, ref none);
-                if (refused.IsOk)
-                {
-                    _loop.Alert?.Invoke($"{_loop.ConnectionsMax} worker_connections are not enough", 0);
-                    Sys.Close(refused.Int);
-                }
-                return;
-            }
             int length = EpollStream.AddressBytesMax;
             SysResult fd = Sys.Accept(_target.Fd, address, ref length);
             if (fd.IsError)
             {
                 Failed(fd.Errno);
                 return;
+            }
+            if (!_loop.MakeRoom())
+            {
+                // As nginx: the client is taken from the queue and closed, or it would wait there for nothing.
+                _loop.Alert?.Invoke($"{_loop.ConnectionsMax} worker_connections are not enough", 0);
+                Sys.Close(fd.Int);
+                continue;
             }
             EpollStream stream = _loop.RentStream();
             if (stream.Open(fd.Int, this, new ReadOnlySpan<byte>(address, Math.Min(length, EpollStream.AddressBytesMax))))

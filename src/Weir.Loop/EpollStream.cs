@@ -12,6 +12,9 @@ internal sealed unsafe class EpollStream : Connection
     private const int InlineAddressBytes = 28;
     private const int GatherMax = 64;
     private const long SendFileChunkBytes = 2 * 1024 * 1024;
+
+    /// <summary>Bytes sent in a row before others get their turn: a fast reader never lets a send block.</summary>
+    private const long SendTurnBytesMax = 4 * 1024 * 1024;
     private const int ImmediateMax = 64;
 
     private readonly EpollLoop _loop;
@@ -35,6 +38,7 @@ internal sealed unsafe class EpollStream : Connection
     private byte _localLength;
     private AddressBytes _peer;
     private AddressBytes _local;
+    private byte[]? _longLocal;
     internal EpollStream? NextFree;
 
     [System.Runtime.CompilerServices.InlineArray(InlineAddressBytes)]
@@ -168,11 +172,14 @@ internal sealed unsafe class EpollStream : Connection
                 int length = AddressBytesMax;
                 if (Sys.LocalName(_target.Fd, address, ref length).IsOk)
                 {
-                    _localLength = (byte)Math.Min(length, InlineAddressBytes);
-                    new ReadOnlySpan<byte>(address, _localLength).CopyTo(_local);
+                    _localLength = (byte)Math.Min(length, AddressBytesMax);
+                    Span<byte> into = _localLength > InlineAddressBytes ? _longLocal ??= new byte[AddressBytesMax] : _local;
+                    new ReadOnlySpan<byte>(address, _localLength).CopyTo(into);
                 }
             }
-            return ((ReadOnlySpan<byte>)_local)[.._localLength];
+            // The path of a unix socket is the one address that is long.
+            ReadOnlySpan<byte> local = _localLength > InlineAddressBytes ? _longLocal! : _local;
+            return local[.._localLength];
         }
     }
 
@@ -236,6 +243,7 @@ internal sealed unsafe class EpollStream : Connection
 
     private void ContinueReceive()
     {
+        _immediate = 0;
         if (_receive.IsWaiting && _readReady && !IsClosed)
         {
             RecvLease lease = TryReceive(out bool wouldBlock);
@@ -261,23 +269,27 @@ internal sealed unsafe class EpollStream : Connection
         if (_connect is { IsWaiting: true })
         {
             SysResult error = Sys.GetOption(_target.Fd, Sys.SOL_SOCKET, Sys.SO_ERROR);
+            // A peer that speaks first: its bytes (and its end) come with this very edge and with no other.
+            _readReady = (events & (Sys.EPOLLIN | Sys.EPOLLRDHUP)) != 0;
+            _peerClosed = (events & Sys.EPOLLRDHUP) != 0;
             FinishConnect(error.IsError ? error.Errno : error.Int);
             return;
         }
-        uint generationFd = (uint)_target.Slot;
+        bool peerNews = false;
         if ((events & (Sys.EPOLLRDHUP | Sys.EPOLLHUP | Sys.EPOLLERR)) != 0)
         {
+            // EPOLLHUP alone only says that both directions have ended.
+            bool broken = (events & Sys.EPOLLERR) != 0;
+            peerNews = !_peerClosed || (broken && !_broken);
             _peerClosed = true;
-            if ((events & (Sys.EPOLLERR | Sys.EPOLLHUP)) != 0)
-            {
-                _broken = true;
-            }
+            _broken |= broken;
         }
         // Writing first: it frees buffers, and the reader that runs next may close the stream.
         if (_blocked && (events & (Sys.EPOLLOUT | Sys.EPOLLERR | Sys.EPOLLHUP)) != 0)
         {
             ContinueSend();
-            if (IsClosed || (uint)_target.Slot != generationFd)
+            // A closed stream is not recycled before this dispatch has ended.
+            if (IsClosed)
             {
                 return;
             }
@@ -289,7 +301,7 @@ internal sealed unsafe class EpollStream : Connection
             {
                 ContinueReceive();
             }
-            else if (_peerClosed && Watcher is { } watcher)
+            else if (peerNews && Watcher is { } watcher)
             {
                 watcher.PeerGone(this, _broken);
             }
@@ -316,7 +328,12 @@ internal sealed unsafe class EpollStream : Connection
             System.Diagnostics.Debug.Assert(_sending == chain, "one chain at a time");
             return _sendError == 0;
         }
-        if (_sendError == 0 && !IsClosed)
+        if (IsClosed)
+        {
+            chain.Clear();
+            return false;
+        }
+        if (_sendError == 0)
         {
             Transmit(chain);
         }
@@ -342,6 +359,14 @@ internal sealed unsafe class EpollStream : Connection
         return _drain.Begin();
     }
 
+    private void ResumeSend()
+    {
+        if (_blocked && !IsClosed)
+        {
+            ContinueSend();
+        }
+    }
+
     private void ContinueSend()
     {
         BufferChain chain = _sending!;
@@ -352,7 +377,7 @@ internal sealed unsafe class EpollStream : Connection
         {
             chain.Clear();
         }
-        else if (_blocked && SentBytes != before && _sendTimer is { } timer)
+        else if (_blocked && SentBytes != before && SendTimeoutMs > 0 && _sendTimer is { } timer)
         {
             _loop.Timers.Set(timer, _loop.NowMs + SendTimeoutMs);
         }
@@ -365,8 +390,15 @@ internal sealed unsafe class EpollStream : Connection
     private void Transmit(BufferChain chain)
     {
         IoVec* pieces = stackalloc IoVec[GatherMax];
+        long stopAt = SentBytes + SendTurnBytesMax;
         while (!chain.IsEmpty)
         {
+            if (SentBytes >= stopAt)
+            {
+                Block(chain);
+                _loop.Ready(_target.ResumeSend);
+                return;
+            }
             ref ChainSegment first = ref chain[0];
             SysResult n;
             if (first.IsFile)
@@ -549,6 +581,9 @@ internal sealed unsafe class EpollStream : Connection
     private sealed class StreamTarget(EpollStream stream) : EpollTarget
     {
         private Action? _continueReceive;
+        private Action? _resumeSend;
+
+        internal Action ResumeSend => _resumeSend ??= stream.ResumeSend;
 
         internal Action ContinueReceive => _continueReceive ??= stream.ContinueReceive;
 

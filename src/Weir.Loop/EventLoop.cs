@@ -14,10 +14,12 @@ public sealed class LoopSlot<T> where T : class
 }
 
 /// <summary>An event loop. Engines derive from it and supply the operations.</summary>
-public abstract class EventLoop
+public abstract class EventLoop : IDisposable
 {
     [ThreadStatic]
     private static EventLoop? t_current;
+
+    private const int MailboxBatchMax = 256;
 
     private readonly ConcurrentQueue<Action> _mailbox = new();
     private int _knocked;
@@ -25,7 +27,7 @@ public abstract class EventLoop
     private readonly Queue<Action> _ready = new();
     private BufferChain? _freeChains;
     private Thread? _thread;
-    private bool _stop;
+    private volatile bool _stop;
     private Connection? _idleFirst;
     private Connection? _idleLast;
 
@@ -195,6 +197,7 @@ public abstract class EventLoop
     public void Return(BufferChain chain)
     {
         chain.Clear();
+        chain.TailSize = BufferChain.DefaultTailSize;
         chain.NextFree = _freeChains;
         _freeChains = chain;
     }
@@ -278,6 +281,17 @@ public abstract class EventLoop
         return done;
     }
 
+    /// <summary>Whether an accepted connection may stay; the longest-idle one goes for it when slots are few. The last
+    /// slot is kept for what the request will want to open.</summary>
+    protected internal bool MakeRoom()
+    {
+        if (ConnectionCount >= ConnectionsMax - 1)
+        {
+            ReclaimIdle(1);
+        }
+        return ConnectionCount < ConnectionsMax;
+    }
+
     /// <summary>Calls <paramref name="action"/> for each idle connection; it may close them.</summary>
     public void ForEachIdle(Action<Connection> action)
     {
@@ -315,11 +329,25 @@ public abstract class EventLoop
 
     public bool IsStopping => _stop;
 
+    /// <summary>Whether the next turn has something to do that no event brings.</summary>
+    protected bool HasReadyWork => _ready.Count > 0 || _yieldReady.Count > 0 || !_mailbox.IsEmpty;
+
+    /// <summary>Gives back what the engine holds of the system. The loop has stopped, its connections are closed.</summary>
+    public virtual void Dispose()
+    {
+        if (t_current == this)
+        {
+            t_current = null;
+        }
+        Buffers.Trim();
+        GC.SuppressFinalize(this);
+    }
+
     /// <summary>One turn, waiting at most <paramref name="maxWaitMs"/>.</summary>
     public void RunTurn(int maxWaitMs)
     {
         int timeout;
-        if (_ready.Count > 0 || _yieldReady.Count > 0 || !_mailbox.IsEmpty)
+        if (HasReadyWork)
         {
             timeout = 0;
         }
@@ -363,10 +391,22 @@ public abstract class EventLoop
         {
             return;
         }
-        Volatile.Write(ref _knocked, 0);
-        for (int i = 0; i < 256 && _mailbox.TryDequeue(out Action? action); i++)
+        // A full fence: were the queue read before this store is seen, a message could miss both this drain and its wake.
+        Interlocked.Exchange(ref _knocked, 0);
+        int left = MailboxBatchMax;
+        try
         {
-            action();
+            for (; left > 0 && _mailbox.TryDequeue(out Action? action); left--)
+            {
+                action();
+            }
+        }
+        finally
+        {
+            if (!_mailbox.IsEmpty)
+            {
+                Volatile.Write(ref _knocked, 1);
+            }
         }
     }
 

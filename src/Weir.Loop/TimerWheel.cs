@@ -35,7 +35,11 @@ public sealed class TimerWheel
     private const int Levels = 6;
     private readonly LoopTimer?[] _heads = new LoopTimer?[Levels * 64];
     private readonly ulong[] _occupied = new ulong[Levels];
+    /// <summary>How far ahead the wheel can tell slots apart; what is due later goes round once more.</summary>
+    private const long HorizonMs = 63L << 30;
+
     private long _nowMs;
+    private long _floorMs;
 
     public TimerWheel(long nowMs) => _nowMs = nowMs;
 
@@ -59,7 +63,7 @@ public sealed class TimerWheel
             Count++;
         }
         timer.DueMs = dueMs;
-        Link(timer, dueMs);
+        Link(timer, Math.Max(dueMs, _floorMs));
     }
 
     /// <summary>Unsets a timer; nothing happens when it is not set.</summary>
@@ -79,6 +83,10 @@ public sealed class TimerWheel
     /// <summary>Milliseconds from <paramref name="nowMs"/> until something may be due; -1 when nothing is set.</summary>
     public int NextDelayMs(long nowMs)
     {
+        if (_detached is not null)
+        {
+            return 0;
+        }
         long next = NextExpiry();
         if (next < 0)
         {
@@ -90,56 +98,61 @@ public sealed class TimerWheel
     /// <summary>Fires what is due at <paramref name="nowMs"/>.</summary>
     public void Advance(long nowMs)
     {
-        while (true)
+        // What is set while timers fire is due in a later turn, so that a timer that sets itself cannot hold the loop.
+        _floorMs = nowMs + 1;
+        try
         {
-            long next = NextExpiry();
-            if (next < 0 || next > nowMs)
+            // Something is left of the last turn when a timer threw.
+            FireDetached();
+            while (true)
             {
-                break;
+                long next = NextExpiry();
+                if (next < 0 || next > nowMs)
+                {
+                    break;
+                }
+                _nowMs = Math.Max(_nowMs, next);
+                // The list is detached first: what fires may set timers into the very same slot.
+                _detached = _heads[_nextIndex];
+                _heads[_nextIndex] = null;
+                _occupied[_nextLevel] &= ~(1UL << (_nextIndex & 63));
+                FireDetached();
             }
-            _nowMs = Math.Max(_nowMs, next);
-            int level = _nextLevel;
-            int index = _nextIndex;
-            LoopTimer? list = _heads[index];
-            _heads[index] = null;
-            _occupied[level] &= ~(1UL << (index & 63));
-            // The list is detached first: what fires may set timers into the very same slot.
-            while (list is not null)
-            {
-                LoopTimer timer = list;
-                list = timer.Next;
-                if (list is not null)
-                {
-                    list.Previous = null;
-                }
-                timer.Next = null;
-                timer.Slot = DetachedSlot;
-                _detached = list;
-                if (timer.DueMs == 0)
-                {
-                    timer.Slot = -1;
-                    Count--;
-                }
-                else if (timer.DueMs > _nowMs)
-                {
-                    timer.Slot = -1;
-                    Link(timer, timer.DueMs);
-                }
-                else
-                {
-                    timer.Slot = -1;
-                    timer.DueMs = 0;
-                    Count--;
-                    timer.Fire();
-                }
-                list = _detached;
-            }
+            _nowMs = Math.Max(_nowMs, nowMs);
         }
-        _nowMs = Math.Max(_nowMs, nowMs);
+        finally
+        {
+            _floorMs = 0;
+        }
     }
 
-    private const int DetachedSlot = int.MaxValue;
     private LoopTimer? _detached;
+
+    private void FireDetached()
+    {
+        while (_detached is { } timer)
+        {
+            _detached = timer.Next;
+            if (timer.Next is not null)
+            {
+                timer.Next.Previous = null;
+                timer.Next = null;
+            }
+            timer.Slot = -1;
+            if (timer.DueMs > _nowMs)
+            {
+                Link(timer, timer.DueMs);
+                continue;
+            }
+            Count--;
+            if (timer.DueMs != 0)
+            {
+                timer.DueMs = 0;
+                timer.Fire();
+            }
+        }
+    }
+
     private int _nextLevel;
     private int _nextIndex;
 
@@ -172,7 +185,7 @@ public sealed class TimerWheel
 
     private void Link(LoopTimer timer, long dueMs)
     {
-        long when = Math.Max(dueMs, _nowMs);
+        long when = Math.Clamp(dueMs, _nowMs, _nowMs + HorizonMs);
         ulong differs = (ulong)(when ^ _nowMs) | 63;
         int level = Math.Min((63 - BitOperations.LeadingZeroCount(differs)) / 6, Levels - 1);
         int index = (level << 6) + ((int)(when >> (level * 6)) & 63);
