@@ -53,6 +53,9 @@ internal static class FieldLine
 
     ];
 
+    /// <summary>A token character (RFC 9110 §5.6.2).</summary>
+    public static bool IsToken(byte c) => NameClass[c] is 2 or 3 or > 4;
+
     /// <summary>Reads the line at <paramref name="pos"/>. <paramref name="next"/> is where the next line starts, or for
     /// <see cref="FieldOutcome.More"/> where to look for the rest.</summary>
     public static FieldOutcome Read(

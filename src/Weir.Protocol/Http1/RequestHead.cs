@@ -45,13 +45,8 @@ public enum ConnectionTokens : byte
 }
 
 /// <summary>A parsed request head: offsets into bytes that somebody else holds.</summary>
-public sealed class RequestHead
+public sealed class RequestHead : HeaderFields
 {
-    private readonly ushort[] _first = new ushort[KnownNames.CountMax];
-    private readonly ushort[] _last = new ushort[KnownNames.CountMax];
-    private HeaderField[] _fields = new HeaderField[32];
-    private int _count;
-
     /// <summary>Where the request line starts: 0, or after empty lines that were skipped.</summary>
     public int RequestStart { get; internal set; }
     /// <summary>Bytes of the whole head, from the buffer's start to after the empty line.</summary>
@@ -108,63 +103,21 @@ public sealed class RequestHead
     /// <summary>For duplicates: index of the first field of that name, else -1.</summary>
     public int RejectPrevious { get; internal set; }
 
-    /// <summary>All fields in the order they came, dropped ones included.</summary>
-    public ReadOnlySpan<HeaderField> Fields => new(_fields, 0, _count);
-    public int Count => _count;
-    public ref readonly HeaderField this[int index] => ref Fields[index];
-
     /// <summary>Index of the first field with this name, or -1.</summary>
-    public int Find(KnownHeader header) => _first[(int)header] - 1;
+    public int Find(KnownHeader header) => FindKnown((int)header);
 
-    public bool Has(KnownHeader header) => _first[(int)header] != 0;
-
-    /// <summary>Index of the next field with the same name as that at <paramref name="index"/>, or -1. For names without
-    /// a number this compares names.</summary>
-    public int FindNext(int index, ReadOnlySpan<byte> head)
-    {
-        ref readonly HeaderField field = ref Fields[index];
-        if (field.KnownId != 0)
-        {
-            return field.NextSame == 0 ? -1 : field.NextSame;
-        }
-        return FindFrom(index + 1, field.Name(head), field.Hash, head);
-    }
-
-    /// <summary>Index of the next field with the same known name, or -1.</summary>
-    public int FindNext(int index)
-    {
-        int next = Fields[index].NextSame;
-        return next == 0 ? -1 : next;
-    }
-
-    /// <summary>Index of the first field, not dropped, of any name, or -1. The hash is <see cref="HeaderName.Hash"/>.</summary>
-    public int Find(ReadOnlySpan<byte> name, uint hash, ReadOnlySpan<byte> head) => FindFrom(0, name, hash, head);
+    public bool Has(KnownHeader header) => FindKnown((int)header) >= 0;
 
     /// <summary>The value of the first field with this name; empty when there is none.</summary>
     public ReadOnlySpan<byte> Value(KnownHeader header, ReadOnlySpan<byte> head)
     {
         int index = Find(header);
-        return index < 0 ? default : _fields[index].Value(head);
-    }
-
-    private int FindFrom(int start, ReadOnlySpan<byte> name, uint hash, ReadOnlySpan<byte> head)
-    {
-        ReadOnlySpan<HeaderField> fields = Fields;
-        for (int i = start; i < fields.Length; i++)
-        {
-            ref readonly HeaderField field = ref fields[i];
-            if (field.Hash == hash && !field.Dropped && HeaderName.Same(field.Name(head), name))
-            {
-                return i;
-            }
-        }
-        return -1;
+        return index < 0 ? default : Fields[index].Value(head);
     }
 
     internal void Reset()
     {
-        Array.Clear(_first);
-        _count = 0;
+        ClearFields();
         RequestStart = HeadLength = HeadersStart = 0;
         Method = HttpMethod.Other;
         MethodRange = Target = Scheme = Path = Query = RequestLine = Host = HostPort = default;
@@ -178,41 +131,5 @@ public sealed class RequestHead
         Reject = RejectReason.None;
         RejectLineStart = 0;
         RejectPrevious = -1;
-    }
-
-    /// <summary>The slot the next field is read into. It counts only after <see cref="Append"/>.</summary>
-    internal ref HeaderField NextSlot()
-    {
-        if (_count == _fields.Length)
-        {
-            Array.Resize(ref _fields, _fields.Length * 2);
-        }
-        ref HeaderField field = ref _fields[_count];
-        field.KnownId = 0;
-        field.NextSame = 0;
-        field.Dropped = false;
-        return ref field;
-    }
-
-    /// <summary>Takes the slot as a field. Returns the index of the first field of the same known name, or -1.</summary>
-    internal int Append(byte knownId)
-    {
-        int index = _count++;
-        if (knownId == 0)
-        {
-            return -1;
-        }
-        _fields[index].KnownId = knownId;
-        int first = _first[knownId] - 1;
-        if (first < 0)
-        {
-            _first[knownId] = (ushort)(index + 1);
-        }
-        else
-        {
-            _fields[_last[knownId]].NextSame = (ushort)index;
-        }
-        _last[knownId] = (ushort)index;
-        return first;
     }
 }

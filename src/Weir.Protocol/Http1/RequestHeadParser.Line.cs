@@ -1,0 +1,348 @@
+// The request line's half of the request head parser: method, target in its forms, version (RFC 9112 §3). One pass; whatever
+// it has written into the head when bytes run out is written again when the line is read from its start with all its bytes.
+using System.Buffers;
+
+namespace Weir.Protocol.Http1;
+
+public partial struct RequestHeadParser
+{
+    /// <summary>0 plain, 1 refused, 2 space, 3 slash, 4 dot, 5 percent, 6 question mark, 7 hash, 8 plus, 9 CR, 10 LF.</summary>
+    private static ReadOnlySpan<byte> TargetClass =>
+    [
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 10, 1, 1, 9, 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        2, 0, 0, 7, 0, 5, 0, 0, 0, 0, 0, 8, 0, 0, 4, 3,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+
+    private ParseStep ParseRequestLine(ReadOnlySpan<byte> buffer, RequestHead head)
+    {
+        int start = _lineStart;
+        int i = start;
+        while (true)
+        {
+            if (i >= buffer.Length)
+            {
+                return More(buffer.Length);
+            }
+            byte c = buffer[i];
+            if ((uint)(c - 'A') > 'Z' - 'A' && c != '_' && c != '-')
+            {
+                break;
+            }
+            i++;
+        }
+        if (buffer[i] != ' ' || i == start)
+        {
+            return Reject(head, RejectReason.InvalidMethod);
+        }
+        head.MethodRange = new TextRange(start, i - start);
+        head.Method = HttpMethods.Parse(buffer[start..i]);
+        while (i < buffer.Length && buffer[i] == ' ')
+        {
+            i++;
+        }
+        if (i >= buffer.Length)
+        {
+            return More(buffer.Length);
+        }
+        int target = i;
+        if (buffer[i] != '/')
+        {
+            ParseStep authority = ParseAuthority(buffer, head, ref i);
+            if (authority != ParseStep.Done)
+            {
+                return authority;
+            }
+        }
+        ParseStep step = ParsePath(buffer, head, ref i);
+        if (step != ParseStep.Done)
+        {
+            return step;
+        }
+        head.Target = new TextRange(target, i - target);
+        return ParseVersion(buffer, head, i);
+    }
+
+    /// <summary>Path and query from <paramref name="i"/> to the space or line end, where it leaves it.</summary>
+    private ParseStep ParsePath(ReadOnlySpan<byte> buffer, RequestHead head, ref int i)
+    {
+        ReadOnlySpan<byte> classes = TargetClass;
+        int start = i;
+        UriFlags flags = UriFlags.None;
+        bool afterSlash = false;
+        for (; (uint)i < (uint)buffer.Length; i++)
+        {
+            byte k = classes[buffer[i]];
+            if (k == 0)
+            {
+                afterSlash = false;
+                continue;
+            }
+            switch (k)
+            {
+                case 3:
+                    flags |= afterSlash ? UriFlags.DoubleSlash : UriFlags.None;
+                    afterSlash = true;
+                    continue;
+                case 4:
+                    flags |= afterSlash ? UriFlags.SlashDot : UriFlags.None;
+                    break;
+                case 5:
+                    flags |= UriFlags.Percent;
+                    break;
+                case 8:
+                    flags |= UriFlags.Plus;
+                    break;
+                case 1:
+                    return Reject(head, RejectReason.InvalidTarget);
+                default:
+                    head.Path = new TextRange(start, i - start);
+                    head.Query = default;
+                    if (k == 6 || k == 7)
+                    {
+                        return ParseQuery(buffer, head, flags, ref i);
+                    }
+                    head.UriFlags = flags;
+                    return ParseStep.Done;
+            }
+            afterSlash = false;
+        }
+        return More(buffer.Length);
+    }
+
+    /// <summary>From the question mark or hash to the space or line end.</summary>
+    private ParseStep ParseQuery(ReadOnlySpan<byte> buffer, RequestHead head, UriFlags flags, ref int i)
+    {
+        ReadOnlySpan<byte> classes = TargetClass;
+        bool fragment = buffer[i] == '#';
+        flags |= fragment ? UriFlags.Fragment : UriFlags.Query;
+        int start = ++i;
+        int end = -1;
+        for (; (uint)i < (uint)buffer.Length; i++)
+        {
+            byte k = classes[buffer[i]];
+            if (k == 0 || k is >= 3 and <= 8 and not 7)
+            {
+                continue;
+            }
+            if (k == 1)
+            {
+                return Reject(head, RejectReason.InvalidTarget);
+            }
+            if (k == 7)
+            {
+                if (!fragment && end < 0)
+                {
+                    end = i;
+                    flags |= UriFlags.Fragment;
+                }
+                continue;
+            }
+            if (!fragment)
+            {
+                head.Query = new TextRange(start, (end < 0 ? i : end) - start);
+            }
+            head.UriFlags = flags;
+            return ParseStep.Done;
+        }
+        return More(buffer.Length);
+    }
+
+    /// <summary>Scheme and host of an absolute target, or the host and port of CONNECT.</summary>
+    private ParseStep ParseAuthority(ReadOnlySpan<byte> buffer, RequestHead head, ref int i)
+    {
+        int start = i;
+        int host;
+        if (head.Method == HttpMethod.Connect)
+        {
+            head.Form = TargetForm.Authority;
+            host = i;
+        }
+        else
+        {
+            head.Form = TargetForm.Absolute;
+            while (i < buffer.Length && IsSchemeByte(buffer[i], i == start))
+            {
+                i++;
+            }
+            int schemeEnd = i;
+            for (int k = 0; k < 3; k++, i++)
+            {
+                if (i >= buffer.Length)
+                {
+                    return More(buffer.Length);
+                }
+                if (schemeEnd == start || buffer[i] != "://"u8[k])
+                {
+                    return Reject(head, RejectReason.InvalidTarget);
+                }
+            }
+            head.Scheme = new TextRange(start, schemeEnd - start);
+            host = i;
+        }
+        int length = buffer[i..].IndexOfAny(HostEnds);
+        if (length < 0)
+        {
+            return More(buffer.Length);
+        }
+        i += length;
+        ReadOnlySpan<byte> authority = buffer[host..i];
+        if (!HostSyntax.TryParse(authority, out HostParts parts)
+            || head.Form == TargetForm.Authority && (parts.PortLength == 0 || buffer[i] is not (byte)' '))
+        {
+            return Reject(head, RejectReason.InvalidTargetHost);
+        }
+        SetHost(head, host, in parts);
+        return ParseStep.Done;
+    }
+
+    private static readonly SearchValues<byte> HostEnds = SearchValues.Create(
+    [
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29,
+        30, 31, 0x7f, (byte)' ', (byte)'/', (byte)'?', (byte)'#',
+    ]);
+
+    private static bool IsSchemeByte(byte c, bool first)
+    {
+        if ((uint)((c | 0x20) - 'a') <= 'z' - 'a')
+        {
+            return true;
+        }
+        return !first && ((uint)(c - '0') <= 9 || c is (byte)'+' or (byte)'-' or (byte)'.');
+    }
+
+    private ParseStep ParseVersion(ReadOnlySpan<byte> buffer, RequestHead head, int i)
+    {
+        int lineEnd = i;
+        while (i < buffer.Length && buffer[i] == ' ')
+        {
+            i++;
+        }
+        if (i >= buffer.Length)
+        {
+            return More(buffer.Length);
+        }
+        ReadOnlySpan<byte> rest = buffer[i..];
+        if (rest.Length >= 10 && rest[..10].SequenceEqual("HTTP/1.1\r\n"u8))
+        {
+            head.VersionMajor = 1;
+            head.VersionMinor = 1;
+            return EndRequestLine(head, i + 8, i + 10);
+        }
+        if (rest[0] is (byte)'\r' or (byte)'\n')
+        {
+            return ParseSimpleRequest(buffer, head, i, lineEnd);
+        }
+        ReadOnlySpan<byte> http = "HTTP/"u8;
+        for (int k = 0; k < http.Length; k++)
+        {
+            if (k >= rest.Length)
+            {
+                return More(buffer.Length);
+            }
+            if (rest[k] != http[k])
+            {
+                return Reject(head, RejectReason.InvalidRequestLine);
+            }
+        }
+        if (rest.Length < 6)
+        {
+            return More(buffer.Length);
+        }
+        if (rest[5] is < (byte)'1' or > (byte)'9')
+        {
+            return Reject(head, RejectReason.InvalidVersion);
+        }
+        if (rest[5] != '1')
+        {
+            return Reject(head, RejectReason.UnsupportedVersion);
+        }
+        if (rest.Length < 8)
+        {
+            return rest.Length == 7 && rest[6] != '.'
+                ? Reject(head, (uint)(rest[6] - '0') <= 9 ? RejectReason.UnsupportedVersion : RejectReason.InvalidVersion)
+                : More(buffer.Length);
+        }
+        if (rest[6] != '.')
+        {
+            return Reject(head,
+                (uint)(rest[6] - '0') <= 9 ? RejectReason.UnsupportedVersion : RejectReason.InvalidVersion);
+        }
+        if ((uint)(rest[7] - '0') > 9)
+        {
+            return Reject(head, RejectReason.InvalidVersion);
+        }
+        head.VersionMajor = 1;
+        head.VersionMinor = (byte)(rest[7] - '0');
+        i += 8;
+        lineEnd = i;
+        while (i < buffer.Length && buffer[i] == ' ')
+        {
+            i++;
+        }
+        if (i >= buffer.Length)
+        {
+            return More(buffer.Length);
+        }
+        if (buffer[i] == '\n')
+        {
+            return EndRequestLine(head, lineEnd, i + 1);
+        }
+        if (buffer[i] != '\r')
+        {
+            return Reject(head, i == lineEnd ? RejectReason.InvalidVersion : RejectReason.InvalidRequestLine);
+        }
+        if (i + 1 >= buffer.Length)
+        {
+            return More(i);
+        }
+        return buffer[i + 1] == '\n'
+            ? EndRequestLine(head, lineEnd, i + 2)
+            : Reject(head, RejectReason.BareCrInRequestLine);
+    }
+
+    private ParseStep ParseSimpleRequest(ReadOnlySpan<byte> buffer, RequestHead head, int i, int lineEnd)
+    {
+        if (buffer[i] == '\r')
+        {
+            if (i + 1 >= buffer.Length)
+            {
+                return More(i);
+            }
+            if (buffer[i + 1] != '\n')
+            {
+                return Reject(head, RejectReason.BareCrInRequestLine);
+            }
+            i++;
+        }
+        if (head.Method != HttpMethod.Get)
+        {
+            return Reject(head, RejectReason.InvalidMethodIn09);
+        }
+        head.VersionMajor = 0;
+        head.VersionMinor = 9;
+        return EndRequestLine(head, lineEnd, i + 1);
+    }
+
+    private ParseStep EndRequestLine(RequestHead head, int lineEnd, int next)
+    {
+        head.RequestLine = new TextRange(_lineStart, lineEnd - _lineStart);
+        head.HeadersStart = next;
+        _lineStart = next;
+        _scan = next;
+        return ParseStep.Done;
+    }
+}
