@@ -11,7 +11,9 @@ public enum ConfLevel
     Warn,
 }
 
-/// <summary>One finding. <see cref="Span"/> is null when no line is to blame (a missing main file, a missing section).</summary>
+/// <summary>
+/// One finding. <see cref="Span"/> is null when no line is to blame (a missing main file, a missing section).
+/// </summary>
 public sealed record ConfError(ConfLevel Level, string Message, ConfSpan? Span, string? Hint = null)
 {
     /// <summary>Columns of source shown around the caret; longer lines are cut.</summary>
@@ -31,7 +33,9 @@ public sealed record ConfError(ConfLevel Level, string Message, ConfSpan? Span, 
         { } span => $" in {span.File.Path}:{span.ReportLine}",
     };
 
-    /// <summary>Format, then the source line with a caret line, then the hint; every line ends with a line feed.</summary>
+    /// <summary>
+    /// Format, then the source line with a caret line, then the hint; every line ends with a line feed.
+    /// </summary>
     public string Render()
     {
         StringBuilder text = new(Format());

@@ -9,7 +9,9 @@ public sealed class ConfFile(string path, byte[] bytes, bool isCommandLine = fal
     /// <summary>The contents. Shared: nobody writes to it.</summary>
     public byte[] Bytes { get; } = bytes;
 
-    /// <summary>True for a text that came with <c>-g</c>: nginx then says "in command line" and gives no line.</summary>
+    /// <summary>
+    /// True for a text that came with <c>-g</c>: nginx then says "in command line" and gives no line.
+    /// </summary>
     public bool IsCommandLine { get; } = isCommandLine;
 
     public static ConfFile CommandLine(string byteText) => new("command line", ConfText.Bytes(byteText), true);

@@ -14,7 +14,10 @@ public interface IConfFiles
     /// </summary>
     ConfFile? Read(string absolutePath, out string? error);
 
-    /// <summary>The paths that match, sorted by bytes; empty when none does. Without glob characters: the path if it exists.</summary>
+    /// <summary>
+    /// The paths that match, sorted by bytes; empty when none does. Without glob characters: the path if it
+    /// exists.
+    /// </summary>
     IReadOnlyList<string> Glob(string pattern);
 }
 
@@ -103,7 +106,9 @@ public sealed class MemoryConfFiles : IConfFiles
         return bytes.ToArray();
     }
 
-    /// <summary>What <see cref="Serialize"/> wrote. Throws on anything else: a snapshot is from our own master.</summary>
+    /// <summary>
+    /// What <see cref="Serialize"/> wrote. Throws on anything else: a snapshot is from our own master.
+    /// </summary>
     public static MemoryConfFiles Deserialize(ReadOnlySpan<byte> bytes)
     {
         if (ReadInt(ref bytes) != FormatVersion)

@@ -11,7 +11,9 @@ public sealed class ConfParser
     /// <summary>Files that include files.</summary>
     public const int IncludeDepthMax = 64;
 
-    /// <summary>Files read in all, each reading counted: what keeps doubling includes from growing without bound.</summary>
+    /// <summary>
+    /// Files read in all, each reading counted: what keeps doubling includes from growing without bound.
+    /// </summary>
     public const int FilesReadMax = 65_536;
 
     /// <summary>Bytes read in all, for the same reason.</summary>

@@ -25,7 +25,8 @@ public static class ConfTemplateScanner
     /// The parts in order; an empty text has none. False with nginx's message when the text is malformed. With
     /// <paramref name="splitArguments"/> the first '?' becomes a part of its own.
     /// </summary>
-    public static bool TryScan(string text, List<ConfTemplatePart> parts, out string? error, bool splitArguments = false)
+    public static bool TryScan(string text, List<ConfTemplatePart> parts, out string? error,
+        bool splitArguments = false)
     {
         parts.Clear();
         error = null;

@@ -39,7 +39,9 @@ public static class ConfText
 
     public static string FromBytes(ReadOnlySpan<byte> bytes) => Encoding.Latin1.GetString(bytes);
 
-    /// <summary>The word as it can be written in a configuration: bare where that reads back the same, else quoted.</summary>
+    /// <summary>
+    /// The word as it can be written in a configuration: bare where that reads back the same, else quoted.
+    /// </summary>
     public static string Quote(string word)
     {
         if (IsBare(word))

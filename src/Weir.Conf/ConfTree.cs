@@ -36,7 +36,9 @@ public sealed class ConfDirective
     /// <summary>The name was written in quotes.</summary>
     public bool NameQuoted { get; init; }
 
-    /// <summary>A syntax error was reported inside its words: its meaning is unknown and a walk passes over it.</summary>
+    /// <summary>
+    /// A syntax error was reported inside its words: its meaning is unknown and a walk passes over it.
+    /// </summary>
     public bool Broken { get; init; }
 
     public ConfFile File => Span.File;

@@ -37,7 +37,9 @@ public static class ConfValues
         return text.Length > 0;
     }
 
-    /// <summary>A number with up to <paramref name="digits"/> decimal places, times 10^digits: weights, rates, quality.</summary>
+    /// <summary>
+    /// A number with up to <paramref name="digits"/> decimal places, times 10^digits: weights, rates, quality.
+    /// </summary>
     public static bool TryFixed(ReadOnlySpan<char> text, int digits, out long value)
     {
         value = 0;
@@ -72,9 +74,12 @@ public static class ConfValues
     public static bool TrySize(ReadOnlySpan<char> text, out long bytes) => TryScaled(text, gigabytes: false, out bytes);
 
     /// <summary>Bytes in a file: as a size, and g or G.</summary>
-    public static bool TryOffset(ReadOnlySpan<char> text, out long bytes) => TryScaled(text, gigabytes: true, out bytes);
+    public static bool TryOffset(ReadOnlySpan<char> text, out long bytes) =>
+        TryScaled(text, gigabytes: true, out bytes);
 
-    /// <summary>A time in milliseconds: units w d h m s ms, largest first, each once; a plain number is seconds.</summary>
+    /// <summary>
+    /// A time in milliseconds: units w d h m s ms, largest first, each once; a plain number is seconds.
+    /// </summary>
     public static bool TryMsec(ReadOnlySpan<char> text, out long ms) => TryTime(text, inSeconds: false, out ms);
 
     /// <summary>A time in seconds: as milliseconds with y and M (months of 30 days) before, and without ms.</summary>
@@ -104,8 +109,8 @@ public static class ConfValues
     }
 
     /// <summary>
-    /// The right-hand words of proxy_store_access and its like: <c>user:rw</c>, <c>group:r</c>, <c>all:r</c>, as bits of
-    /// a file mode to be added to 0600.
+    /// The right-hand words of proxy_store_access and its like: <c>user:rw</c>, <c>group:r</c>, <c>all:r</c>, as
+    /// bits of a file mode to be added to 0600.
     /// </summary>
     public static bool TryAccess(ReadOnlySpan<char> text, ref int mode)
     {

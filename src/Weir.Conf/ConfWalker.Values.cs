@@ -1,5 +1,5 @@
-// The walker as a directive's Apply uses it: reporting, and the arguments read as the types nginx's directives have, with
-// nginx's messages when they are not.
+// The walker as a directive's Apply uses it: reporting, and the arguments read as the types nginx's directives have,
+// with nginx's messages when they are not. Used on the thread of the walk.
 namespace Weir.Conf;
 
 public sealed partial class ConfWalker
@@ -80,11 +80,14 @@ public sealed partial class ConfWalker
         {
             return true;
         }
-        Error(directive.Args[arg], $"invalid value \"{directive[arg]}\"", NearestName.Hint(Words(choices), directive[arg]));
+        string text = directive[arg];
+        Error(directive.Args[arg], $"invalid value \"{text}\"", NearestName.Hint(Words(choices), text));
         return false;
     }
 
-    /// <summary>All arguments from <paramref name="from"/> on, each one bit of a mask; a repeated one is a warning.</summary>
+    /// <summary>
+    /// All arguments from <paramref name="from"/> on, each one bit of a mask; a repeated one is a warning.
+    /// </summary>
     public bool TryBitmask(ConfDirective directive, ReadOnlySpan<ConfChoice<int>> choices, out int mask, int from = 0)
     {
         mask = 0;

@@ -43,7 +43,9 @@ public sealed partial class ConfWalker(DirectiveRegistry registry, ConfErrors er
         return null;
     }
 
-    /// <summary>The nearest scope of this type. A directive that is only declared where there is one need not ask.</summary>
+    /// <summary>
+    /// The nearest scope of this type. A directive that is only declared where there is one need not ask.
+    /// </summary>
     public T Need<T>() where T : class =>
         Find<T>() ?? throw new InvalidOperationException($"no {typeof(T).Name} around {Context}");
 

@@ -15,7 +15,9 @@ public sealed class DirectiveSpec
     /// <summary>It is ended by a block instead of ';'.</summary>
     public bool Block { get; init; }
 
-    /// <summary>Its block holds lines of words instead of directives (map, geo, types): Apply reads them itself.</summary>
+    /// <summary>
+    /// Its block holds lines of words instead of directives (map, geo, types): Apply reads them itself.
+    /// </summary>
     public bool FreeBlock { get; init; }
 
     /// <summary>The context inside its block; for <see cref="ConfWalker.WalkBlock(ConfDirective, object?)"/>.</summary>
@@ -52,9 +54,10 @@ public sealed class DirectiveRegistry
     /// <summary>
     /// Adds a directive as nginx has it: contexts, arguments and kind come from nginx's table.
     /// <paramref name="within"/> chooses among the families where a name exists more than once (http, stream, mail) and
-    /// limits the contexts. A directive that opens a context different by place (if) is applied with that context's name.
+    /// limits the contexts. What a block opens where it stands is known to the walker's WalkBlock.
     /// </summary>
-    public void AddNginx(string name, ConfContext within, Action<ConfWalker, ConfDirective> apply, string? summary = null)
+    public void AddNginx(string name, ConfContext within, Action<ConfWalker, ConfDirective> apply,
+        string? summary = null)
     {
         bool any = false;
         for (int i = 0; i < 14; i++)

@@ -24,7 +24,9 @@ public struct Inherited<T>
         IsSet = true;
     }
 
-    /// <summary>Takes the outer level's value unless this level has its own; the default where neither was set.</summary>
+    /// <summary>
+    /// Takes the outer level's value unless this level has its own; the default where neither was set.
+    /// </summary>
     public void Merge(in Inherited<T> parent, T byDefault)
     {
         if (!IsSet)
@@ -42,7 +44,9 @@ public struct Inherited<T>
     public readonly T ValueOr(T other) => IsSet || _merged ? _value! : other;
 }
 
-/// <summary>A directive that may repeat (header lines, access rules): one on this level replaces all of the outer ones.</summary>
+/// <summary>
+/// A directive that may repeat (header lines, access rules): one on this level replaces all of the outer ones.
+/// </summary>
 public struct InheritedList<T>
 {
     private List<T>? _own;

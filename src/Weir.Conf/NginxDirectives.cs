@@ -55,7 +55,9 @@ public static partial class NginxDirectives
         return contexts;
     }
 
-    /// <summary>The context inside a block directive that stands in <paramref name="context"/>; none for a free block.</summary>
+    /// <summary>
+    /// The context inside a block directive that stands in <paramref name="context"/>; none for a free block.
+    /// </summary>
     public static ConfContext Opens(string name, ConfContext context) => (name, context) switch
     {
         ("events", ConfContext.Main) => ConfContext.Events,

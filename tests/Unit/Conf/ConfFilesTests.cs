@@ -51,19 +51,22 @@ public sealed class ConfFilesTests : IDisposable
 
     [Fact]
     public void A_pattern_of_stars_is_not_slow() =>
-        Assert.False(GlobPattern.MatchesName(string.Concat(Enumerable.Repeat("a*", 2000)) + "b", new string('a', 4000)));
+        Assert.False(GlobPattern.MatchesName(
+            string.Concat(Enumerable.Repeat("a*", 2000)) + "b", new string('a', 4000)));
 
     [Fact]
     public void The_disk_lists_matches_sorted_by_bytes_and_hides_dot_files()
     {
-        foreach (string name in (string[])["b.conf", "a.conf", "B.conf", ".c.conf", "d.off", "x/one.conf", "y/two.conf"])
+        string[] names = ["b.conf", "a.conf", "B.conf", ".c.conf", "d.off", "x/one.conf", "y/two.conf"];
+        foreach (string name in names)
         {
             Put("sites/" + name, "");
         }
         DiskConfFiles disk = new();
         Assert.Equal(["B.conf", "a.conf", "b.conf"],
             disk.Glob(_folder + "/sites/*.conf").Select(Path.GetFileName));
-        Assert.Equal([_folder + "/sites/x/one.conf", _folder + "/sites/y/two.conf"], disk.Glob(_folder + "/sites/*/*.conf"));
+        Assert.Equal([_folder + "/sites/x/one.conf", _folder + "/sites/y/two.conf"],
+            disk.Glob(_folder + "/sites/*/*.conf"));
         Assert.Equal([_folder + "/sites/.c.conf"], disk.Glob(_folder + "/sites/.[a-d]*"));
         Assert.Empty(disk.Glob(_folder + "/nowhere/*.conf"));
         Assert.Empty(disk.Glob(_folder + "/sites/z*"));
@@ -86,13 +89,15 @@ public sealed class ConfFilesTests : IDisposable
     public void A_missing_main_file_is_an_error_without_a_place()
     {
         ConfTree tree = ConfParser.Parse(new MemoryConfFiles(), "/c/none.conf");
-        Assert.Equal(["[emerg] open() \"/c/none.conf\" failed (2: No such file or directory)"], ConfSample.Messages(tree));
+        Assert.Equal(["[emerg] open() \"/c/none.conf\" failed (2: No such file or directory)"],
+            ConfSample.Messages(tree));
     }
 
     [Fact]
     public void What_was_recorded_builds_the_same_tree_after_the_disk_has_changed()
     {
-        string main = Put("nginx.conf", "events {}\nhttp { include sites/*; include none; types { include m.types; } }\n");
+        string main = Put("nginx.conf",
+            "events {}\nhttp { include sites/*; include none; types { include m.types; } }\n");
         Put("sites/b", "server { listen 2; }");
         string first = Put("sites/a", "server { listen 1; }");
         Put("m.types", "a/b c;\n");
@@ -131,7 +136,8 @@ public sealed class ConfFilesTests : IDisposable
         using MemoryStream dump = new();
         ConfDump.Write(tree, dump);
         Assert.Equal(
-            "# configuration file /c/nginx.conf:\nevents {}\r\ninclude a;\ninclude a;\n# configuration file /c/a:\n# \u00ff\n\n",
+            "# configuration file /c/nginx.conf:\nevents {}\r\ninclude a;\ninclude a;\n"
+                + "# configuration file /c/a:\n# \u00ff\n\n",
             Encoding.Latin1.GetString(dump.ToArray()));
     }
 

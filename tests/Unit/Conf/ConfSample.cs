@@ -1,4 +1,4 @@
-// A registry that knows all of nginx's directives, with a few typed as nginx types them, and short ways to parse and walk.
+// A registry that knows all of nginx's directives, a few of them typed as in nginx, and short ways to parse and walk.
 // For the tests of this folder only.
 using System.Text;
 using Weir.Conf;

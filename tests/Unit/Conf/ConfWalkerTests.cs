@@ -10,7 +10,8 @@ public sealed class ConfWalkerTests
     public void The_generated_table_is_the_tsv()
     {
         string path = Path.Combine(GoldenConfTests.RepositoryRoot(), "data/nginx-directives.tsv");
-        string[] lines = [.. File.ReadAllLines(path).Skip(1).OrderBy(static l => l.Split('\t')[1], StringComparer.Ordinal)];
+        string[] lines =
+            [.. File.ReadAllLines(path).Skip(1).OrderBy(static l => l.Split('\t')[1], StringComparer.Ordinal)];
         Assert.Equal(lines.Length, NginxDirectives.Count);
         for (int i = 0; i < lines.Length; i++)
         {
@@ -86,7 +87,8 @@ public sealed class ConfWalkerTests
         registry.AddNginx("listen", ConfContext.StreamAny, static (_, _) => { });
         Assert.Equal(ConfContext.Server | ConfContext.StreamServer, registry.ContextsOf("listen"));
         Assert.Throws<InvalidOperationException>(() => registry.Add(registry.Find("listen", ConfContext.Server)!));
-        Assert.Throws<InvalidOperationException>(() => registry.AddNginx("listn", ConfContext.Any, static (_, _) => { }));
+        Assert.Throws<InvalidOperationException>(
+            () => registry.AddNginx("listn", ConfContext.Any, static (_, _) => { }));
     }
 
     [Fact]
@@ -101,7 +103,8 @@ public sealed class ConfWalkerTests
         registry.AddNginx("return", ConfContext.HttpAny, (w, d) =>
             seen.Add($"{w.Context} {w.Depth} {w.Owner?.Name} {w.ContextAt(1)} {w.OwnerAt(1)?.Name} {w.Find<string>()} "
                 + $"{w.Need<List<int>>().Count} {w.ScopeAt(0) is char}"));
-        ConfTree tree = ConfSample.Parse("http { server { return 1; if (a) { return 2; } location / { if (b) { return 3; } } } }");
+        ConfTree tree = ConfSample.Parse(
+            "http { server { return 1; if (a) { return 2; } location / { if (b) { return 3; } } } }");
         new ConfWalker(registry, tree.Errors).Walk(tree, null);
         Assert.Empty(ConfSample.Messages(tree));
         Assert.Equal(
