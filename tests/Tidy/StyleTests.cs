@@ -102,12 +102,20 @@ public sealed partial class StyleTests
                 .Select(b => $"{x.Path}:{x.i + 1}: {b.Call} (instead: {b.Instead})")));
 
     [Fact]
-    public void Classes_are_sealed_static_or_abstract() =>
+    public void A_class_that_nobody_derives_from_is_sealed_or_static()
+    {
+        HashSet<string> bases = Tree.CSharp.SelectMany(f => f.Lines)
+            .Select(line => BaseClass().Match(line))
+            .Where(m => m.Success)
+            .Select(m => m.Groups[1].Value)
+            .ToHashSet();
         Tree.None("an open class", Tree.CSharp
             .Where(f => f.IsUnder("src"))
-            .SelectMany(f => f.Lines.Select((line, i) => (f, line, i)))
-            .Where(x => OpenClass().IsMatch(x.line) && !IsPartialElsewhere(x.f, x.line))
+            .SelectMany(f => f.Lines.Select((line, i) => (f, line, i, Match: OpenClass().Match(line))))
+            .Where(x => x.Match.Success && !bases.Contains(x.Match.Groups[1].Value))
+            .Where(x => !IsPartialElsewhere(x.f, x.line))
             .Select(x => $"{x.f.Path}:{x.i + 1}: {x.line.Trim()}"));
+    }
 
     [Fact]
     public void Namespaces_are_file_scoped() =>
@@ -161,8 +169,11 @@ public sealed partial class StyleTests
             && PartialType().Match(l) is { Success: true } other && other.Groups[1].Value == name.Groups[1].Value));
     }
 
-    [GeneratedRegex(@"^\s*(?:public |internal |private |protected |file |unsafe |partial )*class \w+")]
+    [GeneratedRegex(@"^\s*(?:public |internal |private |protected |file |unsafe |partial )*class (\w+)")]
     private static partial Regex OpenClass();
+
+    [GeneratedRegex(@"\bclass \w+[^:]*: (\w+)")]
+    private static partial Regex BaseClass();
 
     [GeneratedRegex(@"\bpartial (?:class|struct|record|interface) (\w+)")]
     private static partial Regex PartialType();

@@ -1,0 +1,73 @@
+// One comparison: a configuration, files, an upstream if there is one, and the bytes sent on each connection.
+using System.Text;
+using Weir.Tests.Harness;
+
+namespace Weir.Tests.Differential;
+
+/// <summary>What is sent on one connection. Pieces are sent in segments of their own.</summary>
+public sealed record Talk(params byte[][] Pieces)
+{
+    /// <summary>Whether the client ends its direction after the last piece.</summary>
+    public bool HalfClose { get; init; }
+
+    /// <summary>How long nothing must come before the connection counts as open.</summary>
+    public int QuietMs { get; init; } = 150;
+
+    /// <summary>Whether the answers are those of HEAD requests (and so have no body).</summary>
+    public bool IsHead { get; init; }
+}
+
+/// <summary>A case of the table.</summary>
+public sealed record Case(string Area, string Name)
+{
+    /// <summary>Text inside the server block; or, when Conf is given, nothing.</summary>
+    public string Server { get; init; } = "";
+
+    /// <summary>Text inside the http block before the server.</summary>
+    public string Http { get; init; } = "";
+
+    /// <summary>A whole http block's text instead of the two above.</summary>
+    public string? Conf { get; init; }
+
+    public (string Name, string Content)[] Files { get; init; } = [];
+
+    public Talk[] Talks { get; init; } = [];
+
+    /// <summary>Makes the upstream behind %UPSTREAM%; each server gets one of its own, and what it received
+    /// counts.</summary>
+    public Func<Upstream>? Upstream { get; init; }
+
+    /// <summary>Whether %DIR%/access.log is compared after both servers have quit.</summary>
+    public bool ComparesAccessLog { get; init; }
+
+    public string Id => Area + ": " + Name;
+
+    public Conf Configuration => Conf is null ? Harness.Conf.Server(Server, Http) : Harness.Conf.Http(Conf);
+}
+
+/// <summary>Short forms for the table.</summary>
+public static class Say
+{
+    public static byte[] Bytes(string text) => Encoding.Latin1.GetBytes(text);
+
+    /// <summary>One connection with these exact bytes in one piece.</summary>
+    public static Talk Raw(string text) => new(Bytes(text));
+
+    /// <summary>One connection with these pieces.</summary>
+    public static Talk Split(params string[] pieces) => new(pieces.Select(Bytes).ToArray());
+
+    /// <summary>A GET on a connection of its own.</summary>
+    public static Talk Get(string target, params string[] headers) =>
+        Raw(RawClient.Request("GET", target, headers));
+
+    public static Talk Head(string target, params string[] headers) =>
+        Raw(RawClient.Request("HEAD", target, headers)) with { IsHead = true };
+
+    public static Talk Post(string target, string body, params string[] headers) =>
+        Raw(RawClient.Request("POST", target, headers, body));
+
+    /// <summary>Several requests on one connection, all sent at once.</summary>
+    public static Talk Pipeline(params string[] requests) => Raw(string.Concat(requests));
+
+    public static string Line(string target, params string[] headers) => RawClient.Request("GET", target, headers);
+}

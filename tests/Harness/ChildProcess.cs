@@ -1,0 +1,195 @@
+// A process that a test started: its output is kept, it is stopped by its pid and never outlives the test.
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace Weir.Tests.Harness;
+
+/// <summary>Signals by their Linux numbers.</summary>
+public enum Signal
+{
+    Hup = 1,
+    Int = 2,
+    Quit = 3,
+    Kill = 9,
+    Usr1 = 10,
+    Usr2 = 12,
+    Term = 15,
+    Winch = 28,
+}
+
+/// <summary>A child process with its output captured.</summary>
+public sealed partial class ChildProcess : IDisposable
+{
+    private readonly Process _process;
+    private readonly StringBuilder _output = new();
+    private readonly StringBuilder _errors = new();
+
+    public ChildProcess(string file, IEnumerable<string> arguments, string? directory = null,
+        IReadOnlyDictionary<string, string>? environment = null)
+    {
+        var start = new ProcessStartInfo(file)
+        {
+            UseShellExecute = false,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            WorkingDirectory = directory ?? "",
+        };
+        foreach (string argument in arguments)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        foreach ((string name, string value) in environment ?? new Dictionary<string, string>())
+        {
+            start.Environment[name] = value;
+        }
+
+        _process = new Process { StartInfo = start };
+        _process.OutputDataReceived += (_, e) => Append(_output, e.Data);
+        _process.ErrorDataReceived += (_, e) => Append(_errors, e.Data);
+        _process.Start();
+        Pid = _process.Id;
+        _process.StandardInput.Close();
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+    }
+
+    public int Pid { get; }
+
+    public bool HasExited => _process.HasExited;
+
+    public int ExitCode => _process.ExitCode;
+
+    /// <summary>What it wrote to standard output so far.</summary>
+    public string Output => Read(_output);
+
+    /// <summary>What it wrote to standard error so far.</summary>
+    public string Errors => Read(_errors);
+
+    /// <summary>Its children's pids (a master's workers), in the order of their start.</summary>
+    public int[] Children() => ChildrenOf(Pid);
+
+    public static int[] ChildrenOf(int pid)
+    {
+        // A child belongs to the thread that forked it.
+        try
+        {
+            return Directory.GetDirectories($"/proc/{pid}/task")
+                .SelectMany(task => File.ReadAllText(task + "/children").Split(' ',
+                    StringSplitOptions.RemoveEmptyEntries))
+                .Select(int.Parse)
+                .Order()
+                .ToArray();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+
+    public void Send(Signal signal) => Send(Pid, signal);
+
+    public static void Send(int pid, Signal signal) => kill(pid, (int)signal);
+
+    /// <summary>Waits for its end; false after the time given.</summary>
+    public bool WaitForExit(int timeoutMs)
+    {
+        if (!_process.WaitForExit(timeoutMs))
+        {
+            return false;
+        }
+
+        // Without a limit this waits for the end of the output too; a grandchild may hold the pipe open.
+        _process.WaitForExit(TimeSpan.FromSeconds(1));
+        return true;
+    }
+
+    /// <summary>Asks it to end, then makes it end, with all its children.</summary>
+    public void Stop(Signal signal = Signal.Quit, int graceMs = 5000)
+    {
+        int[] children = Descendants(Pid);
+        if (!_process.HasExited)
+        {
+            Send(signal);
+            if (!WaitForExit(graceMs))
+            {
+                children = [.. children.Union(Descendants(Pid))];
+                Send(Signal.Kill);
+                WaitForExit(2000);
+            }
+        }
+
+        foreach (int child in children.Where(IsOurs))
+        {
+            Send(child, Signal.Kill);
+        }
+    }
+
+    public void Dispose()
+    {
+        Stop(Signal.Term, 2000);
+        _process.Dispose();
+    }
+
+    /// <summary>Runs a program to its end.</summary>
+    public static (int ExitCode, string Output, string Errors) Run(string file, params string[] arguments) =>
+        Run(file, 30_000, arguments);
+
+    public static (int ExitCode, string Output, string Errors) Run(string file, int timeoutMs, string[] arguments)
+    {
+        using var process = new ChildProcess(file, arguments);
+        if (!process.WaitForExit(timeoutMs))
+        {
+            throw new TimeoutException($"{file} {string.Join(' ', arguments)} did not end\n{process.Errors}");
+        }
+
+        process._process.WaitForExit();
+        return (process.ExitCode, process.Output, process.Errors);
+    }
+
+    private static int[] Descendants(int pid)
+    {
+        int[] children = ChildrenOf(pid);
+        return [.. children, .. children.SelectMany(Descendants)];
+    }
+
+    // An orphan of ours was adopted by init (or a subreaper) a moment ago; a pid that was given anew has another
+    // parent.
+    private bool IsOurs(int pid)
+    {
+        try
+        {
+            string stat = File.ReadAllText($"/proc/{pid}/stat");
+            string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+            return fields[0] != "Z" && int.Parse(fields[1]) is 1 or 0 || int.Parse(fields[1]) == Pid;
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+
+    private static void Append(StringBuilder to, string? line)
+    {
+        if (line is not null)
+        {
+            lock (to)
+            {
+                to.Append(line).Append('\n');
+            }
+        }
+    }
+
+    private static string Read(StringBuilder from)
+    {
+        lock (from)
+        {
+            return from.ToString();
+        }
+    }
+
+    [LibraryImport("libc")]
+    private static partial int kill(int pid, int signal);
+}

@@ -1,0 +1,67 @@
+// What a machine may lack: tests that need a tool carry it in their attribute and are skipped, visibly, without it.
+using Xunit;
+
+namespace Weir.Tests.Harness;
+
+/// <summary>Finds the programs that tests start.</summary>
+public static class Tools
+{
+    private static readonly string[] _folders =
+    [
+        .. (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries),
+        "/usr/sbin", "/usr/bin", "/sbin", "/bin",
+    ];
+
+    /// <summary>The path of a program, or null. Knows "php-fpm" whatever version its name carries, and
+    /// "flask".</summary>
+    public static string? Find(string name) => name switch
+    {
+        "flask" => Find("gunicorn") is null ? null : FlaskModule(),
+        "php-fpm" => FirstFile("php-fpm") ?? Directory.GetFiles("/usr/sbin", "php-fpm*").Order().LastOrDefault(),
+        // Debian's own, not one of a version manager: its modules come from Debian too.
+        "gunicorn" => File.Exists("/usr/bin/gunicorn") ? "/usr/bin/gunicorn" : FirstFile(name),
+        _ => FirstFile(name),
+    };
+
+    public static string Require(string name) =>
+        Find(name) ?? throw new InvalidOperationException($"{name} is not installed; ./test installs it");
+
+    internal static string? Missing(string[] names)
+    {
+        string[] missing = names.Where(n => Find(n) is null).ToArray();
+        return missing.Length == 0 ? null : "needs " + string.Join(", ", missing);
+    }
+
+    private static string? FirstFile(string name) =>
+        _folders.Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+
+    private static string? FlaskModule()
+    {
+        string path = "/usr/lib/python3/dist-packages/flask/__init__.py";
+        return File.Exists(path) ? path : null;
+    }
+}
+
+/// <summary>A test that needs programs: [NeedsFact("nginx", "curl")].</summary>
+public sealed class NeedsFactAttribute : FactAttribute
+{
+    public NeedsFactAttribute(params string[] tools)
+    {
+        if (Tools.Missing(tools) is { } reason)
+        {
+            Skip = reason;
+        }
+    }
+}
+
+/// <summary>The same for a theory.</summary>
+public sealed class NeedsTheoryAttribute : TheoryAttribute
+{
+    public NeedsTheoryAttribute(params string[] tools)
+    {
+        if (Tools.Missing(tools) is { } reason)
+        {
+            Skip = reason;
+        }
+    }
+}
