@@ -86,12 +86,20 @@ internal sealed class InMemoryPipe
 
     internal void End()
     {
+        if (IsEnded)
+        {
+            return;
+        }
         IsEnded = true;
         Reader?.Poke();
     }
 
     internal void Break()
     {
+        if (IsBroken)
+        {
+            return;
+        }
         IsBroken = true;
         Reader?.Poke();
         Writer?.Poke();
