@@ -3,7 +3,7 @@
 namespace Weir.Kernel;
 
 /// <summary>How a child ended.</summary>
-public readonly record struct ExitInfo(int Pid, bool Signaled, int Code)
+public readonly record struct ExitInfo(int Pid, bool Signaled, int Code, bool CoreDumped = false)
 {
     public bool IsNone => Pid == 0;
 }
@@ -20,7 +20,7 @@ public static unsafe class ProcessControl
 {
     private const int P_ALL = 0, P_PIDFD = 3;
     private const int WNOHANG = 1, WEXITED = 4, WNOWAIT = 0x01000000;
-    private const int CLD_EXITED = 1;
+    private const int CLD_EXITED = 1, CLD_DUMPED = 3;
     private const int PR_SET_NAME = 15, PR_SET_DUMPABLE = 4;
     private const long SYS_pidfd_send_signal = 424, SYS_pidfd_open = 434;
 
@@ -133,7 +133,8 @@ public static unsafe class ProcessControl
         if (result.IsOk)
         {
             int pid = *(int*)(info + 16);
-            exit = pid == 0 ? default : new ExitInfo(pid, *(int*)(info + 8) != CLD_EXITED, *(int*)(info + 24));
+            int code = *(int*)(info + 8);
+            exit = pid == 0 ? default : new ExitInfo(pid, code != CLD_EXITED, *(int*)(info + 24), code == CLD_DUMPED);
         }
         return result;
     }

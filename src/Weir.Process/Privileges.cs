@@ -1,0 +1,66 @@
+// Becoming a worker: limits, priority, identity, directory, in nginx's order and with its words. Runs once, early, in a
+// process of its own; what fails fatally ends the process with code 2.
+using Weir.Kernel;
+
+namespace Weir.Process;
+
+/// <summary>Applies <see cref="ProcessSettings"/> to the process it runs in.</summary>
+public static class Privileges
+{
+    /// <summary>False when the process must not go on (the reason is in the log).</summary>
+    public static bool Apply(ProcessSettings settings, Log log)
+    {
+        if (settings.Priority != 0)
+        {
+            Note(ProcessControl.SetPriority(settings.Priority), $"setpriority({settings.Priority}) failed");
+        }
+        if (settings.OpenFilesMax >= 0)
+        {
+            Note(
+                ProcessControl.SetLimit(ResourceLimit.OpenFiles, settings.OpenFilesMax),
+                $"setrlimit(RLIMIT_NOFILE, {settings.OpenFilesMax}) failed");
+        }
+        if (settings.CoreBytesMax >= 0)
+        {
+            Note(
+                ProcessControl.SetLimit(ResourceLimit.Core, settings.CoreBytesMax),
+                $"setrlimit(RLIMIT_CORE, {settings.CoreBytesMax}) failed");
+        }
+        if (Identity.IsRoot && settings.UserName is { } user)
+        {
+            if (!Must(Identity.SetGroup(settings.GroupId), $"setgid({settings.GroupId}) failed"))
+            {
+                return false;
+            }
+            SysResult groups = Identity.SetSupplementaryGroups(user, settings.GroupId);
+            if (groups.IsError)
+            {
+                log.Write(LogLevel.Emerg, $"initgroups({user}, {settings.GroupId}) failed", groups.Errno);
+            }
+            if (!Must(Identity.SetUser(settings.UserId), $"setuid({settings.UserId}) failed"))
+            {
+                return false;
+            }
+        }
+        Note(ProcessControl.SetDumpable(), "prctl(PR_SET_DUMPABLE) failed");
+        return settings.WorkingDirectory is not { } directory
+            || Must(ProcessControl.ChangeDirectory(directory), $"chdir(\"{directory}\") failed");
+
+        void Note(SysResult result, string words)
+        {
+            if (result.IsError)
+            {
+                log.Write(LogLevel.Alert, words, result.Errno);
+            }
+        }
+
+        bool Must(SysResult result, string words)
+        {
+            if (result.IsError)
+            {
+                log.Write(LogLevel.Emerg, words, result.Errno);
+            }
+            return result.IsOk;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+// A server of ten lines under the real master: its configuration is a few words, its workers answer each connection with
+// "pid generation answer" and log it. So master, channel, snapshot and both roads of a reload are tested as processes,
+// without a web server. Usage: process-fixture FILE
+using System.Net.Sockets;
+using System.Text;
+using Weir.Kernel;
+using Weir.Process;
+using Weir.Tests.ProcessFixture;
+using Weir.Zones;
+
+Role worker = new(Role.WorkerName, "weir: worker process", RestartPolicy.Always, static host => new EchoWorker(host).Run());
+if (RoleEntry.TryRun([worker], out int code))
+{
+    return code;
+}
+args = RoleEntry.Arguments(args);
+return MasterEntry.Run(new MasterLaunch
+{
+    Program = new EchoMaster(args[0]),
+    WorkerRole = worker,
+    Arguments = args,
+    Version = "fixture/1",
+});
+
+namespace Weir.Tests.ProcessFixture
+{
+    /// <summary>Reads the words of the configuration file.</summary>
+    internal sealed class EchoMaster(string path) : IMasterProgram
+    {
+        public MasterPlan? Load(Log log)
+        {
+            var words = new Dictionary<string, string>();
+            var listens = new List<ListenSpec>();
+            foreach (string line in File.ReadAllLines(path))
+            {
+                string[] pair = line.Split(' ', 2);
+                if (pair[0] == "listen")
+                {
+                    string[] parts = pair[1].Split(' ');
+                    listens.Add(new ListenSpec
+                    {
+                        Address = SocketAddress.Parse(parts[0]),
+                        ReusePort = parts.Contains("reuseport"),
+                    });
+                }
+                else if (pair[0] == "broken")
+                {
+                    log.Write(LogLevel.Emerg, "the configuration is broken");
+                    return null;
+                }
+                else if (line.Length > 0)
+                {
+                    words[pair[0]] = pair.Length > 1 ? pair[1] : "";
+                }
+            }
+            string logs = words["logs"];
+            return new MasterPlan
+            {
+                PidPath = words["pid"],
+                Daemon = words.GetValueOrDefault("daemon") == "on",
+                MasterProcess = words.GetValueOrDefault("master_process") != "off",
+                ClassicKey = words.GetValueOrDefault("classic", ""),
+                Environment = ["FIXTURE=" + words.GetValueOrDefault("env", "")],
+                Secrets = [new SecretContent(new SecretSpec("key"), Encoding.UTF8.GetBytes("secret"))],
+                Snapshot = new Snapshot
+                {
+                    ConfPath = path,
+                    Prefix = "/",
+                    Files = Encoding.UTF8.GetBytes(words.GetValueOrDefault("answer", "")),
+                    Listens = listens,
+                    Logs = [new LogSpec(logs + "/access.log")],
+                    ErrorLogs = [new ErrorLogSpec(LogLevel.Notice, new LogSpec(logs + "/error.log"))],
+                    Zones = [new ZoneSpec("echo:one", 64 * 1024, 1)],
+                    Settings = new ProcessSettings
+                    {
+                        WorkerCount = int.Parse(words.GetValueOrDefault("workers", "1")),
+                    },
+                },
+            };
+        }
+    }
+
+    /// <summary>Answers connections until told otherwise.</summary>
+    internal sealed class EchoWorker(WorkerHost host) : IWorkerProgram
+    {
+        private WorkerSnapshot _running = host.First;
+        private WorkerSnapshot? _prepared;
+        private bool _quit;
+
+        public int Run()
+        {
+            host.Program = this;
+            string answer = Answer(_running);
+            if (answer == "exit-at-start")
+            {
+                return Role.FatalExitCode;
+            }
+            if (answer == "die-at-start")
+            {
+                return 1;
+            }
+            host.Acknowledge(_running.Generation);
+            while (!_quit)
+            {
+                int[] listeners = [.. _running.Content.Listens.SelectMany(_running.Listeners)];
+                var entries = new PollEntry[2 + listeners.Length];
+                entries[0] = new PollEntry(host.MasterIsGone ? -1 : host.ChannelFd, PollEntry.Readable);
+                entries[1] = new PollEntry(host.SignalFd, PollEntry.Readable);
+                for (int i = 0; i < listeners.Length; i++)
+                {
+                    entries[2 + i] = new PollEntry(listeners[i], PollEntry.Readable);
+                }
+                Descriptors.Poll(entries, -1);
+                for (int i = 0; i < listeners.Length; i++)
+                {
+                    if (entries[2 + i].Returned != 0)
+                    {
+                        Serve(listeners[i]);
+                    }
+                }
+                if (entries[0].Returned != 0)
+                {
+                    host.OnChannelReadable();
+                }
+                if (entries[1].Returned != 0)
+                {
+                    host.OnSignalReadable();
+                }
+            }
+            host.Log.Write(LogLevel.Notice, "exit");
+            return 0;
+        }
+
+        public void Prepare(WorkerSnapshot snapshot)
+        {
+            if (Answer(snapshot) == "refused-by-worker")
+            {
+                host.Refuse(snapshot.Generation, "I cannot build this");
+                return;
+            }
+            _prepared = snapshot;
+            host.Acknowledge(snapshot.Generation);
+        }
+
+        public void Commit(uint generation)
+        {
+            WorkerSnapshot old = _running;
+            _running = _prepared!;
+            _prepared = null;
+            old.Dispose();
+        }
+
+        public void Abort(uint generation) => _prepared = null;
+
+        public void FlushLogs()
+        {
+        }
+
+        public void Quit() => _quit = true;
+
+        public void Terminate() => _quit = true;
+
+        private static string Answer(WorkerSnapshot snapshot) => Encoding.UTF8.GetString(snapshot.Content.Files);
+
+        private void Serve(int listener)
+        {
+            using var socket = new Socket(new SafeSocketHandle(listener, ownsHandle: false));
+            Socket client;
+            try
+            {
+                client = socket.Accept();
+            }
+            catch (SocketException)
+            {
+                return;
+            }
+            host.Counters.Add(StatusCounter.Accepted, 1);
+            host.Counters.Add(StatusCounter.Active, 1);
+            int fds = Directory.GetFiles("/proc/self/fd").Length;
+            Zone zone = _running.FindZone(_running.Content.Zones[0])!;
+            SharedTable table = SharedTable.Open(zone, 0, 16)!;
+            long hits;
+            using (zone.Lock())
+            {
+                uint entry = table.Find("hits"u8, 1);
+                entry = entry != 0 ? entry : table.Add("hits"u8, 1, 8);
+                hits = ++table.Value<long>(entry);
+            }
+            string line = $"pid={Environment.ProcessId} index={host.Index} generation={_running.Generation} "
+                + $"answer={Answer(_running)} accepted={host.AllCounters.Sum(StatusCounter.Accepted)} "
+                + $"active={host.AllCounters.Sum(StatusCounter.Active)} hits={hits} fds={fds} "
+                + $"living={host.LivingSnapshots} secret={Encoding.UTF8.GetString(_running.Secret("key"))} "
+                + $"env={Environment.GetEnvironmentVariable("FIXTURE")} "
+                + $"listeners={_running.Content.Listens.Sum(l => _running.Listeners(l).Count)}\n";
+            Descriptors.Write(_running.LogDescriptor(_running.Content.Logs[0].Path), Encoding.UTF8.GetBytes(line));
+            client.Send(Encoding.UTF8.GetBytes(line));
+            client.Dispose();
+            host.Counters.Add(StatusCounter.Active, -1);
+        }
+    }
+}
