@@ -78,10 +78,12 @@ public sealed class BufferPool
     /// <summary>Bytes kept for the next renter.</summary>
     public long FreeBytes { get; private set; }
 
-    /// <summary>Rents a slab of at least <paramref name="minimumBytes"/>, with one reference held by the caller.</summary>
+    /// <summary>Rents a slab of at least <paramref name="minimumBytes"/>, with one reference held by the
+    /// caller.</summary>
     public BufferSlab Rent(int minimumBytes = StandardSize)
     {
-        int index = minimumBytes <= 1024 ? 0 : minimumBytes <= 4096 ? 1 : minimumBytes <= 16384 ? 2 : minimumBytes <= 65536 ? 3 : 4;
+        int index = minimumBytes <= 1024 ? 0 : minimumBytes <= 4096 ? 1 : minimumBytes <= 16384 ? 2
+            : minimumBytes <= 65536 ? 3 : 4;
         BufferSlab slab;
         if (index == 4)
         {

@@ -4,7 +4,8 @@ using Weir.Kernel;
 
 namespace Weir.Loop;
 
-/// <summary>What a receive brought: bytes in a slab (the receiver owns one reference), the peer's end, or an error.</summary>
+/// <summary>What a receive brought: bytes in a slab (the receiver owns one reference), the peer's end, or an
+/// error.</summary>
 public readonly struct RecvLease
 {
     public readonly BufferSlab? Slab;
@@ -120,7 +121,8 @@ public abstract class Connection
     /// later; the chain may grow meanwhile. Returns false when an error has ended sending.</summary>
     public abstract bool Send(BufferChain chain);
 
-    /// <summary>Waits until at most <paramref name="keptBytes"/> of the chain given to <see cref="Send"/> are left.</summary>
+    /// <summary>Waits until at most <paramref name="keptBytes"/> of the chain given to <see cref="Send"/> are
+    /// left.</summary>
     public abstract LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0);
 
     /// <summary>Bytes the kernel accepted in all.</summary>
@@ -129,13 +131,15 @@ public abstract class Connection
     /// <summary>0, or the error that ended sending.</summary>
     public abstract int SendError { get; }
 
-    /// <summary>Whether the peer has closed its direction or the stream is broken, as far as is known without reading.</summary>
+    /// <summary>Whether the peer has closed its direction or the stream is broken, as far as is known without
+    /// reading.</summary>
     public abstract bool PeerClosed { get; }
 
     /// <summary>Whether bytes (or the end) are likely waiting to be read.</summary>
     public abstract bool MayHaveInput { get; }
 
-    /// <summary>When a waiting receive ends with ETIMEDOUT, loop milliseconds; 0 for never.</summary>
+    /// <summary>When a waiting receive ends with ETIMEDOUT, loop milliseconds; 0 for never. A receive that had to wait
+    /// clears it when it gets something, and it does nothing while nobody waits: set it before each receive.</summary>
     public abstract void SetReadDeadline(long dueMs);
 
     /// <summary>How long sending may make no progress, milliseconds; 0 for ever (nginx's send_timeout).</summary>
@@ -147,7 +151,8 @@ public abstract class Connection
     /// <summary>Ends a waiting drain with ECANCELED.</summary>
     public abstract void CancelDrain();
 
-    /// <summary>Who hears that the peer went while nobody receives.</summary>
+    /// <summary>Who hears that the peer went while nobody receives: once for its FIN, once for a reset. What happened
+    /// before it was set is in <see cref="PeerClosed"/>.</summary>
     public IPeerWatcher? Watcher { get; set; }
 
     /// <summary>Sends FIN; reading goes on.</summary>
@@ -155,7 +160,8 @@ public abstract class Connection
 
     public abstract void SetNoDelay();
 
-    /// <summary>Closes; with <paramref name="reset"/> the peer gets RST. Waiting operations end with ECANCELED.</summary>
+    /// <summary>Closes; with <paramref name="reset"/> the peer gets RST. Waiting operations end with
+    /// ECANCELED.</summary>
     public abstract void Close(bool reset = false);
 
     public bool IsClosed { get; protected set; }

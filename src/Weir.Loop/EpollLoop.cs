@@ -163,7 +163,8 @@ public sealed unsafe class EpollLoop : EventLoop
         return stream;
     }
 
-    /// <summary>A closed stream becomes free at the end of the turn's dispatch, not while callers may still look.</summary>
+    /// <summary>A closed stream becomes free at the end of the turn's dispatch, not while callers may still
+    /// look.</summary>
     internal void ReturnStream(EpollStream stream)
     {
         stream.NextFree = _closedStreams;
@@ -373,7 +374,8 @@ internal sealed unsafe class EpollListener : Listener
                 continue;
             }
             EpollStream stream = _loop.RentStream();
-            if (stream.Open(fd.Int, this, new ReadOnlySpan<byte>(address, Math.Min(length, EpollStream.AddressBytesMax))))
+            var peer = new ReadOnlySpan<byte>(address, Math.Min(length, EpollStream.AddressBytesMax));
+            if (stream.Open(fd.Int, this, peer))
             {
                 Accepted(stream);
             }

@@ -54,7 +54,8 @@ internal sealed unsafe class EpollStream : Connection
     }
 
     /// <summary>Nobody waits on it any more: the object may serve another descriptor.</summary>
-    internal bool IsQuiet => !_receive.IsPending && _drain is not { IsPending: true } && _connect is not { IsPending: true };
+    internal bool IsQuiet =>
+        !_receive.IsPending && _drain is not { IsPending: true } && _connect is not { IsPending: true };
 
     internal bool Open(int fd, Listener? listener, ReadOnlySpan<byte> peer)
     {
@@ -173,7 +174,8 @@ internal sealed unsafe class EpollStream : Connection
                 if (Sys.LocalName(_target.Fd, address, ref length).IsOk)
                 {
                     _localLength = (byte)Math.Min(length, AddressBytesMax);
-                    Span<byte> into = _localLength > InlineAddressBytes ? _longLocal ??= new byte[AddressBytesMax] : _local;
+                    bool isLong = _localLength > InlineAddressBytes;
+                    Span<byte> into = isLong ? _longLocal ??= new byte[AddressBytesMax] : _local;
                     new ReadOnlySpan<byte>(address, _localLength).CopyTo(into);
                 }
             }

@@ -69,7 +69,8 @@ public abstract class EventLoop : IDisposable
     /// <summary>The longest turn (dispatch to end) since start, microseconds.</summary>
     public long LongestTurnUs { get; private set; }
 
-    /// <summary>Called with an exception that no one awaited: a broken invariant. The default ends the process.</summary>
+    /// <summary>Called with an exception that no one awaited: a broken invariant. The default ends the
+    /// process.</summary>
     public Action<Exception>? Fault { get; set; }
 
     /// <summary>Called at the end of every turn: work that batches what the turn produced (log buffers).</summary>
@@ -90,7 +91,8 @@ public abstract class EventLoop : IDisposable
     public abstract LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
         int timeoutMs, out Connection connection);
 
-    /// <summary>Opens a datagram socket towards one peer; <paramref name="received"/> is called for every datagram.</summary>
+    /// <summary>Opens a datagram socket towards one peer; <paramref name="received"/> is called for every
+    /// datagram.</summary>
     public abstract DatagramSocket? OpenDatagram(ReadOnlySpan<byte> peer, DatagramReceived received, out int errno);
 
     /// <summary>Watches a descriptor that is not a stream (signalfd, the master's channel) for readability.</summary>
@@ -332,7 +334,8 @@ public abstract class EventLoop : IDisposable
     /// <summary>Whether the next turn has something to do that no event brings.</summary>
     protected bool HasReadyWork => _ready.Count > 0 || _yieldReady.Count > 0 || !_mailbox.IsEmpty;
 
-    /// <summary>Gives back what the engine holds of the system. The loop has stopped, its connections are closed.</summary>
+    /// <summary>Gives back what the engine holds of the system. The loop has stopped, its connections are
+    /// closed.</summary>
     public virtual void Dispose()
     {
         if (t_current == this)
@@ -391,7 +394,7 @@ public abstract class EventLoop : IDisposable
         {
             return;
         }
-        // A full fence: were the queue read before this store is seen, a message could miss both this drain and its wake.
+        // A full fence: were the queue read before this store is seen, a message could miss this drain and its wake.
         Interlocked.Exchange(ref _knocked, 0);
         int left = MailboxBatchMax;
         try

@@ -59,7 +59,8 @@ public sealed class InMemoryLoop : EventLoop
 
     // Listening: an address gets a number that stands for the descriptor a real worker inherits.
 
-    /// <summary>Makes an address connectable; what connects waits until <see cref="Listen(int, bool, Action{Connection})"/>
+    /// <summary>Makes an address connectable; what connects waits until
+    /// <see cref="Listen(int, bool, Action{Connection})"/>
     /// is called with the number returned.</summary>
     public int Bind(ReadOnlySpan<byte> address)
     {
@@ -130,7 +131,8 @@ public sealed class InMemoryLoop : EventLoop
     // Datagrams.
 
     /// <summary>Answers datagrams that are sent to an address.</summary>
-    public void Respond(ReadOnlySpan<byte> address, InMemoryResponder responder) => _responders[Key(address)] = responder;
+    public void Respond(ReadOnlySpan<byte> address, InMemoryResponder responder) =>
+        _responders[Key(address)] = responder;
 
     public override DatagramSocket? OpenDatagram(ReadOnlySpan<byte> peer, DatagramReceived received, out int errno)
     {
@@ -189,7 +191,8 @@ public sealed class InMemoryLoop : EventLoop
     }
 
     /// <summary>Runs turns until a condition holds; the clock moves to the next timer when nothing else is to be
-    /// done. False when nothing can ever make it true or the clock would pass <paramref name="advanceMsMax"/>.</summary>
+    /// done. False when nothing can ever make it true or the clock would pass
+    /// <paramref name="advanceMsMax"/>.</summary>
     public bool RunUntil(Func<bool> condition, long advanceMsMax = 3_600_000)
     {
         long stopMs = _clockMs + advanceMsMax;

@@ -73,7 +73,8 @@ public readonly struct LoopTask<T>
 
     public Awaiter GetAwaiter() => new(_source, _result);
 
-    /// <summary>Lets the method run to its end with nobody waiting; an exception goes to the loop's fault handler.</summary>
+    /// <summary>Lets the method run to its end with nobody waiting; an exception goes to the loop's fault
+    /// handler.</summary>
     public void Forget()
     {
         if (_source is not null)
@@ -84,7 +85,6 @@ public readonly struct LoopTask<T>
 
     public readonly struct Awaiter(LoopSource<T>? source, T result) : ICriticalNotifyCompletion, ILoopAwaiter
     {
-        // The builder reads this field through LoopAwaiterShape: it stays the first one.
         private readonly LoopSource<T>? _source = source;
         private readonly T _result = result;
 
@@ -101,7 +101,8 @@ public readonly struct LoopTask<T>
 
         public void OnCompleted(Action continuation) => UnsafeOnCompleted(continuation);
 
-        public void UnsafeOnCompleted(Action continuation) => _source!.Continuation = new ActionContinuation(continuation);
+        public void UnsafeOnCompleted(Action continuation) =>
+            _source!.Continuation = new ActionContinuation(continuation);
     }
 }
 
@@ -310,7 +311,8 @@ public struct LoopTaskMethodBuilder<T>
         awaiter.UnsafeOnCompleted(Box(ref machine).Resume);
     }
 
-    private LoopBox<TStateMachine, T> Box<TStateMachine>(ref TStateMachine machine) where TStateMachine : IAsyncStateMachine
+    private LoopBox<TStateMachine, T> Box<TStateMachine>(ref TStateMachine machine)
+        where TStateMachine : IAsyncStateMachine
     {
         if (_box is not null)
         {

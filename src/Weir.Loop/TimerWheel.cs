@@ -46,7 +46,8 @@ public sealed class TimerWheel
     /// <summary>Timers that are set.</summary>
     public int Count { get; private set; }
 
-    /// <summary>Sets or moves a timer to <paramref name="dueMs"/>; a time that has passed fires in the next turn.</summary>
+    /// <summary>Sets or moves a timer to <paramref name="dueMs"/>; a time that has passed fires in the next
+    /// turn.</summary>
     public void Set(LoopTimer timer, long dueMs)
     {
         if (timer.Slot >= 0)
@@ -80,7 +81,8 @@ public sealed class TimerWheel
     /// <summary>Unsets a timer without touching the wheel: for timers that will be set again soon.</summary>
     public void Disarm(LoopTimer timer) => timer.DueMs = 0;
 
-    /// <summary>Milliseconds from <paramref name="nowMs"/> until something may be due; -1 when nothing is set.</summary>
+    /// <summary>Milliseconds from <paramref name="nowMs"/> until something may be due; -1 when nothing is
+    /// set.</summary>
     public int NextDelayMs(long nowMs)
     {
         if (_detached is not null)

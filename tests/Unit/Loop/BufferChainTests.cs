@@ -98,7 +98,8 @@ public sealed class BufferChainTests
         Assert.Equal(0, _pool.RentedBytes);
     }
 
-    [Fact(DisplayName = "chain: moved in any two parts and consumed in any steps, the bytes stay in order and nothing is kept")]
+    [Fact(DisplayName =
+        "chain: moved in any two parts and consumed in any steps, the bytes stay in order and nothing is kept")]
     public void MoveAndConsume()
     {
         byte[] expected = Rig.Pattern(300);

@@ -147,7 +147,8 @@ public sealed class EpollLoopTests
     public void UnixSocket()
     {
         using var rig = new Rig(Rig.Epoll);
-        string path = Path.Combine(Path.GetTempPath(), "weir-loop-" + Path.GetRandomFileName() + "-with-a-long-name.sock");
+        string name = "weir-loop-" + Path.GetRandomFileName() + "-with-a-long-name.sock";
+        string path = Path.Combine(Path.GetTempPath(), name);
         SocketAddress address = SocketAddress.Unix(path)!;
         int fd = Sys.Socket(Sys.AF_UNIX, Sys.SOCK_STREAM).Int;
         Assert.True(ListenOn(fd, address.Native));
@@ -187,7 +188,8 @@ public sealed class EpollLoopTests
         int echo = Sys.Socket(Sys.AF_INET, Sys.SOCK_DGRAM).Int;
         byte[] address = Bind(echo);
         var got = new List<string>();
-        DatagramSocket? socket = rig.Loop.OpenDatagram(address, bytes => got.Add(System.Text.Encoding.Latin1.GetString(bytes)), out int errno);
+        DatagramSocket? socket = rig.Loop.OpenDatagram(
+            address, bytes => got.Add(System.Text.Encoding.Latin1.GetString(bytes)), out int errno);
         Assert.Equal(0, errno);
         Assert.NotNull(socket);
         Assert.Equal(0, socket.Send("one"u8));

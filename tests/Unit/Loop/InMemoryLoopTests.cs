@@ -131,7 +131,8 @@ public sealed class InMemoryLoopTests
         }
     }
 
-    [Fact(DisplayName = "memory: closing with unread bytes is a reset to the peer, as on Linux, and what was sent can be read")]
+    [Fact(DisplayName =
+        "memory: closing with unread bytes is a reset to the peer, as on Linux, and what was sent can be read")]
     public void CloseWithUnreadBytes()
     {
         var loop = new InMemoryLoop();

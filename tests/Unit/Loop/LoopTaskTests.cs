@@ -72,7 +72,8 @@ public sealed class LoopTaskTests
         async LoopTask<int> Take() => await wait;
     }
 
-    [Fact(DisplayName = "task: an operation can begin again as soon as its result has been taken, also inside the resumption")]
+    [Fact(DisplayName =
+        "task: an operation can begin again as soon as its result has been taken, also inside the resumption")]
     public void BeginsAgain()
     {
         var gate = new LoopOperation<int>();

@@ -91,7 +91,8 @@ public sealed class LoopTests
         Assert.True(thread.Join(30_000));
     }
 
-    [Theory(DisplayName = "blocking work: results come back on the loop, and more pieces run at once than one thread could")]
+    [Theory(DisplayName =
+        "blocking work: results come back on the loop, and more pieces run at once than one thread could")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
     public void Blocking(string engine)
@@ -123,7 +124,8 @@ public sealed class LoopTests
         Assert.True(rig.Loop.Blocking.ThreadCount <= rig.Loop.Blocking.ThreadsMax);
     }
 
-    [Theory(DisplayName = "blocking work: what the work throws reaches whoever awaits it, and the operation can be used again")]
+    [Theory(DisplayName =
+        "blocking work: what the work throws reaches whoever awaits it, and the operation can be used again")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
     public void BlockingThrows(string engine)

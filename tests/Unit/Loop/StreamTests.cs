@@ -176,7 +176,8 @@ public sealed class StreamTests
         }
     }
 
-    [Theory(DisplayName = "stream: a send without progress for send_timeout ends with ETIMEDOUT and gives its buffers back")]
+    [Theory(DisplayName =
+        "stream: a send without progress for send_timeout ends with ETIMEDOUT and gives its buffers back")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
     public void SendTimeout(string engine)
@@ -461,7 +462,8 @@ public sealed class StreamTests
         });
     }
 
-    [Theory(DisplayName = "connections: when they run out the longest idle goes first, and without idle ones the new one")]
+    [Theory(DisplayName =
+        "connections: when they run out the longest idle goes first, and without idle ones the new one")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
     public void ConnectionsRunOut(string engine)
