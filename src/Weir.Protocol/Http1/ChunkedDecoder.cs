@@ -21,8 +21,8 @@ public struct ChunkedDecoder
 {
     private enum State : byte
     {
-        SizeStart, Size, ExtensionStart, ExtensionName, AfterName, ValueStart, Value, Quoted, QuotedPair, AfterValue,
-        SizeLf, Data, DataCr, DataLf, TrailerStart, Trailer, TrailerLf, EndLf, Ended, Failed,
+        SizeStart, Size, ExtensionStart, ExtensionName, AfterName, ValueStart, Value, Quoted, QuotedPair, AfterQuoted,
+        Blank, SizeLf, Data, DataCr, DataLf, TrailerStart, Trailer, TrailerLf, EndLf, Ended, Failed,
     }
 
     private const long SizeMax = long.MaxValue >> 4;
@@ -65,7 +65,7 @@ public struct ChunkedDecoder
     /// <summary>A hint how many bytes are at least to come: what nginx reads ahead by.</summary>
     public readonly long BytesToCome => _state switch
     {
-        State.Data => Remaining + 7,
+        State.Data => Math.Min(Remaining, long.MaxValue - 7) + 7,
         State.Ended => 0,
         State.EndLf => 1,
         State.TrailerStart => 2,
@@ -159,7 +159,7 @@ public struct ChunkedDecoder
                 return Remaining >= 0;
             case State.Size:
                 return StepSize(c);
-            case >= State.ExtensionStart and <= State.AfterValue:
+            case >= State.ExtensionStart and <= State.Blank:
                 if (++_extensionBytes > ExtensionBytesMax + BodyBytes)
                 {
                     Reason = RejectReason.ChunkExtensionTooLong;
@@ -188,7 +188,7 @@ public struct ChunkedDecoder
         int digit = Hex.Value(c);
         if (digit >= 0)
         {
-            if (Remaining == 0 && ++_extensionBytes > ExtensionBytesMax + BodyBytes || Remaining > SizeMax - 1)
+            if (Remaining == 0 && ++_extensionBytes > ExtensionBytesMax + BodyBytes || Remaining > SizeMax)
             {
                 Reason = RejectReason.ChunkTooLarge;
                 return false;
@@ -205,72 +205,54 @@ public struct ChunkedDecoder
                 _state = State.ExtensionStart;
                 return true;
             default:
-                // White space before the semicolon (BWS) is what differing parsers are led astray with; nobody needs it.
-                return false;
+                // Blanks may stand before a semicolon (BWS in the grammar), never before the line's end.
+                _state = State.Blank;
+                return IsBlank(c);
         }
     }
 
     private bool StepExtension(byte c)
     {
         bool token = IsToken(c);
+        bool blank = IsBlank(c);
         switch (_state)
         {
             case State.ExtensionStart:
                 _state = token ? State.ExtensionName : _state;
-                return token || IsBlank(c);
+                return token || blank;
+            case State.ExtensionName when blank:
+                _state = State.AfterName;
+                return true;
+            case State.ExtensionName or State.AfterName when c == '=':
+                _state = State.ValueStart;
+                return true;
             case State.ExtensionName:
-                return token || AfterName(c);
-            case State.AfterName:
-                return AfterName(c);
+                return token || EndExtension(c);
+            case State.AfterName or State.Blank:
+                return blank || c == ';' && EndExtension(c);
             case State.ValueStart:
-                if (c == '"')
-                {
-                    _state = State.Quoted;
-                    return true;
-                }
-                _state = token ? State.Value : _state;
-                return token || IsBlank(c);
-            case State.Value:
-                return token || AfterValue(c);
+                _state = c == '"' ? State.Quoted : token ? State.Value : _state;
+                return c == '"' || token || blank;
             case State.Quoted:
-                _state = c == '"' ? State.AfterValue : c == '\\' ? State.QuotedPair : State.Quoted;
+                _state = c == '"' ? State.AfterQuoted : c == '\\' ? State.QuotedPair : State.Quoted;
                 return c >= 0x20 && c != 0x7f || c == '\t';
             case State.QuotedPair:
                 _state = State.Quoted;
                 return c >= 0x20 && c != 0x7f || c == '\t';
             default:
-                return AfterValue(c);
+                if (blank)
+                {
+                    _state = State.Blank;
+                    return true;
+                }
+                return token && _state == State.Value || EndExtension(c);
         }
     }
 
-    private bool AfterName(byte c)
+    private bool EndExtension(byte c)
     {
-        if (c == '=')
-        {
-            _state = State.ValueStart;
-            return true;
-        }
-        if (IsBlank(c))
-        {
-            _state = State.AfterName;
-            return true;
-        }
-        return AfterValue(c);
-    }
-
-    private bool AfterValue(byte c)
-    {
-        switch (c)
-        {
-            case (byte)';':
-                _state = State.ExtensionStart;
-                return true;
-            case (byte)'\r':
-                _state = State.SizeLf;
-                return true;
-            default:
-                return false;
-        }
+        _state = c == ';' ? State.ExtensionStart : State.SizeLf;
+        return c is (byte)';' or (byte)'\r';
     }
 
     /// <summary>A trailer line has the syntax of a header line: a token, a colon, a value without controls.</summary>
