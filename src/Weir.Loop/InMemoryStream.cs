@@ -1,6 +1,6 @@
-// The server's end of an in-memory connection. It behaves as Linux does where a server can notice: bytes come in a later
-// turn, a full window blocks, closing with unread bytes resets, writing to a closed peer is noticed one write later.
-// One loop's thread; not recycled, so that a use after Close shows.
+// The server's end of an in-memory connection. It behaves as Linux does where a server can notice: bytes come in a
+// later turn, a full window blocks, closing with unread bytes resets, writing to a closed peer is noticed one write
+// later. One loop's thread; not recycled, so that a use after Close shows.
 using Weir.Kernel;
 using Weir.Kernel.Net;
 
