@@ -13,6 +13,12 @@ public readonly unsafe struct NativeSlice(byte* pointer, int length)
 
     public bool IsEmpty => Length == 0;
 
+    /// <summary>A slice over a <c>u8</c> literal or other memory that never moves and never dies. Nothing else may be
+    /// passed: a span over a managed array would dangle.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static NativeSlice Literal(ReadOnlySpan<byte> literal) =>
+        new((byte*)Unsafe.AsPointer(ref System.Runtime.InteropServices.MemoryMarshal.GetReference(literal)), literal.Length);
+
     public Span<byte> Span
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]

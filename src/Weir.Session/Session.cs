@@ -1,0 +1,130 @@
+// What an HTTP request and a stream session have in common, as far as variables, templates, logs and upstreams need it.
+// One loop's thread.
+using Weir.Kernel;
+using Weir.Loop;
+
+namespace Weir.Session;
+
+/// <summary>A request or stream session: memory of its own and values of variables.</summary>
+public abstract class Session
+{
+    private VariableValue[] _values = [];
+
+    public EventLoop Loop { get; protected set; } = null!;
+
+    public Arena Arena { get; } = new();
+
+    /// <summary>The table that variable indexes refer to.</summary>
+    public VariableTable Variables { get; private set; } = null!;
+
+    /// <summary>The client's connection.</summary>
+    public Connection Connection { get; protected set; } = null!;
+
+    /// <summary>Captures of the last regular expression that matched: $1 to $9; index 0 is the whole match.</summary>
+    public CaptureSet Captures;
+
+    protected void StartVariables(VariableTable table)
+    {
+        Variables = table;
+        if (_values.Length < table.Count)
+        {
+            _values = new VariableValue[table.Count];
+        }
+        else
+        {
+            Array.Clear(_values, 0, table.Count);
+        }
+    }
+
+    /// <summary>The place of an indexed variable's value.</summary>
+    internal ref VariableValue Value(int index) => ref _values[index];
+
+    /// <summary>The value of a variable, evaluated when it has to be. False when it is not found (an empty text then).</summary>
+    public bool TryGet(Variable variable, out NativeSlice value)
+    {
+        ref VariableValue slot = ref _values[variable.Index];
+        if (slot.State == VariableState.Valid)
+        {
+            value = slot.Text;
+            return true;
+        }
+        if (slot.State == VariableState.NotFound)
+        {
+            value = default;
+            return false;
+        }
+        if (variable.Get is null)
+        {
+            value = default;
+            return false;
+        }
+        value = default;
+        if (slot.State == VariableState.Evaluating)
+        {
+            // A map that refers to itself through another one.
+            OnVariableCycle(variable);
+            return false;
+        }
+        slot.State = VariableState.Evaluating;
+        bool found = variable.Get(this, variable, ref value);
+        slot = ref _values[variable.Index];
+        if (variable.NoCache)
+        {
+            slot.State = VariableState.None;
+            return found;
+        }
+        slot.Text = value;
+        slot.State = found ? VariableState.Valid : VariableState.NotFound;
+        return found;
+    }
+
+    /// <summary>Sets the cached value: what `set`, captures and auth_request_set do.</summary>
+    public void SetValue(Variable variable, NativeSlice value)
+    {
+        ref VariableValue slot = ref _values[variable.Index];
+        slot.Text = value;
+        slot.State = VariableState.Valid;
+    }
+
+    /// <summary>Forgets a cached value.</summary>
+    public void ClearValue(Variable variable) => _values[variable.Index].State = VariableState.None;
+
+    /// <summary>Forgets all cached values of variables that are not set by the configuration: nginx does it for
+    /// every internal redirect's non-cacheable ones.</summary>
+    protected virtual void OnVariableCycle(Variable variable)
+    {
+    }
+}
+
+internal enum VariableState : byte
+{
+    None,
+    Evaluating,
+    Valid,
+    NotFound,
+}
+
+internal struct VariableValue
+{
+    internal NativeSlice Text;
+    internal VariableState State;
+}
+
+/// <summary>The captures of a match: up to ten slices.</summary>
+public struct CaptureSet
+{
+    private Items _items;
+
+    [System.Runtime.CompilerServices.InlineArray(10)]
+    private struct Items
+    {
+        private NativeSlice _first;
+    }
+
+    /// <summary>How many are set, the whole match included.</summary>
+    public int Count;
+
+    public readonly NativeSlice this[int index] => index < Count ? _items[index] : default;
+
+    public void Set(int index, NativeSlice slice) => _items[index] = slice;
+}
