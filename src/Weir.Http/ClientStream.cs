@@ -1,0 +1,61 @@
+// What a request sees of its client: an HTTP/1 exchange, an HTTP/2 stream, or the parent of a subrequest. The request
+// never touches a connection's bytes itself.
+using Weir.Kernel;
+using Weir.Loop;
+
+namespace Weir.Http;
+
+/// <summary>What reading a piece of a request body brought.</summary>
+public readonly struct BodyPiece(RecvLease lease, int offset, int length, bool isLast, int status)
+{
+    /// <summary>The slab that holds the bytes; the reader releases it.</summary>
+    public readonly RecvLease Lease = lease;
+    public readonly int Offset = offset;
+    public readonly int Length = length;
+
+    /// <summary>The body is complete with this piece.</summary>
+    public readonly bool IsLast = isLast;
+
+    /// <summary>0, or the status to answer with: 400 malformed, 408 too slow, 413 too large, 499 client gone.</summary>
+    public readonly int Status = status;
+
+    public ReadOnlySpan<byte> Span => Length == 0 ? default : Lease.Slab!.Span.Slice(Offset, Length);
+    public NativeSlice Memory => Length == 0 ? default : Lease.Slab!.Memory.Slice(Offset, Length);
+    public void Release() => Lease.Release();
+}
+
+/// <summary>A request's way to its client.</summary>
+public abstract class ClientStream
+{
+    /// <summary>Serialises the head of <paramref name="r"/>'s response and decides its framing.</summary>
+    public abstract void WriteHead(HttpRequest r);
+
+    /// <summary>Takes body bytes that passed all filters (empties the chain).</summary>
+    public abstract void WriteBody(HttpRequest r, BufferChain chain, PushFlags flags);
+
+    /// <summary>An interim response (100, 103) with the given fields.</summary>
+    public abstract void WriteInterim(HttpRequest r, int status, ReadOnlySpan<ResponseField> fields);
+
+    /// <summary>Sends what was written and waits until at most <paramref name="keptBytes"/> are unsent.
+    /// False when the client is gone or too slow.</summary>
+    public abstract LoopTask<bool> DrainAsync(HttpRequest r, long keptBytes);
+
+    /// <summary>Starts sending what was written, without waiting. False when the client is gone.</summary>
+    public abstract bool Flush(HttpRequest r);
+
+    /// <summary>Bytes written by this side that the kernel has not taken yet.</summary>
+    public abstract long UnsentBytes { get; }
+
+    /// <summary>The next piece of the request's body, decoded. Sends 100 Continue first where the client waits for it.</summary>
+    public abstract LoopTask<BodyPiece> ReadBodyAsync(HttpRequest r);
+
+    /// <summary>The client's bytes after an upgrade: the body reader's rest first, then the connection's.</summary>
+    public abstract LoopTask<RecvLease> ReadTunnelAsync(HttpRequest r);
+
+    /// <summary>The exchange cannot be completed: nothing more is sent, the connection ends (with RST when the
+    /// response was begun and its length would lie).</summary>
+    public abstract void Abort(HttpRequest r);
+
+    /// <summary>The transport under the stream, for addresses, TCP_INFO and the peer watcher.</summary>
+    public abstract Connection Transport { get; }
+}

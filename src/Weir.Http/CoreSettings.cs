@@ -1,0 +1,187 @@
+// The settings that the server itself uses: nginx's core server and location configurations. Filled by Modules/Core.cs.
+using Weir.Conf;
+using Weir.Kernel;
+using Weir.Session;
+
+namespace Weir.Http;
+
+/// <summary>A server: what is known once the name was matched.</summary>
+public sealed class ServerConf
+{
+    internal HttpBlock Block = null!;
+
+    public List<ServerName> ServerNames { get; } = [];
+    public bool HasListen { get; set; }
+
+    /// <summary>The first name, as `$server_name` and redirects give it.</summary>
+    public string PrimaryName { get; set; } = "";
+    public NativeSlice PrimaryNameBytes { get; set; }
+
+    public Inherited<long> ClientHeaderTimeoutMs;
+    public Inherited<long> ClientHeaderBufferSize;
+    public Inherited<ConfBufs> LargeClientHeaderBuffers;
+    public Inherited<bool> IgnoreInvalidHeaders;
+    public Inherited<bool> UnderscoresInHeaders;
+    public Inherited<bool> MergeSlashes;
+    public Inherited<int> MaxHeaders;
+
+    // Frozen.
+
+    /// <summary>Where it stands, for messages.</summary>
+    public ConfSpan Span { get; set; }
+    public object?[] Modules { get; set; } = [];
+
+    /// <summary>The server level's location settings: in force until a location is found, and where none matches.</summary>
+    public LocationConf Location { get; set; } = null!;
+    public LocationTree Locations { get; set; } = null!;
+    public PhaseHandler[] Pipeline { get; set; } = [];
+    public Weir.Protocol.Http1.ParseOptions ParseOptions { get; set; }
+}
+
+/// <summary>How `satisfy` combines access rules.</summary>
+public enum Satisfy
+{
+    All,
+    Any,
+}
+
+public enum LingeringClose
+{
+    Off,
+    On,
+    Always,
+}
+
+public enum ServerTokens
+{
+    Off,
+    On,
+    Build,
+}
+
+public enum IfModifiedSinceMode
+{
+    Off,
+    Exact,
+    Before,
+}
+
+public enum SymlinkPolicy
+{
+    Off,
+    On,
+    IfNotOwner,
+}
+
+/// <summary>An error_page rule.</summary>
+/// <param name="Status">The status it catches.</param>
+/// <param name="Overwrite">The status to answer with; -1: the caught one, 0: the one the page brings (`=`).</param>
+/// <param name="Target">A URI, a named location (begins with @), or an absolute URL.</param>
+public sealed record ErrorPage(int Status, int Overwrite, Template Target, Template? Args);
+
+/// <summary>A location's core settings; also of a server and of http, where they are inherited from.</summary>
+public sealed class LocationConf
+{
+    // What it is.
+
+    /// <summary>The prefix, regular expression or @name as written.</summary>
+    public string Name { get; set; } = "";
+    public NativeSlice NameBytes { get; set; }
+    public bool IsExact { get; set; }
+    public bool StopsRegex { get; set; }
+    public bool IsNamed { get; set; }
+    public Regex? Regex { get; set; }
+
+    /// <summary>An `if` or limit_except block.</summary>
+    public bool IsNoName { get; set; }
+    public bool IsInternal { get; set; }
+
+    /// <summary>A handler of the location's own (proxy_pass, stub_status…): it alone makes the content.</summary>
+    public PhaseHandler? ContentHandler { get; set; }
+
+    /// <summary>The prefix ends in a slash and the handler wants the redirect of the path without it (proxy_pass and its kind).</summary>
+    public bool AutoRedirect { get; set; }
+
+    /// <summary>Locations inside.</summary>
+    internal List<LocationConf> Children { get; } = [];
+    internal HttpBlock Block = null!;
+
+    // Settings. Root and alias are one setting in two forms.
+
+    public Inherited<Template> Root;
+    public bool IsAlias { get; set; }
+
+    /// <summary>Bytes of the location's name that alias replaces.</summary>
+    public int AliasLength { get; set; }
+
+    public Inherited<long> MaxBodySize;
+    public Inherited<long> ClientBodyBufferSizeSetting;
+    public Inherited<long> ClientBodyTimeoutMs;
+    public Inherited<int> ClientBodyInFileOnly;
+    public Inherited<bool> ClientBodyInSingleBuffer;
+    public Inherited<string> ClientBodyTempPath;
+    public Inherited<long> SendTimeoutMs;
+    public Inherited<long> KeepAliveTimeout;
+    public Inherited<long> KeepAliveHeaderSec;
+    public Inherited<long> KeepAliveMinTimeout;
+    public Inherited<long> KeepAliveTime;
+    public Inherited<int> KeepAliveRequestsSetting;
+    public Inherited<int> KeepAliveDisable;
+    public Inherited<LingeringClose> LingeringClose;
+    public Inherited<long> LingeringTimeMs;
+    public Inherited<long> LingeringTimeoutMs;
+    public Inherited<bool> ResetTimedOutConnection;
+    public Inherited<bool> TcpNoDelay;
+    public Inherited<bool> TcpNoPush;
+    public Inherited<long> SendLowat;
+    public Inherited<long> PostponeOutput;
+    public Inherited<bool> SendFile;
+    public Inherited<long> SendFileMaxChunk;
+    public Inherited<long> ReadAhead;
+    public Inherited<long> DirectIo;
+    public Inherited<long> OutputBuffersSize;
+    public Inherited<Template> DefaultType;
+    public Inherited<Template> LimitRate;
+    public Inherited<Template> LimitRateAfter;
+    public Inherited<bool> LogNotFound;
+    public Inherited<bool> LogSubrequest;
+    public Inherited<bool> RecursiveErrorPages;
+    public Inherited<ServerTokens> ServerTokens;
+    public Inherited<bool> ChunkedTransferEncoding;
+    public Inherited<bool> ETag;
+    public Inherited<IfModifiedSinceMode> IfModifiedSince;
+    public Inherited<int> MaxRanges;
+    public Inherited<bool> AbsoluteRedirect;
+    public Inherited<bool> ServerNameInRedirect;
+    public Inherited<bool> PortInRedirect;
+    public Inherited<bool> MsiePadding;
+    public Inherited<bool> MsieRefresh;
+    public Inherited<Satisfy> SatisfyMode;
+    public Inherited<SymlinkPolicy> DisableSymlinks;
+    public Inherited<Template> DisableSymlinksFrom;
+    public Inherited<int> SubrequestOutputBufferSize;
+    public Inherited<bool> AuthDelaySet;
+    public Inherited<long> AuthDelayMs;
+    public InheritedList<ErrorPage> ErrorPages;
+    public InheritedList<LogTarget> ErrorLogs;
+
+    /// <summary>Extension (lower case) to type; null means: inherit.</summary>
+    public Dictionary<string, NativeSlice>? OwnTypes { get; set; }
+
+    // Frozen after merging.
+
+    public object?[] Modules { get; set; } = [];
+    public MimeTypes Types { get; set; } = MimeTypes.Empty;
+    public Log ErrorLog { get; set; } = null!;
+    public PhaseHandler[] Pipeline { get; set; } = [];
+    public HeadFilter[] HeadFilters { get; set; } = [];
+    public long MaxBodyBytes { get; set; }
+    public int ClientBodyBufferSize { get; set; }
+    public int KeepAliveTimeoutMs { get; set; }
+    public int KeepAliveRequests { get; set; }
+    public long KeepAliveTimeMs { get; set; }
+    public NativeSlice ServerHeader { get; set; }
+}
+
+/// <summary>An error_log as written: where and from which level.</summary>
+public sealed record LogTarget(string Destination, LogLevel Level, ConfSpan Span);

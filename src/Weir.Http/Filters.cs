@@ -1,0 +1,104 @@
+// Response filters. Head filters look at a response's head once, before it is written, and may put a body filter into
+// the request's chain; body filters are synchronous pushes. The order is the enum below, written once: nginx's order,
+// first the ones that see the response first.
+using Weir.Loop;
+
+namespace Weir.Http;
+
+/// <summary>Where a filter stands: from the producer's side towards the client.</summary>
+public enum FilterPlace
+{
+    NotModified,
+    Headers,
+    UserId,
+    Charset,
+    Sub,
+    Addition,
+    Gunzip,
+    Ssi,
+    Compression,
+    Range,
+    LimitRate,
+}
+
+/// <summary>What a push carries besides bytes.</summary>
+[Flags]
+public enum PushFlags : byte
+{
+    None = 0,
+
+    /// <summary>What is held back should leave now.</summary>
+    Flush = 1,
+
+    /// <summary>Nothing follows.</summary>
+    Last = 2,
+}
+
+/// <summary>Looks at a response's head. One per location, with its configuration in a field.</summary>
+public abstract class HeadFilter
+{
+    /// <summary>May change the head and call <see cref="HttpRequest.AddBodyFilter"/>.</summary>
+    public abstract void OnHead(HttpRequest r);
+}
+
+/// <summary>Transforms a body. Rented per response (see <see cref="HttpRequest.Rent{T}"/>), linked by the request.</summary>
+public abstract class BodyFilter : RequestState
+{
+    internal BodyFilter? Downstream;
+
+    /// <summary>Takes everything from <paramref name="input"/> (leaves it empty), passes on what it can with
+    /// <see cref="PassOn"/> and keeps the rest. Never throws; a failure calls <see cref="HttpRequest.Abort"/>.</summary>
+    public abstract void Push(HttpRequest r, BufferChain input, PushFlags flags);
+
+    /// <summary>Whether it must see the bytes: a file is then read instead of sent by the kernel.</summary>
+    public virtual bool NeedsBytes => true;
+
+    /// <summary>Bytes kept because they may not leave yet (limit_rate). What is kept for a transformation does not count.</summary>
+    public virtual long HeldBytes => 0;
+
+    /// <summary>Waits until what is held has been passed on. False when the client is gone.</summary>
+    public virtual LoopTask<bool> DrainAsync(HttpRequest r) => new(true);
+
+    protected void PassOn(HttpRequest r, BufferChain chain, PushFlags flags) => r.PushFrom(Downstream, chain, flags);
+}
+
+/// <summary>A module's state in one request: rented from the loop, given back when the request ends.</summary>
+public abstract class RequestState
+{
+    internal RequestState? NextFree;
+    internal RequestState? NextInRequest;
+    internal RequestStatePool? Pool;
+
+    /// <summary>Gives back what it holds and makes it as new. Called when the request ends.</summary>
+    protected internal abstract void Reset();
+}
+
+internal sealed class RequestStatePool
+{
+    internal RequestState? Free;
+}
+
+/// <summary>Names a module's state in requests. One static readonly instance per use.</summary>
+public sealed class RequestSlot<T> where T : RequestState, new()
+{
+    private readonly LoopSlot<RequestStatePool> _pool = new();
+
+    internal int Index => _pool.Index;
+
+    internal T Rent(EventLoop loop)
+    {
+        RequestStatePool pool = loop.Slot(_pool, static _ => new RequestStatePool());
+        T state;
+        if (pool.Free is null)
+        {
+            state = new T { Pool = pool };
+        }
+        else
+        {
+            state = (T)pool.Free;
+            pool.Free = state.NextFree;
+            state.NextFree = null;
+        }
+        return state;
+    }
+}

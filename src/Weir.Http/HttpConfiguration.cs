@@ -1,0 +1,114 @@
+// The configuration of `http` as requests use it: frozen after it was built, shared by all requests of a loop that were
+// bound to it, reference-counted per loop because nothing native may wait for a finalizer. Its memory holds every text
+// that requests refer to.
+using Weir.Kernel;
+
+using Weir.Session;
+
+namespace Weir.Http;
+
+/// <summary>A built configuration.</summary>
+public sealed class HttpConfiguration : IDisposable
+{
+    private int _references = 1;
+    private readonly List<Action> _retire = [];
+    private readonly List<IDisposable> _owned = [];
+
+    public HttpConfiguration()
+    {
+        Memory = new NativeArena();
+        Variables = new VariableTable(Memory);
+    }
+
+    public NativeArena Memory { get; }
+    public VariableTable Variables { get; }
+    public List<ServerConf> Servers { get; } = [];
+
+    /// <summary>One per listening address, in the order of the configuration.</summary>
+    public List<ListenGroup> Groups { get; } = [];
+
+    /// <summary>What http-level errors go to before a location is known.</summary>
+    public Log DefaultLog { get; set; } = null!;
+
+    /// <summary>Settings of the modules at the main level of http, by module index.</summary>
+    public object?[] MainConfs { get; internal set; } = [];
+
+    /// <summary>The log phase: handlers run for every request that ended, in Catalog's order.</summary>
+    public List<LogHandler> LogHandlers { get; } = [];
+
+    /// <summary>Runs when the configuration is no longer current: timers, pools and caches are closed or moved.</summary>
+    public void OnRetire(Action action) => _retire.Add(action);
+
+    /// <summary>Disposed when the last request of the configuration ended.</summary>
+    public void Own(IDisposable resource) => _owned.Add(resource);
+
+    public void AddReference() => _references++;
+
+    public void Release()
+    {
+        if (--_references == 0)
+        {
+            Dispose();
+        }
+    }
+
+    /// <summary>Another configuration took over: no new request binds to this one.</summary>
+    public void Retire()
+    {
+        foreach (Action action in _retire)
+        {
+            action();
+        }
+        _retire.Clear();
+        Release();
+    }
+
+    /// <summary>Configurations alive in this process; a reload test watches it.</summary>
+    public static int LivingCount => Volatile.Read(ref s_living.Value);
+
+    private static readonly Counter s_living = new();
+
+    private sealed class Counter
+    {
+        internal int Value = 0;
+    }
+
+    internal void CountAlive() => Interlocked.Increment(ref s_living.Value);
+
+    public void Dispose()
+    {
+        foreach (IDisposable resource in _owned)
+        {
+            resource.Dispose();
+        }
+        _owned.Clear();
+        Memory.Dispose();
+        Interlocked.Decrement(ref s_living.Value);
+    }
+}
+
+/// <summary>Runs when a request has ended: access_log and the like.</summary>
+public abstract class LogHandler
+{
+    public abstract void OnLog(HttpRequest r);
+}
+
+/// <summary>A listening address with its servers.</summary>
+public sealed class ListenGroup
+{
+    public required ListenSpec Spec { get; init; }
+    public ServerConf DefaultServer { get; set; } = null!;
+    public ServerNames Names { get; set; } = null!;
+    public HttpConfiguration Configuration { get; set; } = null!;
+
+    /// <summary>listen … proxy_protocol</summary>
+    public bool ProxyProtocol { get; set; }
+    public bool Tls { get; set; }
+    public bool Http2 { get; set; }
+
+    /// <summary>For a wildcard address: servers that listen on one address of the same port, chosen by the local address.</summary>
+    public List<ListenGroup> Narrower { get; } = [];
+
+    /// <summary>The settings before a server is known: header buffers and timeouts of the default server.</summary>
+    public ServerConf Server => DefaultServer;
+}

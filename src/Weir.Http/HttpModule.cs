@@ -1,0 +1,324 @@
+// What a module is: a name, settings per level, directives and variables, and its place in the pipeline. Modules are
+// stateless singletons listed in Catalog.cs; everything that changes lives in settings (while a configuration is read)
+// or in a request's or loop's slot.
+using Weir.Conf;
+using Weir.Kernel;
+using Weir.Session;
+
+namespace Weir.Http;
+
+/// <summary>A feature of the HTTP server: one file, named after its directive family.</summary>
+public abstract class HttpModule
+{
+    /// <summary>nginx's name of it in `configure --with-…` terms, "http_rewrite".</summary>
+    public abstract string Name { get; }
+
+    internal int Index { get; set; } = -1;
+
+    /// <summary>New settings of the http level; null for none.</summary>
+    public virtual object? CreateMain(HttpBuild build) => null;
+
+    /// <summary>New settings of a server (also made for the http level, to inherit from).</summary>
+    public virtual object? CreateServer(HttpBuild build) => null;
+
+    /// <summary>New settings of a location (also made for the http and server levels).</summary>
+    public virtual object? CreateLocation(HttpBuild build) => null;
+
+    /// <summary>Defaults of the http level, after `http {}` was read and before anything is merged.</summary>
+    public virtual void InitMain(HttpBuild build, object main)
+    {
+    }
+
+    /// <summary>Merges a server's settings from the http level's.</summary>
+    public virtual void MergeServer(HttpBuild build, object parent, object child)
+    {
+    }
+
+    /// <summary>Merges a location's settings from the level around. For the http level itself (the outermost)
+    /// <paramref name="parent"/> is a fresh, unset object.</summary>
+    public virtual void MergeLocation(HttpBuild build, object parent, object child)
+    {
+    }
+
+    /// <summary>Declares directives and variables. Called for every build; closures must not keep state.</summary>
+    public abstract void Declare(HttpDeclarations d);
+
+    /// <summary>Adds handlers that run before a location is known (post-read, server rewrite).</summary>
+    public virtual void InstallServer(ServerInstall install)
+    {
+    }
+
+    /// <summary>Adds handlers and filters to one location, after its settings were merged.</summary>
+    public virtual void InstallLocation(LocationInstall install)
+    {
+    }
+
+    /// <summary>After everything was merged and installed: log handlers, timers, checks over the whole configuration.</summary>
+    public virtual void Finish(HttpBuild build)
+    {
+    }
+}
+
+/// <summary>A module with settings on the location level only: the common kind.</summary>
+public abstract class HttpModule<TLocation> : HttpModule where TLocation : class, new()
+{
+    public override object? CreateLocation(HttpBuild build) => new TLocation();
+
+    public sealed override void MergeLocation(HttpBuild build, object parent, object child) =>
+        Merge(build, (TLocation)parent, (TLocation)child);
+
+    /// <summary>Merges settings parent to child, once; then they are frozen.</summary>
+    protected abstract void Merge(HttpBuild build, TLocation parent, TLocation child);
+
+    public TLocation Settings(LocationConf location) => (TLocation)location.Modules[Index]!;
+}
+
+/// <summary>The kind of block a set of settings belongs to.</summary>
+public enum HttpBlockKind
+{
+    Http,
+    Server,
+    Location,
+    If,
+    LimitExcept,
+}
+
+/// <summary>A block of the configuration while it is read: nginx's three arrays of settings.</summary>
+public sealed class HttpBlock
+{
+    public required HttpBlockKind Kind { get; init; }
+    public required HttpBlock? Parent { get; init; }
+    public required object?[] Main { get; init; }
+    public required object?[] Server { get; init; }
+    public required object?[] Location { get; init; }
+
+    /// <summary>The core settings of this block's location level.</summary>
+    public LocationConf Core => (LocationConf)Location[0]!;
+
+    /// <summary>The core settings of the server around.</summary>
+    public ServerConf CoreServer => (ServerConf)Server[0]!;
+}
+
+/// <summary>One use of a directive: its arguments, where it stands, and how to complain.</summary>
+public readonly struct DirectiveUse(ConfWalker walker, ConfDirective directive, HttpBlock block, HttpBuild build)
+{
+    public ConfWalker Walker { get; } = walker;
+    public ConfDirective Directive { get; } = directive;
+
+    /// <summary>The block it stands in.</summary>
+    public HttpBlock Block { get; } = block;
+    public HttpBuild Build { get; } = build;
+
+    public string Name => Directive.Name;
+    public int Count => Directive.Args.Length;
+
+    /// <summary>The text of an argument (chars are bytes).</summary>
+    public string this[int i] => Directive.Args[i].Text;
+
+    /// <summary>An error at the directive, nginx's wording; the walk goes on.</summary>
+    public void Error(string message, string? hint = null) => Walker.Error(Directive, message, hint);
+
+    /// <summary>An error at an argument.</summary>
+    public void Error(int arg, string message, string? hint = null) => Walker.Error(Directive.Args[arg], message, hint);
+
+    /// <summary>`"NAME" directive COMPLAINT`.</summary>
+    public void Complain(string complaint) => Walker.Complain(Directive, complaint);
+
+    /// <summary>`invalid parameter "x"`.</summary>
+    public void InvalidParameter(int arg) => Error(arg, $"invalid parameter \"{this[arg]}\"");
+
+    /// <summary>Compiles an argument with variables; null after reporting the error.</summary>
+    public Template? Template(int arg) => TemplateOf(this[arg], arg);
+
+    /// <summary>Compiles a text that comes from an argument.</summary>
+    public Template? TemplateOf(string text, int arg)
+    {
+        Template? template = Session.Template.Compile(text, Build.Configuration.Variables, out string? error);
+        if (template is null)
+        {
+            Error(arg, error!);
+        }
+        return template;
+    }
+
+    /// <summary>The text in the configuration's memory.</summary>
+    public NativeSlice Store(int arg) => Build.Memory.StorePath(this[arg]);
+
+    // Setters of nginx's ordinary slots: refuse a repetition, parse, set.
+
+    public void SetFlag(ref Inherited<bool> setting)
+    {
+        if (Walker.Fresh(Directive, in setting) && Walker.TryFlag(Directive, out bool value))
+        {
+            setting.Set(value);
+        }
+    }
+
+    public void SetNumber(ref Inherited<int> setting)
+    {
+        if (Walker.Fresh(Directive, in setting) && Walker.TryNumber(Directive, out long value))
+        {
+            setting.Set((int)Math.Min(value, int.MaxValue));
+        }
+    }
+
+    /// <summary>A size in bytes.</summary>
+    public void SetSize(ref Inherited<long> setting)
+    {
+        if (Walker.Fresh(Directive, in setting) && Walker.TrySize(Directive, out long value))
+        {
+            setting.Set(value);
+        }
+    }
+
+    /// <summary>A size in bytes that may be given in gigabytes.</summary>
+    public void SetOffset(ref Inherited<long> setting)
+    {
+        if (Walker.Fresh(Directive, in setting) && Walker.TryOffset(Directive, out long value))
+        {
+            setting.Set(value);
+        }
+    }
+
+    /// <summary>A time in milliseconds.</summary>
+    public void SetMsec(ref Inherited<long> setting)
+    {
+        if (Walker.Fresh(Directive, in setting) && Walker.TryMsec(Directive, out long value))
+        {
+            setting.Set(value);
+        }
+    }
+
+    /// <summary>A time in seconds.</summary>
+    public void SetSec(ref Inherited<long> setting)
+    {
+        if (Walker.Fresh(Directive, in setting) && Walker.TrySec(Directive, out long value))
+        {
+            setting.Set(value);
+        }
+    }
+
+    public void SetText(ref Inherited<string> setting)
+    {
+        if (Walker.Fresh(Directive, in setting))
+        {
+            setting.Set(this[0]);
+        }
+    }
+
+    public void SetTemplate(ref Inherited<Template> setting)
+    {
+        if (Walker.Fresh(Directive, in setting) && Template(0) is { } template)
+        {
+            setting.Set(template);
+        }
+    }
+
+    public void SetBufs(ref Inherited<ConfBufs> setting)
+    {
+        if (Walker.Fresh(Directive, in setting) && Walker.TryBufs(Directive, out ConfBufs value))
+        {
+            setting.Set(value);
+        }
+    }
+
+    public void SetEnum<T>(ref Inherited<T> setting, ReadOnlySpan<ConfChoice<T>> choices)
+    {
+        if (Walker.Fresh(Directive, in setting) && Walker.TryEnum(Directive, choices, out T value))
+        {
+            setting.Set(value);
+        }
+    }
+
+    public void SetBitmask(ref Inherited<int> setting, ReadOnlySpan<ConfChoice<int>> choices)
+    {
+        if (Walker.Fresh(Directive, in setting) && Walker.TryBitmask(Directive, choices, out int value))
+        {
+            setting.Set(value);
+        }
+    }
+}
+
+/// <summary>Where modules declare what they understand.</summary>
+public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build)
+{
+    internal HttpModule Module { get; set; } = null!;
+
+    public VariableTable Variables => build.Configuration.Variables;
+
+    public HttpBuild Build => build;
+
+    /// <summary>A directive of nginx's: contexts and arity come from nginx's table. <paramref name="apply"/> gets the
+    /// location-level settings of the block it stands in.</summary>
+    public void Location<T>(string name, Action<DirectiveUse, T> apply) where T : class
+    {
+        int index = Module.Index;
+        registry.AddNginx(name, ConfContext.HttpAny, (walker, directive) =>
+        {
+            HttpBlock block = walker.Need<HttpBlock>();
+            apply(new DirectiveUse(walker, directive, block, build), (T)block.Location[index]!);
+        });
+    }
+
+    public void Server<T>(string name, Action<DirectiveUse, T> apply) where T : class
+    {
+        int index = Module.Index;
+        registry.AddNginx(name, ConfContext.HttpAny, (walker, directive) =>
+        {
+            HttpBlock block = walker.Need<HttpBlock>();
+            apply(new DirectiveUse(walker, directive, block, build), (T)block.Server[index]!);
+        });
+    }
+
+    public void Main<T>(string name, Action<DirectiveUse, T> apply) where T : class
+    {
+        int index = Module.Index;
+        registry.AddNginx(name, ConfContext.HttpAny, (walker, directive) =>
+        {
+            HttpBlock block = walker.Need<HttpBlock>();
+            apply(new DirectiveUse(walker, directive, block, build), (T)block.Main[index]!);
+        });
+    }
+
+    /// <summary>A directive that needs more than one level, or opens a block.</summary>
+    public void Block(string name, Action<DirectiveUse> apply) =>
+        registry.AddNginx(name, ConfContext.HttpAny, (walker, directive) =>
+            apply(new DirectiveUse(walker, directive, walker.Need<HttpBlock>(), build)));
+
+    /// <summary>A directive that nginx does not have.</summary>
+    public void Own(DirectiveSpec spec) => registry.Add(spec);
+
+    public void Variable(string name, VariableGet get, VariableFlags flags = VariableFlags.None, VariableSet? set = null) =>
+        Variables.Declare(name, get, flags, set);
+
+    public void VariablePrefix(string prefix, VariableGet get, VariableFlags flags = VariableFlags.None) =>
+        Variables.DeclarePrefix(prefix, get, flags);
+}
+
+/// <summary>One location's pipeline while it is built.</summary>
+public sealed class LocationInstall(HttpBuild build, LocationConf location)
+{
+    internal readonly List<(Phase Phase, PhaseHandler Handler)> Handlers = [];
+    internal readonly List<(FilterPlace Place, HeadFilter Filter)> Filters = [];
+
+    public HttpBuild Build { get; } = build;
+    public LocationConf Location { get; } = location;
+
+    /// <summary>The module's merged settings of this location.</summary>
+    public T Settings<T>(HttpModule module) where T : class => (T)Location.Modules[module.Index]!;
+
+    public void Add(Phase phase, PhaseHandler handler) => Handlers.Add((phase, handler));
+
+    public void AddFilter(FilterPlace place, HeadFilter filter) => Filters.Add((place, filter));
+}
+
+/// <summary>What runs for a server before a location is known.</summary>
+public sealed class ServerInstall(HttpBuild build, ServerConf server)
+{
+    internal readonly List<(Phase Phase, PhaseHandler Handler)> Handlers = [];
+
+    public HttpBuild Build { get; } = build;
+    public ServerConf Server { get; } = server;
+
+    public void Add(Phase phase, PhaseHandler handler) => Handlers.Add((phase, handler));
+}

@@ -1,0 +1,212 @@
+// The request's walk through the phases: pipeline after pipeline, internal redirects as a loop with a counter, error
+// pages. Handlers that complete at once cost no suspension and no allocation.
+using Weir.Kernel;
+
+using Weir.Loop;
+
+namespace Weir.Http;
+
+public sealed partial class HttpRequest
+{
+    private PhaseHandler[] _pipeline = [];
+    private NativeSlice _namedLocation;
+
+    /// <summary>Runs the request to the end of its response.</summary>
+    internal LoopTask<Unit> RunAsync()
+    {
+        LoopTask<PhaseResult> task = RunPipeline(Server.Pipeline, 0);
+        while (task.IsCompleted)
+        {
+            PhaseResult result = task.Result;
+            if (result.Outcome == PhaseOutcome.Done)
+            {
+                return default;
+            }
+            task = Follow(result);
+        }
+        return RunSuspendedAsync(task);
+    }
+
+    private async LoopTask<Unit> RunSuspendedAsync(LoopTask<PhaseResult> task)
+    {
+        while (true)
+        {
+            PhaseResult result = await task;
+            if (result.Outcome == PhaseOutcome.Done)
+            {
+                return default;
+            }
+            task = Follow(result);
+        }
+    }
+
+    /// <summary>What comes after a pipeline ended without a complete response.</summary>
+    private LoopTask<PhaseResult> Follow(PhaseResult result)
+    {
+        switch (result.Outcome)
+        {
+            case PhaseOutcome.Rerun:
+                return Rerun();
+            case PhaseOutcome.Answer:
+                return SpecialResponse.RunAsync(this, result.Status);
+            default:
+                // The end of the server's pipeline leads to a location; the end of a location's leads nowhere.
+                if (_pipeline == Server.Pipeline && !_inLocation)
+                {
+                    return EnterLocation();
+                }
+                return SpecialResponse.RunAsync(this, 404);
+        }
+    }
+
+    private bool _inLocation;
+
+    private LoopTask<PhaseResult> Rerun()
+    {
+        if (--RedirectsLeft == 0)
+        {
+            LogError(LogLevel.Error, $"rewrite or internal redirection cycle while processing \"{Uri}\"");
+            return SpecialResponse.RunAsync(this, 500);
+        }
+        if (!_namedLocation.IsEmpty)
+        {
+            LocationConf? named = Server.Locations.FindNamed(_namedLocation.Span);
+            if (named is null)
+            {
+                LogError(LogLevel.Error, $"could not find named location \"{_namedLocation}\"");
+                _namedLocation = default;
+                return SpecialResponse.RunAsync(this, 500);
+            }
+            _namedLocation = default;
+            UriChanged = false;
+            return Enter(named);
+        }
+        if (_restartsAtServer)
+        {
+            _restartsAtServer = false;
+            _inLocation = false;
+            UriChanged = false;
+            return RunPipeline(Server.Pipeline, 0);
+        }
+        UriChanged = false;
+        return EnterLocation();
+    }
+
+    private bool _restartsAtServer;
+
+    private LoopTask<PhaseResult> EnterLocation()
+    {
+        LocationMatch match = Server.Locations.Find(this);
+        switch (match.Kind)
+        {
+            case LocationMatchKind.Error:
+                return SpecialResponse.RunAsync(this, 500);
+            case LocationMatchKind.AutoRedirect:
+                // A prefix location with a handler of its own, asked for without its slash.
+                Location = match.Location!;
+                Response.Location = match.Redirect;
+                return SpecialResponse.RunAsync(this, 301);
+        }
+        return Enter(match.Location!);
+    }
+
+    private LoopTask<PhaseResult> Enter(LocationConf location)
+    {
+        _inLocation = true;
+        Location = location;
+        if (location.IsInternal && !IsInternal)
+        {
+            return SpecialResponse.RunAsync(this, 404);
+        }
+        if (IsMain && location.MaxBodyBytes > 0 && Head.ContentLength > location.MaxBodyBytes && !Body.IsDiscarding)
+        {
+            LogError(LogLevel.Error, $"client intended to send too large body: {Head.ContentLength} bytes");
+            KeepAlive = false;
+            return SpecialResponse.RunAsync(this, 413);
+        }
+        UpdateKeepAlive();
+        return RunPipeline(location.Pipeline, 0);
+    }
+
+    /// <summary>The location decides how long the connection may live, as in nginx's update_location_config.</summary>
+    private void UpdateKeepAlive()
+    {
+        if (KeepAlive && (Location.KeepAliveTimeoutMs == 0 || ConnectionRequests >= Location.KeepAliveRequests
+            || Loop.NowMs - Connection.StartMs > Location.KeepAliveTimeMs))
+        {
+            KeepAlive = false;
+        }
+    }
+
+    /// <summary>Requests served on this connection, this one included ($connection_requests).</summary>
+    public int ConnectionRequests { get; internal set; }
+
+    private LoopTask<PhaseResult> RunPipeline(PhaseHandler[] pipeline, int from)
+    {
+        _pipeline = pipeline;
+        for (int i = from; i < pipeline.Length; i++)
+        {
+            LoopTask<PhaseResult> task = pipeline[i].RunAsync(this);
+            if (!task.IsCompleted)
+            {
+                return ContinuePipelineAsync(pipeline, task, i);
+            }
+            PhaseResult result = task.Result;
+            if (result.Outcome is not (PhaseOutcome.Next or PhaseOutcome.Allow))
+            {
+                return result;
+            }
+        }
+        return PhaseResult.Next;
+    }
+
+    private async LoopTask<PhaseResult> ContinuePipelineAsync(PhaseHandler[] pipeline, LoopTask<PhaseResult> task, int at)
+    {
+        PhaseResult result = await task;
+        if (result.Outcome is not (PhaseOutcome.Next or PhaseOutcome.Allow))
+        {
+            return result;
+        }
+        return await RunPipeline(pipeline, at + 1);
+    }
+
+    /// <summary>An internal redirect (error_page, try_files, index, X-Accel-Redirect): the phases run again from the
+    /// server's with another URI. Return what this returns.</summary>
+    public PhaseResult RedirectInternally(NativeSlice uri, NativeSlice args)
+    {
+        Uri = uri;
+        Args = args;
+        IsUriAsSent = false;
+        IsInternal = true;
+        UriChanged = true;
+        _restartsAtServer = true;
+        OnRedirect();
+        return PhaseResult.Rerun;
+    }
+
+    /// <summary>Goes to a named location. Return what this returns.</summary>
+    public PhaseResult GoToNamed(NativeSlice name)
+    {
+        _namedLocation = name;
+        IsInternal = true;
+        IsUriAsSent = false;
+        OnRedirect();
+        return PhaseResult.Rerun;
+    }
+
+    private void OnRedirect()
+    {
+        // Modules' states belong to the location that was left, as nginx clears its contexts.
+        Array.Clear(_states);
+        _firstBodyFilter = null;
+        _lastBodyFilter = null;
+    }
+
+    internal void BeginWalk()
+    {
+        _inLocation = false;
+        _restartsAtServer = false;
+        _namedLocation = default;
+        UriChanged = false;
+    }
+}

@@ -1,0 +1,431 @@
+// One request: its identity (method, URI, server, location), its response, its memory, and the walk through the phases.
+// Charter: here lives only what every request has. A module's state goes into a RequestSlot; how bytes travel is the
+// ClientStream's; how a body is read is RequestBody's; error pages are SpecialResponse's. One loop's thread; rented from
+// the loop's pool and used again, so nobody keeps a request after it ended.
+using Weir.Kernel;
+
+using Weir.Loop;
+using Weir.Protocol.Http1;
+
+namespace Weir.Http;
+
+/// <summary>Why a request's current wait ends before its time.</summary>
+public enum AbortReason : byte
+{
+    None,
+    ClientGone,
+    Timeout,
+    Shutdown,
+    Failed,
+}
+
+/// <summary>An HTTP request, main or sub.</summary>
+public sealed partial class HttpRequest : Session.Session
+{
+    private RequestState?[] _states = new RequestState?[8];
+    private RequestState? _rented;
+    private BodyFilter? _firstBodyFilter;
+    private BodyFilter? _lastBodyFilter;
+    internal HttpRequest? NextFree;
+
+    // Identity.
+
+    /// <summary>The configuration this request was bound to when it began.</summary>
+    public HttpConfiguration Configuration { get; private set; } = null!;
+
+    public ClientStream Stream { get; private set; } = null!;
+
+    /// <summary>The request that started this one; null for a client's own.</summary>
+    public HttpRequest? Parent { get; private set; }
+
+    /// <summary>The client's request at the top.</summary>
+    public HttpRequest Main { get; private set; } = null!;
+
+    public bool IsMain => Parent is null;
+
+    /// <summary>The parsed head; of the main request in a subrequest.</summary>
+    public RequestHead Head { get; private set; } = null!;
+
+    /// <summary>The bytes <see cref="Head"/> refers to, in the main request's arena.</summary>
+    public NativeSlice HeadBytes { get; private set; }
+
+    public HttpMethod Method { get; set; }
+    public NativeSlice MethodName { get; set; }
+
+    /// <summary>The normalised path; changed by rewrites and internal redirects.</summary>
+    public NativeSlice Uri { get; set; }
+
+    /// <summary>The query without the question mark.</summary>
+    public NativeSlice Args { get; set; }
+
+    /// <summary>The target as the client sent it ($request_uri).</summary>
+    public NativeSlice UnparsedUri { get; private set; }
+
+    /// <summary>The request line as sent ($request).</summary>
+    public NativeSlice RequestLine { get; private set; }
+
+    /// <summary>Host of the request: lower case, no port. Empty for none.</summary>
+    public NativeSlice Host { get; private set; }
+
+    /// <summary>9, 10, 11, 20.</summary>
+    public int Version { get; private set; }
+
+    public ServerConf Server { get; set; } = null!;
+    public LocationConf Location { get; private set; } = null!;
+
+    /// <summary>The address group it was accepted on.</summary>
+    public ListenGroup Group { get; private set; } = null!;
+
+    /// <summary>The client's address as access rules and logs see it: the peer's, or what realip and the PROXY
+    /// protocol put in its place. Native sockaddr bytes.</summary>
+    public NativeSlice ClientAddress { get; set; }
+
+    public ResponseHead Response { get; } = new();
+
+    public RequestBody Body { get; }
+
+    // Times, in loop milliseconds and Unix milliseconds.
+    public long StartMs { get; private set; }
+    public long StartUnixMs { get; private set; }
+
+    /// <summary>Bytes of request head and body received.</summary>
+    public long RequestBytes { get; set; }
+
+    /// <summary>Bytes of response head sent; the log's $bytes_sent is head + body on the wire.</summary>
+    public long HeadBytesSent { get; set; }
+
+    /// <summary>Bytes of the response after filters, chunk framing included.</summary>
+    public long WireBodyBytes { get; set; }
+
+    /// <summary>Bytes of the response body after filters, framing not included ($body_bytes_sent).</summary>
+    public long BodyBytesSent { get; set; }
+
+    // Flags of the walk.
+
+    /// <summary>Keep-alive as the client asked and the configuration allows; cleared by whoever needs the end.</summary>
+    public bool KeepAlive { get; set; }
+
+    /// <summary>An internal redirect, error page or subrequest: `internal` locations are open.</summary>
+    public bool IsInternal { get; set; }
+
+    /// <summary>A rewrite changed the URI: the location must be found again.</summary>
+    public bool UriChanged { get; set; }
+
+    /// <summary>The path ended in a slash-dot or quote form that only matters to logs; the URI is as sent ($request_uri
+    /// can be passed upstream unchanged).</summary>
+    public bool IsUriAsSent { get; set; }
+
+    /// <summary>An error page is being made: `error_page` is not consulted again unless recursive_error_pages.</summary>
+    public bool IsErrorPage { get; set; }
+
+    /// <summary>The status that led to the error page ($status keeps it).</summary>
+    public int ErrorStatus { get; set; }
+
+    /// <summary>Redirects left: rewrites and internal redirects together.</summary>
+    public int RedirectsLeft { get; set; }
+
+    /// <summary>Subrequests left below this request's main one.</summary>
+    public int SubrequestsLeft { get; set; }
+
+    public AbortReason Aborted { get; private set; }
+
+    /// <summary>The log answers where this request writes errors.</summary>
+    public Log Log => Location?.ErrorLog ?? Server?.Location.ErrorLog ?? Configuration.DefaultLog;
+
+    internal HttpRequest() => Body = new RequestBody(this);
+
+    // Beginning and end.
+
+    internal RequestHead OwnHead { get; } = new();
+
+    internal void Begin(HttpConfiguration configuration, ListenGroup group, ClientStream stream, EventLoop loop)
+    {
+        Loop = loop;
+        Configuration = configuration;
+        Group = group;
+        Stream = stream;
+        Connection = stream.Transport;
+        Parent = null;
+        Main = this;
+        Head = OwnHead;
+        Server = group.DefaultServer;
+        Location = Server.Location;
+        StartMs = loop.NowMs;
+        StartUnixMs = loop.UnixMs;
+        Arena.Start(loop.Buffers);
+        RedirectsLeft = 11;
+        SubrequestsLeft = 50;
+        StartVariables(configuration.Variables);
+        configuration.AddReference();
+    }
+
+    internal void SetHead(NativeSlice bytes)
+    {
+        HeadBytes = bytes;
+        Span<byte> span = bytes.Span;
+        RequestHead head = Head;
+        Method = head.Method;
+        MethodName = bytes.Slice(head.MethodRange.Start, head.MethodRange.Length);
+        RequestLine = bytes.Slice(head.RequestLine.Start, head.RequestLine.Length);
+        Version = Math.Min(head.Version, 11);
+        NativeSlice path = head.Path.IsEmpty ? NativeSlice.Literal("/"u8) : bytes.Slice(head.Path.Start, head.Path.Length);
+        UnparsedUri = head.Form == TargetForm.Absolute
+            ? head.Path.IsEmpty
+                ? NativeSlice.Literal("/"u8)
+                : bytes.Slice(head.Path.Start, head.Target.Start + head.Target.Length - head.Path.Start)
+            : bytes.Slice(head.Target.Start, head.Target.Length);
+        Args = bytes.Slice(head.Query.Start, head.Query.Length);
+        Uri = path;
+        IsUriAsSent = true;
+        RequestBytes = head.HeadLength;
+        if (head.Host.Length > 0)
+        {
+            Host = bytes.Slice(head.Host.Start, head.Host.Length);
+            if (head.HostHasUpper)
+            {
+                Host = Arena.Store(Host.Span);
+                foreach (ref byte b in Host.Span)
+                {
+                    b = HeaderName.Lower(b);
+                }
+            }
+        }
+    }
+
+    /// <summary>Normalises a complex path. False when it is malformed (400).</summary>
+    internal bool NormalizeUri()
+    {
+        if ((Head.UriFlags & UriFlags.Complex) == 0)
+        {
+            return true;
+        }
+        NativeSlice target = Arena.Allocate(Uri.Length);
+        if (UriNormalizer.Normalize(Uri.Span, target.Span, Server.MergeSlashes.Value, out int length) != UriOutcome.Ok)
+        {
+            return false;
+        }
+        Uri = target.Slice(0, length);
+        IsUriAsSent = false;
+        return true;
+    }
+
+    internal void End()
+    {
+        for (RequestState? state = _rented; state is not null;)
+        {
+            RequestState? next = state.NextInRequest;
+            state.NextInRequest = null;
+            state.Reset();
+            state.NextFree = state.Pool!.Free;
+            state.Pool.Free = state;
+            state = next;
+        }
+        _rented = null;
+        Array.Clear(_states);
+        _firstBodyFilter = null;
+        _lastBodyFilter = null;
+        Body.Reset();
+        Response.Reset();
+        Arena.Reset();
+        HttpConfiguration configuration = Configuration;
+        Configuration = null!;
+        Stream = null!;
+        Connection = null!;
+        Server = null!;
+        Location = null!;
+        Parent = null;
+        Main = null!;
+        Group = null!;
+        ClientAddress = default;
+        Host = default;
+        Captures = default;
+        HeadBytesSent = 0;
+        WireBodyBytes = 0;
+        BodyBytesSent = 0;
+        KeepAlive = false;
+        IsInternal = false;
+        UriChanged = false;
+        IsErrorPage = false;
+        ErrorStatus = 0;
+        Aborted = AbortReason.None;
+        configuration.Release();
+    }
+
+    // State of modules.
+
+    /// <summary>The module's state in this request, made when it is asked for the first time.</summary>
+    public T Rent<T>(RequestSlot<T> slot) where T : RequestState, new()
+    {
+        T state = slot.Rent(Loop);
+        state.NextInRequest = _rented;
+        _rented = state;
+        return state;
+    }
+
+    /// <summary>The one state of this slot in this request, or null.</summary>
+    public T? Find<T>(RequestSlot<T> slot) where T : RequestState, new()
+    {
+        int index = slot.Index;
+        return index < _states.Length ? (T?)_states[index] : null;
+    }
+
+    /// <summary>The one state of this slot in this request, made when it is missing.</summary>
+    public T Get<T>(RequestSlot<T> slot) where T : RequestState, new()
+    {
+        int index = slot.Index;
+        if (index >= _states.Length)
+        {
+            Array.Resize(ref _states, Math.Max(index + 1, _states.Length * 2));
+        }
+        return (T)(_states[index] ??= Rent(slot));
+    }
+
+    /// <summary>The value of a request header; empty when it is missing or dropped.</summary>
+    public NativeSlice Header(KnownHeader header)
+    {
+        int i = Head.Find(header);
+        if (i < 0)
+        {
+            return default;
+        }
+        ref readonly HeaderField field = ref Head[i];
+        return HeadBytes.Slice(field.ValueStart, field.ValueLength);
+    }
+
+    // The response.
+
+    /// <summary>Runs the head filters and writes the head.</summary>
+    public void SendHead()
+    {
+        if (Response.IsSent)
+        {
+            return;
+        }
+        if (Response.Status == 0)
+        {
+            Response.Status = 200;
+        }
+        int status = Response.Status;
+        if (Method == HttpMethod.Head || status is 204 or 304)
+        {
+            Response.HeaderOnly = true;
+        }
+        foreach (HeadFilter filter in Location.HeadFilters)
+        {
+            filter.OnHead(this);
+        }
+        Response.IsSent = true;
+        Stream.WriteHead(this);
+    }
+
+    /// <summary>Adds a body filter behind those that are there: head filters run from the producer towards the client.</summary>
+    public void AddBodyFilter(BodyFilter filter)
+    {
+        filter.Downstream = null;
+        if (_lastBodyFilter is null)
+        {
+            _firstBodyFilter = filter;
+        }
+        else
+        {
+            _lastBodyFilter.Downstream = filter;
+        }
+        _lastBodyFilter = filter;
+    }
+
+    /// <summary>Whether a body filter must see the bytes, so that a file must be read rather than sent by the kernel.</summary>
+    public bool BodyNeedsBytes
+    {
+        get
+        {
+            for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
+            {
+                if (filter.NeedsBytes)
+                {
+                    return true;
+                }
+            }
+            return false;
+        }
+    }
+
+    /// <summary>Pushes body bytes through the filters. Empties the chain.</summary>
+    public void Push(BufferChain chain, PushFlags flags) => PushFrom(_firstBodyFilter, chain, flags);
+
+    /// <summary>Pushes one slice; see <see cref="BufferChain.AppendSlice"/> for the owner.</summary>
+    public void Push(NativeSlice slice, BufferSlab? owner, PushFlags flags)
+    {
+        BufferChain chain = Loop.RentChain();
+        chain.AppendSlice(slice, owner);
+        Push(chain, flags);
+        Loop.Return(chain);
+    }
+
+    internal void PushFrom(BodyFilter? filter, BufferChain chain, PushFlags flags)
+    {
+        if (Aborted != AbortReason.None)
+        {
+            chain.Clear();
+            return;
+        }
+        if (filter is not null)
+        {
+            filter.Push(this, chain, flags);
+            return;
+        }
+        if (Response.HeaderOnly)
+        {
+            chain.Clear();
+        }
+        Stream.WriteBody(this, chain, flags);
+    }
+
+    /// <summary>A whole response from one slice of memory: length, head, body.</summary>
+    public PhaseResult SendComplete(NativeSlice body, BufferSlab? owner = null)
+    {
+        Response.ContentLength = body.Length;
+        SendHead();
+        Push(body, owner, PushFlags.Last);
+        return PhaseResult.Done;
+    }
+
+    /// <summary>Waits until the client has taken enough that more may be produced. False when it is gone.</summary>
+    public LoopTask<bool> Drained(long keptBytes = 64 * 1024)
+    {
+        if (Aborted != AbortReason.None)
+        {
+            return new LoopTask<bool>(false);
+        }
+        for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
+        {
+            if (filter.HeldBytes > 0)
+            {
+                return DrainFiltersAsync(keptBytes);
+            }
+        }
+        return Stream.DrainAsync(this, keptBytes);
+    }
+
+    private async LoopTask<bool> DrainFiltersAsync(long keptBytes)
+    {
+        for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
+        {
+            if (filter.HeldBytes > 0 && !await filter.DrainAsync(this))
+            {
+                return false;
+            }
+        }
+        return await Stream.DrainAsync(this, keptBytes);
+    }
+
+    /// <summary>Ends the request: what was not sent is dropped and the connection does not survive a begun response.</summary>
+    public void Abort(AbortReason reason)
+    {
+        if (Aborted == AbortReason.None)
+        {
+            Aborted = reason;
+            KeepAlive = false;
+            Stream.Abort(this);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+// Error log lines of a request, with nginx's context behind the message: client, server, request, upstream, host,
+// referrer. Not on the data path: a line is written only when something is wrong or `debug` is on.
+using System.Text;
+using Weir.Kernel;
+using Weir.Protocol.Http1;
+
+namespace Weir.Http;
+
+public sealed partial class HttpRequest
+{
+    /// <summary>What the request is doing, as nginx appends it (" while reading client request line"); null for nothing.</summary>
+    public string? LogAction { get; set; }
+
+    /// <summary>The upstream as the log shows it; null when none is involved.</summary>
+    public string? LogUpstream { get; set; }
+
+    /// <summary>Whether an error log line of this level would be written.</summary>
+    public bool Logs(LogLevel level) => Log.Enabled(level);
+
+    /// <summary>Writes a line to the error log of the request's location, with the request's context.</summary>
+    public void LogError(LogLevel level, string message, int errno = 0)
+    {
+        Log log = Log;
+        if (!log.Enabled(level))
+        {
+            return;
+        }
+        if (level == LogLevel.Debug)
+        {
+            log.Write(level, message, errno, Connection.Number);
+            return;
+        }
+        var line = new StringBuilder(message);
+        if (errno != 0)
+        {
+            line.Append(" (").Append(errno).Append(": ").Append(Errno.Describe(errno)).Append(')');
+        }
+        if (LogAction is not null)
+        {
+            line.Append(" while ").Append(LogAction);
+        }
+        line.Append(", client: ").Append(FormatAddress(ClientAddress.IsEmpty ? Connection.PeerAddress : ClientAddress.Span));
+        line.Append(", server: ").Append(Server.PrimaryName);
+        if (!RequestLine.IsEmpty)
+        {
+            line.Append(", request: \"").Append(RequestLine.ToString()).Append('"');
+        }
+        if (!IsMain)
+        {
+            line.Append(", subrequest: \"").Append(Uri.ToString()).Append('"');
+        }
+        if (LogUpstream is not null)
+        {
+            line.Append(", upstream: \"").Append(LogUpstream).Append('"');
+        }
+        NativeSlice host = HeadBytes.IsEmpty ? default : Header(KnownHeader.Host);
+        if (!host.IsEmpty)
+        {
+            line.Append(", host: \"").Append(host.ToString()).Append('"');
+        }
+        NativeSlice referrer = HeadBytes.IsEmpty ? default : Header(KnownHeader.Referer);
+        if (!referrer.IsEmpty)
+        {
+            line.Append(", referrer: \"").Append(referrer.ToString()).Append('"');
+        }
+        log.Write(level, line.ToString(), 0, Connection.Number);
+    }
+
+    internal static string FormatAddress(ReadOnlySpan<byte> native)
+    {
+        if (native.Length < 2)
+        {
+            return "unix:";
+        }
+        Span<byte> text = stackalloc byte[SocketAddress.TextBytesMax];
+        int n = SocketAddress.Format(native, text, withPort: false);
+        return Encoding.Latin1.GetString(text[..n]);
+    }
+}

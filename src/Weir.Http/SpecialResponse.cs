@@ -1,0 +1,146 @@
+// Answers that a status alone describes: error_page redirects, else nginx's built-in page. Also what nginx does to the
+// connection for each status.
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+
+namespace Weir.Http;
+
+internal static class SpecialResponse
+{
+    /// <summary>Answers the request with a status. May redirect internally; otherwise the response is complete.</summary>
+    internal static LoopTask<PhaseResult> RunAsync(HttpRequest r, int status)
+    {
+        if (r.Response.IsSent)
+        {
+            // Too late for another answer: the connection's end is the only message left.
+            r.Abort(AbortReason.Failed);
+            return PhaseResult.Done;
+        }
+        if (r.Aborted != AbortReason.None || status is 444 or 499 or 408 && r.IsMain && status != 408)
+        {
+            r.Response.Status = status;
+            r.Abort(status == 499 ? AbortReason.ClientGone : AbortReason.Failed);
+            return PhaseResult.Done;
+        }
+        if (!r.IsMain)
+        {
+            // The parent looks at the status; a subrequest makes no page of its own.
+            r.Response.Status = status;
+            return PhaseResult.Done;
+        }
+        switch (status)
+        {
+            case 400 or 413 or 414 or 497 or 495 or 496 or 500 or 501 or 494 or 408 or 505:
+                r.KeepAlive = false;
+                break;
+        }
+        if (r.Method == HttpMethod.Trace && status is 400 or 405)
+        {
+            r.KeepAlive = false;
+        }
+        if (status >= 300 && (!r.IsErrorPage || r.Location.RecursiveErrorPages.Value))
+        {
+            foreach (ErrorPage page in r.Location.ErrorPages.Items)
+            {
+                if (page.Status == status)
+                {
+                    r.IsErrorPage = true;
+                    return SendErrorPage(r, page, status);
+                }
+            }
+        }
+        return SendBuiltIn(r, status);
+    }
+
+    private static PhaseResult SendErrorPage(HttpRequest r, ErrorPage page, int status)
+    {
+        int overwrite = page.Overwrite >= 0 ? page.Overwrite : status switch { 494 => 400, 495 or 496 or 497 => 400, _ => status };
+        r.ErrorStatus = overwrite;
+        r.Response.Status = 0;
+        if (status is not (206 or 304 or 416))
+        {
+            r.Response.ClearContent();
+        }
+        NativeSlice target = page.Target.Evaluate(r);
+        ReadOnlySpan<byte> text = target.Span;
+        if (text.Length > 0 && text[0] == '/')
+        {
+            if (r.Method is not (HttpMethod.Head or HttpMethod.Get))
+            {
+                r.Method = HttpMethod.Get;
+                r.MethodName = NativeSlice.Literal("GET"u8);
+            }
+            NativeSlice args = r.Args;
+            NativeSlice uri = target;
+            int question = page.Target.IsConstant ? text.IndexOf((byte)'?') : -1;
+            if (question >= 0)
+            {
+                args = target.Slice(question + 1);
+                uri = target.Slice(0, question);
+            }
+            else if (page.Args is not null)
+            {
+                args = page.Args.Evaluate(r);
+            }
+            return r.RedirectInternally(uri, args);
+        }
+        if (text.Length > 0 && text[0] == '@')
+        {
+            return r.GoToNamed(target.Slice(1));
+        }
+        // An absolute URL: a redirect, 302 unless another redirect status was asked for.
+        r.ErrorStatus = 0;
+        int redirect = page.Overwrite is 301 or 302 or 303 or 307 or 308 ? page.Overwrite : 302;
+        r.Response.Location = target;
+        return SendBuiltIn(r, redirect);
+    }
+
+    private static PhaseResult SendBuiltIn(HttpRequest r, int status)
+    {
+        if (r.ErrorStatus != 0 && status >= 300)
+        {
+            r.ErrorStatus = status;
+        }
+        ResponseHead response = r.Response;
+        response.Status = status switch { 494 => 400, 495 or 496 or 497 => 400, _ => status };
+        response.StatusText = default;
+        response.ClearContent();
+        if (status is 204 or 304 || status < 300 && status != 0 && ErrorPages.Body(status).IsEmpty)
+        {
+            response.HeaderOnly = status is 204 or 304;
+            return r.SendComplete(default);
+        }
+        ReadOnlySpan<byte> page = ErrorPages.Body(status);
+        if (page.IsEmpty)
+        {
+            // A status without a page (return 418): nginx sends an empty body.
+            return r.SendComplete(default);
+        }
+        response.ContentType = NativeSlice.Literal("text/html"u8);
+        ReadOnlySpan<byte> tail = ErrorPages.Tail(r.Location.ServerTokens.Value != ServerTokens.Off);
+        ReadOnlySpan<byte> padding = default;
+        if (r.Location.MsiePadding.Value && status >= 400 && r.Version >= 10 && IsOldBrowser(r))
+        {
+            padding = ErrorPages.MsiePadding;
+        }
+        NativeSlice body = r.Arena.Allocate(page.Length + tail.Length + padding.Length);
+        page.CopyTo(body.Span);
+        tail.CopyTo(body.Span[page.Length..]);
+        padding.CopyTo(body.Span[(page.Length + tail.Length)..]);
+        BufferChain chain = r.Loop.RentChain();
+        response.ContentLength = body.Length;
+        r.SendHead();
+        chain.Append(body.Span);
+        r.Push(chain, PushFlags.Last);
+        r.Loop.Return(chain);
+        return PhaseResult.Done;
+    }
+
+    /// <summary>nginx pads pages for browsers that replace short ones: MSIE, and old Chrome.</summary>
+    private static bool IsOldBrowser(HttpRequest r)
+    {
+        ReadOnlySpan<byte> agent = r.Header(KnownHeader.UserAgent).Span;
+        return agent.IndexOf("MSIE "u8) >= 0 && agent.IndexOf("Opera"u8) < 0;
+    }
+}
