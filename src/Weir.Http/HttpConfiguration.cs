@@ -20,9 +20,15 @@ public sealed class HttpConfiguration : IDisposable
         Variables = new VariableTable(Memory);
     }
 
+    /// <summary>Its memory is gone: the last request that was bound to it has ended.</summary>
+    public bool IsDisposed { get; private set; }
+
     public NativeArena Memory { get; }
     public VariableTable Variables { get; }
     public List<ServerConf> Servers { get; } = [];
+
+    /// <summary>Every `listen` in order.</summary>
+    internal List<ListenUse> Listens { get; } = [];
 
     /// <summary>One per listening address, in the order of the configuration.</summary>
     public List<ListenGroup> Groups { get; } = [];
@@ -63,18 +69,6 @@ public sealed class HttpConfiguration : IDisposable
         Release();
     }
 
-    /// <summary>Configurations alive in this process; a reload test watches it.</summary>
-    public static int LivingCount => Volatile.Read(ref s_living.Value);
-
-    private static readonly Counter s_living = new();
-
-    private sealed class Counter
-    {
-        internal int Value = 0;
-    }
-
-    internal void CountAlive() => Interlocked.Increment(ref s_living.Value);
-
     public void Dispose()
     {
         foreach (IDisposable resource in _owned)
@@ -83,7 +77,7 @@ public sealed class HttpConfiguration : IDisposable
         }
         _owned.Clear();
         Memory.Dispose();
-        Interlocked.Decrement(ref s_living.Value);
+        IsDisposed = true;
     }
 }
 
@@ -96,7 +90,10 @@ public abstract class LogHandler
 /// <summary>A listening address with its servers.</summary>
 public sealed class ListenGroup
 {
-    public required ListenSpec Spec { get; init; }
+    public required ListenSpec Spec { get; set; }
+
+    internal HashSet<ServerConf> Members { get; } = [];
+    internal bool OptionsSet { get; set; }
     public ServerConf DefaultServer { get; set; } = null!;
     public ServerNames Names { get; set; } = null!;
     public HttpConfiguration Configuration { get; set; } = null!;

@@ -14,17 +14,7 @@ public sealed partial class HttpRequest
     /// <summary>Runs the request to the end of its response.</summary>
     internal LoopTask<Unit> RunAsync()
     {
-        LoopTask<PhaseResult> task = RunPipeline(Server.Pipeline, 0);
-        while (task.IsCompleted)
-        {
-            PhaseResult result = task.Result;
-            if (result.Outcome == PhaseOutcome.Done)
-            {
-                return default;
-            }
-            task = Follow(result);
-        }
-        return RunSuspendedAsync(task);
+        return ContinueAsync(RunPipeline(Server.Pipeline, 0));
     }
 
     private async LoopTask<Unit> RunSuspendedAsync(LoopTask<PhaseResult> task)
@@ -201,6 +191,24 @@ public sealed partial class HttpRequest
         _firstBodyFilter = null;
         _lastBodyFilter = null;
     }
+
+    /// <summary>Runs on from a result that came from outside the pipelines (a refused head).</summary>
+    internal LoopTask<Unit> ContinueAsync(LoopTask<PhaseResult> task)
+    {
+        while (task.IsCompleted)
+        {
+            PhaseResult result = task.Result;
+            if (result.Outcome == PhaseOutcome.Done)
+            {
+                return default;
+            }
+            task = Follow(result);
+        }
+        return RunSuspendedAsync(task);
+    }
+
+    /// <summary>The server is known: its settings are in force until a location is found.</summary>
+    internal void EnterServer() => Location = Server.Location;
 
     internal void BeginWalk()
     {

@@ -192,6 +192,20 @@ public sealed partial class HttpRequest : Session.Session
         }
     }
 
+    /// <summary>A head that was refused: what is known of it, for the log and the answer.</summary>
+    internal void SetRejectedHead(NativeSlice bytes)
+    {
+        RequestHead head = Head;
+        HeadBytes = default;
+        Version = head.Version is >= 10 and < 20 ? head.Version : head.Version == 9 && head.HeadersStart > 0 ? 9 : 11;
+        Method = head.Method;
+        if (head.RequestLine.Length > 0 && head.RequestLine.End <= bytes.Length)
+        {
+            RequestLine = Arena.Store(head.RequestLine.Of(bytes.Span));
+        }
+        Uri = NativeSlice.Literal("/"u8);
+    }
+
     /// <summary>Normalises a complex path. False when it is malformed (400).</summary>
     internal bool NormalizeUri()
     {

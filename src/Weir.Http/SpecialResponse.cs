@@ -17,7 +17,7 @@ internal static class SpecialResponse
             r.Abort(AbortReason.Failed);
             return PhaseResult.Done;
         }
-        if (r.Aborted != AbortReason.None || status is 444 or 499 or 408 && r.IsMain && status != 408)
+        if (r.Aborted != AbortReason.None || status is 444 or 499 or 408)
         {
             r.Response.Status = status;
             r.Abort(status == 499 ? AbortReason.ClientGone : AbortReason.Failed);
@@ -55,7 +55,7 @@ internal static class SpecialResponse
 
     private static PhaseResult SendErrorPage(HttpRequest r, ErrorPage page, int status)
     {
-        int overwrite = page.Overwrite >= 0 ? page.Overwrite : status switch { 494 => 400, 495 or 496 or 497 => 400, _ => status };
+        int overwrite = page.Overwrite >= 0 ? page.Overwrite : ErrorPages.WireStatus(status);
         r.ErrorStatus = overwrite;
         r.Response.Status = 0;
         if (status is not (206 or 304 or 416))
@@ -103,22 +103,17 @@ internal static class SpecialResponse
             r.ErrorStatus = status;
         }
         ResponseHead response = r.Response;
-        response.Status = status switch { 494 => 400, 495 or 496 or 497 => 400, _ => status };
+        response.Status = ErrorPages.WireStatus(status);
         response.StatusText = default;
         response.ClearContent();
-        if (status is 204 or 304 || status < 300 && status != 0 && ErrorPages.Body(status).IsEmpty)
-        {
-            response.HeaderOnly = status is 204 or 304;
-            return r.SendComplete(default);
-        }
-        ReadOnlySpan<byte> page = ErrorPages.Body(status);
+        ReadOnlySpan<byte> page = ErrorPages.Head(status);
         if (page.IsEmpty)
         {
-            // A status without a page (return 418): nginx sends an empty body.
+            // 204, 304, and a status without a page (return 418): nginx sends no body.
             return r.SendComplete(default);
         }
         response.ContentType = NativeSlice.Literal("text/html"u8);
-        ReadOnlySpan<byte> tail = ErrorPages.Tail(r.Location.ServerTokens.Value != ServerTokens.Off);
+        ReadOnlySpan<byte> tail = ServerTail(r.Location.ServerTokens.Value);
         ReadOnlySpan<byte> padding = default;
         if (r.Location.MsiePadding.Value && status >= 400 && r.Version >= 10 && IsOldBrowser(r))
         {
@@ -136,6 +131,10 @@ internal static class SpecialResponse
         r.Loop.Return(chain);
         return PhaseResult.Done;
     }
+
+    private static ReadOnlySpan<byte> ServerTail(ServerTokens tokens) => tokens == ServerTokens.Off
+        ? "<hr><center>weir</center>\r\n</body>\r\n</html>\r\n"u8
+        : "<hr><center>weir/0.1.0</center>\r\n</body>\r\n</html>\r\n"u8;
 
     /// <summary>nginx pads pages for browsers that replace short ones: MSIE, and old Chrome.</summary>
     private static bool IsOldBrowser(HttpRequest r)

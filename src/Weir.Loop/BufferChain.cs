@@ -170,6 +170,14 @@ public sealed unsafe class BufferChain
         Add() = new ChainSegment { File = file, FileOffset = offset, Length = length };
     }
 
+    /// <summary>Appends a segment of another chain, which keeps its own: the bytes are shared.</summary>
+    public void AppendShared(ref ChainSegment segment)
+    {
+        segment.Slab?.AddReference();
+        segment.File?.AddReference();
+        Take(ref segment);
+    }
+
     /// <summary>Moves everything to the end of another chain.</summary>
     public void MoveTo(BufferChain target) => MoveTo(target, long.MaxValue);
 

@@ -333,6 +333,21 @@ public static unsafe partial class Sys
     public static SysResult WriteAt(int fd, byte* buffer, int length, long offset) =>
         Result(pwrite(fd, buffer, (nuint)length, offset));
 
+    public static SysResult WriteAt(int fd, NativeSlice bytes, long offset) => WriteAt(fd, bytes.Pointer, bytes.Length, offset);
+
+    public static SysResult ReadAt(int fd, NativeSlice into, long offset) => ReadAt(fd, into.Pointer, into.Length, offset);
+
+    public static SysResult ReadCachedAt(int fd, NativeSlice into, long offset) =>
+        ReadCachedAt(fd, into.Pointer, into.Length, offset);
+
+    /// <summary>Opens a path whose bytes are followed by a NUL.</summary>
+    public static SysResult Open(NativeSlice nulTerminatedPath, int flags, int mode = 0) =>
+        Open(AT_FDCWD, nulTerminatedPath.Pointer, flags, mode);
+
+    /// <summary>Status of a path whose bytes are followed by a NUL.</summary>
+    public static SysResult Status(NativeSlice nulTerminatedPath, bool followSymlink, out FileStatus status) =>
+        Status(AT_FDCWD, nulTerminatedPath.Pointer, followSymlink ? 0 : AT_SYMLINK_NOFOLLOW, out status);
+
     public static SysResult Close(int fd) => Result(close(fd));
 
     public static SysResult Unlink(string path)

@@ -115,6 +115,9 @@ public sealed class RequestHead : HeaderFields
         return index < 0 ? default : Fields[index].Value(head);
     }
 
+    /// <summary>Marks the head as refused for a limit that its reader enforces.</summary>
+    public void Refuse(RejectReason reason) => Reject = reason;
+
     internal void Reset()
     {
         ClearFields();

@@ -1,0 +1,245 @@
+// The reading half of an HTTP/1 exchange: request bodies, what is left of them, lingering close, and the PROXY
+// protocol's head.
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+using Weir.Protocol.Proxy;
+
+namespace Weir.Http;
+
+internal sealed partial class Http1Driver
+{
+    private long _bodyLeft;
+    private bool _bodyChunked;
+    private ChunkedDecoder _chunks = new();
+
+    private void BeginBody(RequestHead head)
+    {
+        _sentContinue = false;
+        _bodyChunked = head.Chunked;
+        _bodyLeft = head.Chunked ? -1 : Math.Max(0, head.ContentLength);
+        if (head.Chunked)
+        {
+            _chunks.Reset();
+        }
+    }
+
+    public override async LoopTask<BodyPiece> ReadBodyAsync(HttpRequest r)
+    {
+        while (true)
+        {
+            if (_start < _end)
+            {
+                BodyPiece piece = _bodyChunked ? TakeChunked(r, out bool more) : TakeCounted(out more);
+                if (!more)
+                {
+                    return piece;
+                }
+            }
+            if (!_bodyChunked && _bodyLeft == 0)
+            {
+                return new BodyPiece(default, 0, 0, true, 0);
+            }
+            if (r.Head.Expect100 && !_sentContinue && r.Version >= 11)
+            {
+                _sentContinue = true;
+                if (!r.Response.IsSent)
+                {
+                    Out.Append("HTTP/1.1 100 Continue\r\n\r\n"u8);
+                }
+            }
+            if (!Flush(r))
+            {
+                return new BodyPiece(default, 0, 0, false, 499);
+            }
+            if (_start == _end)
+            {
+                ReleaseInput();
+            }
+            _connection.SetReadDeadline(_loop.NowMs + r.Location.ClientBodyTimeoutMs.Value);
+            RecvLease lease = await _connection.ReceiveAsync(BodyReceiveBytes());
+            if (lease.IsError || lease.IsEnd)
+            {
+                return FailBody(r, lease);
+            }
+            r.RequestBytes += lease.Length;
+            AppendInput(lease);
+        }
+    }
+
+    private int BodyReceiveBytes() => _bodyChunked || _bodyLeft > 32 * 1024 ? 64 * 1024 : BufferPool.StandardSize;
+
+    private static BodyPiece FailBody(HttpRequest r, RecvLease lease)
+    {
+        r.LogAction = "reading client request body";
+        int status;
+        if (lease.Error == Errno.ETIMEDOUT)
+        {
+            r.LogError(LogLevel.Info, "client timed out", Errno.ETIMEDOUT);
+            status = 408;
+        }
+        else if (lease.IsEnd)
+        {
+            r.LogError(LogLevel.Info, "client prematurely closed connection");
+            status = 400;
+        }
+        else
+        {
+            if (lease.Error != Errno.ECANCELED)
+            {
+                r.LogError(LogLevel.Info, "recv() failed", lease.Error);
+            }
+            status = 499;
+        }
+        r.LogAction = null;
+        return new BodyPiece(default, 0, 0, false, status);
+    }
+
+    private BodyPiece TakeCounted(out bool more)
+    {
+        more = false;
+        int n = (int)Math.Min(_bodyLeft, _end - _start);
+        if (n == 0)
+        {
+            return new BodyPiece(default, 0, 0, true, 0);
+        }
+        _bodyLeft -= n;
+        return Take(_start, n, n, _bodyLeft == 0);
+    }
+
+    private BodyPiece TakeChunked(HttpRequest r, out bool more)
+    {
+        more = false;
+        while (_start < _end)
+        {
+            ChunkEvent e = _chunks.Decode(_input!.Span[_start.._end], out int consumed, out TextRange data, out TextRange _);
+            switch (e)
+            {
+                case ChunkEvent.Data:
+                    return Take(_start + data.Start, data.Length, consumed, false);
+                case ChunkEvent.End:
+                    _start += consumed;
+                    return new BodyPiece(default, 0, 0, true, 0);
+                case ChunkEvent.Reject:
+                    _start = _end;
+                    _needsLingering = true;
+                    r.LogAction = "reading client request body";
+                    r.LogError(LogLevel.Info, RejectReasons.LogText(_chunks.Reason));
+                    r.LogAction = null;
+                    return new BodyPiece(default, 0, 0, false, RejectReasons.Status(_chunks.Reason));
+                default:
+                    _start += consumed;
+                    break;
+            }
+        }
+        more = true;
+        return default;
+    }
+
+    private BodyPiece Take(int offset, int length, int consumed, bool last)
+    {
+        BufferSlab slab = _input!;
+        slab.AddReference();
+        _start += consumed;
+        return new BodyPiece(RecvLease.Bytes(slab, _end), offset, length, last, 0);
+    }
+
+    public override async LoopTask<RecvLease> ReadTunnelAsync(HttpRequest r)
+    {
+        if (_start < _end)
+        {
+            // What came behind the head belongs to the tunnel: hand it over as if it had just been received.
+            RecvLease copy;
+            BufferSlab slab = _loop.Buffers.Rent(_end - _start);
+            _input!.Span[_start.._end].CopyTo(slab.Span);
+            copy = RecvLease.Bytes(slab, _end - _start);
+            ReleaseInput();
+            return copy;
+        }
+        ReleaseInput();
+        return await _connection.ReceiveAsync();
+    }
+
+    /// <summary>Reads what is left of a body that nobody wanted, so that the connection may go on. False to close it.</summary>
+    private async LoopTask<bool> DiscardBodyAsync(HttpRequest r)
+    {
+        if (r.Head.Expect100 && !_sentContinue && _start == _end)
+        {
+            // The client waits for a word and may or may not send: only closing is unambiguous (RFC 9110 §10.1.1).
+            _needsLingering = true;
+            return await DowngradeAsync(r);
+        }
+        r.Body.StartDiscarding();
+        long deadline = _loop.NowMs + r.Location.LingeringTimeMs.Value;
+        while (true)
+        {
+            if (_start < _end)
+            {
+                BodyPiece piece = _bodyChunked ? TakeChunked(r, out bool more) : TakeCounted(out more);
+                piece.Release();
+                if (piece.Status != 0)
+                {
+                    return false;
+                }
+                if (piece.IsLast && !more)
+                {
+                    return true;
+                }
+                continue;
+            }
+            if (!_bodyChunked && _bodyLeft == 0)
+            {
+                return true;
+            }
+            if (!Flush(r) || _loop.NowMs >= deadline)
+            {
+                return false;
+            }
+            ReleaseInput();
+            _connection.SetReadDeadline(Math.Min(deadline, _loop.NowMs + r.Location.LingeringTimeoutMs.Value));
+            RecvLease lease = await _connection.ReceiveAsync(64 * 1024);
+            if (lease.IsError || lease.IsEnd)
+            {
+                return false;
+            }
+            r.RequestBytes += lease.Length;
+            AppendInput(lease);
+        }
+    }
+
+    private static LoopTask<bool> DowngradeAsync(HttpRequest r)
+    {
+        r.KeepAlive = false;
+        return new LoopTask<bool>(false);
+    }
+
+    /// <summary>Whether closing now could reset bytes that the client is still sending, and with them our answer.</summary>
+    private bool ShouldLinger(HttpRequest r) => r.Location.LingeringClose.Value switch
+    {
+        LingeringClose.Off => false,
+        LingeringClose.Always => true,
+        _ => _needsLingering || _start < _end || !r.Body.IsComplete && r.Head.HasBody || _connection.MayHaveInput,
+    };
+
+    private async LoopTask<Unit> LingerAsync(int timeMs, int timeoutMs)
+    {
+        ReleaseInput();
+        if (_connection.PeerClosed && !_connection.MayHaveInput)
+        {
+            return default;
+        }
+        _connection.ShutdownSend();
+        long deadline = _loop.NowMs + timeMs;
+        while (_loop.NowMs < deadline)
+        {
+            _connection.SetReadDeadline(Math.Min(deadline, _loop.NowMs + timeoutMs));
+            RecvLease lease = await _connection.ReceiveAsync(64 * 1024);
+            if (lease.IsError || lease.IsEnd)
+            {
+                break;
+            }
+            lease.Release();
+        }
+        return default;
+    }
+}

@@ -1,0 +1,377 @@
+// The writing half of an HTTP/1 connection: the head in nginx's order of fields, bodies with or without chunks.
+// Small bodies are copied behind their head so that one send takes both.
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+
+namespace Weir.Http;
+
+internal sealed partial class Http1Driver
+{
+    /// <summary>Memory up to this size is copied into the output instead of referenced: cheaper than a gathered write.</summary>
+    private const int CopyBytesMax = 4096;
+
+    private BufferChain Out => _out ??= _loop.RentChain();
+
+    public override void WriteHead(HttpRequest r)
+    {
+        ResponseHead head = r.Response;
+        LocationConf location = r.Location;
+        if (r.Version < 10)
+        {
+            // HTTP/0.9 has no heads; the end of the connection is the end of the answer.
+            r.KeepAlive = false;
+            return;
+        }
+        DecideFraming(r, head, location);
+        int room = 512 + head.Location.Length + head.ContentType.Length + head.Charset.Length + head.Server.Length
+            + head.StatusText.Length + r.Host.Length + r.Server.PrimaryNameBytes.Length;
+        foreach (ref readonly ResponseField field in head.Fields)
+        {
+            room += field.Name.Length + field.Value.Length + 4;
+        }
+        var w = new SpanWriter(Out.GetSpan(room));
+        if (head.StatusText.IsEmpty)
+        {
+            w.Skip(StatusLines.Write(head.Status, w.Rest));
+        }
+        else
+        {
+            w.Write("HTTP/1.1 "u8);
+            w.Write(head.StatusText.Span);
+            w.Write("\r\n"u8);
+        }
+        if (head.Server.IsEmpty)
+        {
+            w.Write(location.ServerHeader.Span);
+        }
+        else
+        {
+            w.Field("Server: "u8, head.Server.Span);
+        }
+        if (head.Date.IsEmpty)
+        {
+            w.Write(_server.Clock.DateLine());
+        }
+        else
+        {
+            w.Field("Date: "u8, head.Date.Span);
+        }
+        if (!head.ContentType.IsEmpty)
+        {
+            w.Write("Content-Type: "u8);
+            w.Write(head.ContentType.Span);
+            if (!head.Charset.IsEmpty)
+            {
+                w.Write("; charset="u8);
+                w.Write(head.Charset.Span);
+            }
+            w.Write("\r\n"u8);
+        }
+        if (head.ContentLength >= 0)
+        {
+            w.Write("Content-Length: "u8);
+            w.Number(head.ContentLength);
+            w.Write("\r\n"u8);
+        }
+        if (!head.LastModifiedText.IsEmpty)
+        {
+            w.Field("Last-Modified: "u8, head.LastModifiedText.Span);
+        }
+        else if (head.LastModified >= 0)
+        {
+            w.Write("Last-Modified: "u8);
+            w.Skip(HttpDate.Format(head.LastModified, w.Rest));
+            w.Write("\r\n"u8);
+        }
+        if (!head.Location.IsEmpty)
+        {
+            WriteLocation(ref w, r, head.Location.Span, location);
+        }
+        if (head.Chunked)
+        {
+            w.Write("Transfer-Encoding: chunked\r\n"u8);
+        }
+        if (head.IsUpgrade)
+        {
+            w.Write("Connection: upgrade\r\n"u8);
+        }
+        else if (r.KeepAlive)
+        {
+            w.Write("Connection: keep-alive\r\n"u8);
+            if (location.KeepAliveHeaderSec.Value > 0)
+            {
+                w.Write("Keep-Alive: timeout="u8);
+                w.Number(location.KeepAliveHeaderSec.Value);
+                w.Write("\r\n"u8);
+            }
+        }
+        else
+        {
+            w.Write("Connection: close\r\n"u8);
+        }
+        if (head.VaryAcceptEncoding)
+        {
+            w.Write("Vary: Accept-Encoding\r\n"u8);
+        }
+        foreach (ref readonly ResponseField field in head.Fields)
+        {
+            if (!field.Removed)
+            {
+                w.Write(field.Name.Span);
+                w.Write(": "u8);
+                w.Write(field.Value.Span);
+                w.Write("\r\n"u8);
+            }
+        }
+        w.Write("\r\n"u8);
+        r.HeadBytesSent += w.Written;
+        _out!.Advance(w.Written);
+    }
+
+    private static void DecideFraming(HttpRequest r, ResponseHead head, LocationConf location)
+    {
+        if (head.IsUpgrade)
+        {
+            r.KeepAlive = false;
+            return;
+        }
+        if (head.ContentLength >= 0 || head.Status is 204 or 304 || r.Method == HttpMethod.Head)
+        {
+            if (head.Status == 204 && head.ContentLength <= 0)
+            {
+                // RFC 9110 §8.6: no Content-Length in a 204; nginx writes none either.
+                head.ContentLength = -1;
+            }
+            if (head.Status == 304)
+            {
+                head.ContentLength = -1;
+                head.ContentType = default;
+            }
+            return;
+        }
+        if (r.Version >= 11 && location.ChunkedTransferEncoding.Value)
+        {
+            head.Chunked = true;
+        }
+        else
+        {
+            r.KeepAlive = false;
+        }
+    }
+
+    private void WriteLocation(ref SpanWriter w, HttpRequest r, ReadOnlySpan<byte> target, LocationConf location)
+    {
+        w.Write("Location: "u8);
+        if (target.Length > 0 && target[0] == '/' && location.AbsoluteRedirect.Value)
+        {
+            bool tls = r.Group.Tls;
+            w.Write(tls ? "https://"u8 : "http://"u8);
+            if (location.ServerNameInRedirect.Value && !r.Server.PrimaryNameBytes.IsEmpty)
+            {
+                w.Write(r.Server.PrimaryNameBytes.Span);
+            }
+            else if (!r.Host.IsEmpty)
+            {
+                w.Write(r.Host.Span);
+            }
+            else
+            {
+                w.Skip(SocketAddress.Format(_connection.LocalAddress, w.Rest, withPort: false));
+            }
+            int port = SocketAddress.PortOf(_connection.LocalAddress);
+            if (location.PortInRedirect.Value && port != (tls ? 443 : 80) && port > 0)
+            {
+                w.Write(":"u8);
+                w.Number(port);
+            }
+        }
+        w.Write(target);
+        w.Write("\r\n"u8);
+    }
+
+    public override void WriteBody(HttpRequest r, BufferChain chain, PushFlags flags)
+    {
+        if (_aborted || r.Response.HeaderOnly)
+        {
+            chain.Clear();
+            return;
+        }
+        long bytes = chain.Length;
+        BufferChain output = Out;
+        if (!r.Response.Chunked)
+        {
+            if (bytes > 0)
+            {
+                r.BodyBytesSent += bytes;
+                r.WireBodyBytes += bytes;
+                Transfer(chain, output);
+            }
+            return;
+        }
+        long before = output.Length;
+        if (bytes > 0)
+        {
+            Span<byte> size = stackalloc byte[ChunkedEncoder.SizeLineMax];
+            output.Append(size[..ChunkedEncoder.WriteSizeLine(bytes, size)]);
+            Transfer(chain, output);
+            if ((flags & PushFlags.Last) == 0)
+            {
+                output.Append("\r\n"u8);
+            }
+        }
+        if ((flags & PushFlags.Last) != 0)
+        {
+            WriteLastChunk(r, output, bytes > 0);
+        }
+        r.BodyBytesSent += output.Length - before;
+        r.WireBodyBytes += output.Length - before;
+    }
+
+    private static void WriteLastChunk(HttpRequest r, BufferChain output, bool afterData)
+    {
+        if (afterData)
+        {
+            output.Append("\r\n"u8);
+        }
+        ReadOnlySpan<ResponseField> trailers = r.Response.Trailers;
+        if (trailers.IsEmpty)
+        {
+            output.Append(ChunkedEncoder.LastChunk);
+            return;
+        }
+        output.Append(ChunkedEncoder.LastChunkBeforeTrailers);
+        foreach (ref readonly ResponseField field in trailers)
+        {
+            output.Append(field.Name.Span);
+            output.Append(": "u8);
+            output.Append(field.Value.Span);
+            output.Append("\r\n"u8);
+        }
+        output.Append("\r\n"u8);
+    }
+
+    private static void Transfer(BufferChain chain, BufferChain output)
+    {
+        if (chain.Length <= CopyBytesMax && chain.MemoryBytes == chain.Length)
+        {
+            for (int i = 0; i < chain.Count; i++)
+            {
+                output.Append(chain[i].Memory.Span);
+            }
+            chain.Clear();
+        }
+        else
+        {
+            chain.MoveTo(output);
+        }
+    }
+
+    public override void WriteInterim(HttpRequest r, int status, ReadOnlySpan<ResponseField> fields)
+    {
+        if (_aborted || r.Response.IsSent || r.Version < 11)
+        {
+            return;
+        }
+        BufferChain output = Out;
+        Span<byte> line = stackalloc byte[StatusLines.LengthMax];
+        output.Append(line[..StatusLines.Write(status, line)]);
+        foreach (ref readonly ResponseField field in fields)
+        {
+            if (!field.Removed)
+            {
+                output.Append(field.Name.Span);
+                output.Append(": "u8);
+                output.Append(field.Value.Span);
+                output.Append("\r\n"u8);
+            }
+        }
+        output.Append("\r\n"u8);
+        Flush(r);
+    }
+
+    public override bool Flush(HttpRequest r)
+    {
+        if (_aborted)
+        {
+            return false;
+        }
+        if (_out is { IsEmpty: false } output)
+        {
+            _connection.SendTimeoutMs = (int)r.Location.SendTimeoutMs.Value;
+            if (!_connection.Send(output))
+            {
+                NoteSendFailure(r, _connection.SendError);
+                return false;
+            }
+        }
+        return true;
+    }
+
+    public override LoopTask<bool> DrainAsync(HttpRequest r, long keptBytes)
+    {
+        if (!Flush(r))
+        {
+            return new LoopTask<bool>(false);
+        }
+        if (_out is null || _out.Length <= keptBytes)
+        {
+            return new LoopTask<bool>(true);
+        }
+        return WaitDrainedAsync(r, keptBytes);
+    }
+
+    private async LoopTask<bool> WaitDrainedAsync(HttpRequest r, long keptBytes)
+    {
+        IoResult result = await _connection.DrainAsync(_out!, keptBytes);
+        if (result.IsError)
+        {
+            NoteSendFailure(r, result.Error);
+            return false;
+        }
+        return !_aborted;
+    }
+
+    public override void Abort(HttpRequest r)
+    {
+        if (_aborted)
+        {
+            return;
+        }
+        _aborted = true;
+        // A response that was begun cannot be taken back; RST tells a client that its length lies.
+        _reset |= r.Response.IsSent;
+        _connection.CancelDrain();
+    }
+}
+
+/// <summary>Writes bytes one after the other into a span that was made large enough.</summary>
+internal ref struct SpanWriter(Span<byte> target)
+{
+    private readonly Span<byte> _target = target;
+
+    public int Written { get; private set; }
+
+    public readonly Span<byte> Rest => _target[Written..];
+
+    public void Skip(int count) => Written += count;
+
+    public void Write(ReadOnlySpan<byte> bytes)
+    {
+        bytes.CopyTo(_target[Written..]);
+        Written += bytes.Length;
+    }
+
+    public void Field(ReadOnlySpan<byte> nameAndColon, ReadOnlySpan<byte> value)
+    {
+        Write(nameAndColon);
+        Write(value);
+        Write("\r\n"u8);
+    }
+
+    public void Number(long value)
+    {
+        System.Buffers.Text.Utf8Formatter.TryFormat(value, Rest, out int n);
+        Written += n;
+    }
+}

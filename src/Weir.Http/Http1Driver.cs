@@ -1,0 +1,546 @@
+// One HTTP/1 connection: bytes in, requests through the phases, bytes out, again. Pipelined answers are collected and
+// leave in few writes. While the connection waits for its next request it holds no buffer. One loop's thread; rented.
+using Weir.Kernel;
+using Weir.Kernel.Net;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+using Weir.Zones;
+
+namespace Weir.Http;
+
+/// <summary>The driver of an HTTP/1.0 and 1.1 connection.</summary>
+internal sealed partial class Http1Driver : ClientStream
+{
+    /// <summary>Answers of pipelined requests are held back up to this much.</summary>
+    private const long CoalesceBytesMax = 64 * 1024;
+
+    private readonly HttpServer _server;
+    private readonly EventLoop _loop;
+    private Connection _connection = null!;
+    private ListenBinding _binding = null!;
+    private BufferChain? _out;
+    private BufferSlab? _input;
+    private int _start;
+    private int _end;
+    private RequestHeadParser _parser;
+    private int _requests;
+    private bool _aborted;
+    private bool _reset;
+    private bool _ended;
+    private bool _sentContinue;
+    private bool _needsLingering;
+    private HttpRequest? _current;
+    internal Http1Driver? NextFree;
+
+    // What the PROXY protocol said of the client; empty otherwise.
+    private byte[]? _proxySource;
+    private byte[]? _proxyDestination;
+
+    internal Http1Driver(HttpServer server)
+    {
+        _server = server;
+        _loop = server.Loop;
+    }
+
+    internal static readonly Action<Connection> Reclaim = static c => c.Close();
+
+    public override Connection Transport => _connection;
+
+    public override long UnsentBytes => _out?.Length ?? 0;
+
+    internal void Start(Connection connection, ListenBinding binding)
+    {
+        _connection = connection;
+        _binding = binding;
+        _requests = 0;
+        _state = ConnectionState.None;
+        Enter(ConnectionState.Reading);
+        _aborted = false;
+        _reset = false;
+        _ended = false;
+        _needsLingering = false;
+        _proxySource = null;
+        _proxyDestination = null;
+        _parser.Reset();
+        connection.Owner = this;
+        RunAsync().Forget();
+    }
+
+    private async LoopTask<Unit> RunAsync()
+    {
+        try
+        {
+            if (!_binding.Group.ProxyProtocol || await ReadProxyHeaderAsync())
+            {
+                await ServeAsync();
+            }
+        }
+        catch (Exception e)
+        {
+            // A broken invariant in one request: it costs this connection, not the others.
+            _server.Log.Write(LogLevel.Alert, $"unexpected {e.GetType().Name} on a connection: {e.Message} {e.StackTrace}", 0,
+                _connection.Number);
+            _reset = true;
+            if (_current is { } broken)
+            {
+                _current = null;
+                broken.End();
+            }
+        }
+        Finish();
+        return default;
+    }
+
+    private async LoopTask<Unit> ServeAsync()
+    {
+        while (true)
+        {
+            if (_start == _end && !await WaitForInputAsync())
+            {
+                return default;
+            }
+            HttpRequest r = _server.RentRequest();
+            _current = r;
+            r.Begin(_binding.Group.Configuration, _binding.Group, this, _loop);
+            if (!ParseBuffered(r, out bool rejected) && !rejected)
+            {
+                if (!await ReadHeadAsync(r))
+                {
+                    EndRequest(r, log: r.Head.Reject != RejectReason.None || _parser.LineStart > 0);
+                    return default;
+                }
+            }
+            LoopTask<Unit> run = RunRequestAsync(r);
+            if (!run.IsCompleted)
+            {
+                await run;
+            }
+            bool keep = r.KeepAlive && !_aborted;
+            if (!r.Body.IsComplete && r.Head.HasBody && keep)
+            {
+                keep = await DiscardBodyAsync(r);
+            }
+            if (keep && _start != _end && _out is { } pending && pending.Length < CoalesceBytesMax && CanCoalesce())
+            {
+                EndRequest(r, log: true);
+                continue;
+            }
+            if (!_aborted && _out is { IsEmpty: false } output)
+            {
+                _connection.SendTimeoutMs = (int)r.Location.SendTimeoutMs.Value;
+                if (!keep && !_needsLingering && !r.Response.IsUpgrade)
+                {
+                    _connection.SetNoDelay();
+                }
+                if (!_connection.Send(output))
+                {
+                    _aborted = true;
+                }
+                else if (!output.IsEmpty)
+                {
+                    IoResult sent = await _connection.DrainAsync(output);
+                    if (sent.IsError)
+                    {
+                        NoteSendFailure(r, sent.Error);
+                    }
+                }
+            }
+            bool linger = !keep && !_aborted && ShouldLinger(r);
+            int lingerTimeMs = (int)r.Location.LingeringTimeMs.Value;
+            int lingerTimeoutMs = (int)r.Location.LingeringTimeoutMs.Value;
+            EndRequest(r, log: true);
+            if (!keep || _aborted)
+            {
+                if (linger)
+                {
+                    await LingerAsync(lingerTimeMs, lingerTimeoutMs);
+                }
+                return default;
+            }
+        }
+    }
+
+    /// <summary>A request that is complete in the buffer may be answered before the earlier answers leave; one that
+    /// is not would make them wait for the client.</summary>
+    private bool CanCoalesce() =>
+        _input!.Span[_start.._end].IndexOf("\r\n\r\n"u8) >= 0 || _input.Span[_start.._end].IndexOf("\n\n"u8) >= 0;
+
+    private LoopTask<Unit> RunRequestAsync(HttpRequest r)
+    {
+        Enter(ConnectionState.Writing);
+        _requests++;
+        r.ConnectionRequests = _requests;
+        _server.Counters.Add(StatusCounter.Requests, 1);
+        RejectReason reject = r.Head.Reject;
+        if (reject != RejectReason.None)
+        {
+            return RefuseAsync(r, reject);
+        }
+        r.BeginWalk();
+        if (!ChooseServer(r, out int status))
+        {
+            return AnswerAsync(r, status);
+        }
+        LocationConf location = r.Location;
+        r.KeepAlive = r.Head.KeepAliveRequested && location.KeepAliveTimeoutMs > 0 && !_server.IsQuitting;
+        if (!r.NormalizeUri())
+        {
+            r.LogAction = "reading client request line";
+            r.LogError(LogLevel.Info, "client sent invalid request");
+            r.LogAction = null;
+            return AnswerAsync(r, 400);
+        }
+        return r.RunAsync();
+    }
+
+    private static LoopTask<Unit> AnswerAsync(HttpRequest r, int status)
+    {
+        r.KeepAlive = false;
+        return FinishAnswerAsync(r, SpecialResponse.RunAsync(r, status));
+    }
+
+    private static LoopTask<Unit> FinishAnswerAsync(HttpRequest r, LoopTask<PhaseResult> task) => r.ContinueAsync(task);
+
+    private LoopTask<Unit> RefuseAsync(HttpRequest r, RejectReason reason)
+    {
+        r.SetRejectedHead(_input is null ? default : _input.Memory.Slice(0, _end));
+        r.LogAction = RejectReasons.Action(reason);
+        string text = RejectReasons.LogText(reason);
+        r.LogError(LogLevel.Info, text);
+        r.LogAction = null;
+        _start = _end;
+        _needsLingering = true;
+        return AnswerAsync(r, RejectReasons.Status(reason));
+    }
+
+    private bool ChooseServer(HttpRequest r, out int status)
+    {
+        status = 0;
+        ListenGroup group = r.Group;
+        if (group.Narrower.Count > 0)
+        {
+            ReadOnlySpan<byte> local = _connection.LocalAddress;
+            foreach (ListenGroup narrower in group.Narrower)
+            {
+                if (SocketAddress.AddressBytesOf(narrower.Spec.Address.Native).SequenceEqual(SocketAddress.AddressBytesOf(local)))
+                {
+                    group = narrower;
+                    r.Server = narrower.DefaultServer;
+                    break;
+                }
+            }
+        }
+        if (!group.Names.IsEmpty && !r.Host.IsEmpty)
+        {
+            NativeSlice host = r.Host;
+            if (host.Span[^1] == '.')
+            {
+                host = host.Slice(0, host.Length - 1);
+            }
+            ServerConf? server = group.Names.Find(r, host, out bool failed);
+            if (failed)
+            {
+                status = 500;
+                return false;
+            }
+            if (server is not null)
+            {
+                r.Server = server;
+            }
+        }
+        r.EnterServer();
+        return true;
+    }
+
+    // Receiving heads.
+
+    private async LoopTask<bool> WaitForInputAsync()
+    {
+        ReleaseInput();
+        ReleaseOut();
+        bool first = _requests == 0;
+        ServerConf server = _binding.Group.DefaultServer;
+        if (_server.IsQuitting && !first && !_connection.MayHaveInput)
+        {
+            // One more request may be on its way; it is answered with Connection: close.
+            _connection.SetReadDeadline(_loop.NowMs + _server.QuitGraceMs);
+        }
+        else
+        {
+            long wait = first ? server.ClientHeaderTimeoutMs.Value : _idleTimeoutMs;
+            _connection.SetReadDeadline(_loop.NowMs + wait);
+        }
+        if (!first)
+        {
+            _loop.EnterIdle(_connection, Reclaim);
+        }
+        Enter(ConnectionState.Waiting);
+        RecvLease lease = await _connection.ReceiveAsync();
+        Enter(ConnectionState.Reading);
+        _loop.LeaveIdle(_connection);
+        if (lease.IsError || lease.IsEnd)
+        {
+            if (lease.IsError && lease.Error is not (Errno.ECANCELED or Errno.ETIMEDOUT) && first)
+            {
+                _server.Log.Write(LogLevel.Info, $"recv() failed while waiting for request, client: {ClientText()}",
+                    lease.Error, _connection.Number);
+            }
+            _reset |= lease.Error == Errno.ETIMEDOUT && first && server.Location.ResetTimedOutConnection.Value;
+            return false;
+        }
+        _input = lease.Slab;
+        _start = 0;
+        _end = lease.Length;
+        return true;
+    }
+
+    private long _idleTimeoutMs = 75_000;
+    private ConnectionState _state;
+
+    private void Enter(ConnectionState state)
+    {
+        _server.Count(_state, state);
+        _state = state;
+    }
+
+    /// <summary>Parses what is buffered. True when a head is complete (or refused).</summary>
+    private bool ParseBuffered(HttpRequest r, out bool rejected)
+    {
+        rejected = false;
+        ServerConf server = r.Server;
+        ReadOnlySpan<byte> buffered = _input!.Span[_start.._end];
+        ParseStep step = _parser.Parse(buffered, r.OwnHead, server.ParseOptions);
+        switch (step)
+        {
+            case ParseStep.Done:
+                RequestHead head = r.OwnHead;
+                int length = head.HeadLength;
+                int lineMax = LineBytesMax(server);
+                if (length > lineMax && TooLong(r, head, lineMax))
+                {
+                    rejected = true;
+                    return true;
+                }
+                r.SetHead(r.Arena.Store(buffered[..length]));
+                _start += length;
+                _parser.Reset();
+                BeginBody(head);
+                return true;
+            case ParseStep.Reject:
+                rejected = true;
+                _parser.Reset();
+                return true;
+            default:
+                RejectReason tooLarge = CheckLimits(server, buffered.Length);
+                if (tooLarge != RejectReason.None)
+                {
+                    r.OwnHead.Refuse(tooLarge);
+                    _parser.Reset();
+                    rejected = true;
+                    return true;
+                }
+                return false;
+        }
+    }
+
+    private static int LineBytesMax(ServerConf server) =>
+        (int)Math.Max(server.LargeClientHeaderBuffers.Value.Bytes, server.ClientHeaderBufferSize.Value);
+
+    private RejectReason CheckLimits(ServerConf server, int buffered)
+    {
+        int lineMax = LineBytesMax(server);
+        if (buffered - _parser.LineStart >= lineMax)
+        {
+            return _parser.InRequestLine ? RejectReason.RequestLineTooLong : RejectReason.HeaderLineTooLong;
+        }
+        long total = server.ClientHeaderBufferSize.Value
+            + server.LargeClientHeaderBuffers.Value.Count * server.LargeClientHeaderBuffers.Value.Bytes;
+        return buffered >= total ? RejectReason.HeadersTooLarge : RejectReason.None;
+    }
+
+    private static bool TooLong(HttpRequest r, RequestHead head, int lineMax)
+    {
+        if (head.RequestLine.Length + 2 > lineMax)
+        {
+            head.Refuse(RejectReason.RequestLineTooLong);
+            return true;
+        }
+        foreach (ref readonly HeaderField field in head.Fields)
+        {
+            if (field.ValueStart + field.ValueLength - field.NameStart + 2 > lineMax)
+            {
+                head.Refuse(RejectReason.HeaderLineTooLong);
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /// <summary>The head did not come in one piece: waits for the rest under client_header_timeout.</summary>
+    private async LoopTask<bool> ReadHeadAsync(HttpRequest r)
+    {
+        // Earlier answers must not wait for this client's slowness.
+        if (_out is { IsEmpty: false } output && !_connection.Send(output))
+        {
+            _aborted = true;
+            return false;
+        }
+        _connection.SetReadDeadline(_loop.NowMs + r.Server.ClientHeaderTimeoutMs.Value);
+        while (true)
+        {
+            MakeRoom();
+            RecvLease lease = await _connection.ReceiveAsync();
+            if (lease.IsEnd || lease.IsError)
+            {
+                return FailHead(r, lease);
+            }
+            AppendInput(lease);
+            if (ParseBuffered(r, out bool _))
+            {
+                return true;
+            }
+        }
+    }
+
+    private bool FailHead(HttpRequest r, RecvLease lease)
+    {
+        if (lease.Error == Errno.ETIMEDOUT)
+        {
+            r.LogAction = _parser.InRequestLine ? "reading client request line" : "reading client request headers";
+            r.LogError(LogLevel.Info, "client timed out", Errno.ETIMEDOUT);
+            r.Response.Status = 408;
+            _reset = r.Location.ResetTimedOutConnection.Value;
+            return false;
+        }
+        r.LogAction = _parser.InRequestLine ? "reading client request line" : "reading client request headers";
+        if (lease.IsEnd)
+        {
+            r.LogError(LogLevel.Info, "client prematurely closed connection");
+        }
+        else if (lease.Error != Errno.ECANCELED)
+        {
+            r.LogError(LogLevel.Info, "recv() failed", lease.Error);
+        }
+        r.Response.Status = 400;
+        return false;
+    }
+
+    /// <summary>Makes sure more bytes can be joined to what is buffered.</summary>
+    private void MakeRoom()
+    {
+        if (_start > 0)
+        {
+            int left = _end - _start;
+            if (_input!.IsExclusive)
+            {
+                _input.Span[_start.._end].CopyTo(_input.Span);
+            }
+            else
+            {
+                BufferSlab fresh = _loop.Buffers.Rent(Math.Max(left, BufferPool.StandardSize));
+                _input.Span[_start.._end].CopyTo(fresh.Span);
+                _input.Release();
+                _input = fresh;
+            }
+            _start = 0;
+            _end = left;
+        }
+    }
+
+    private void AppendInput(RecvLease lease)
+    {
+        int need = _end - _start + lease.Length;
+        if (_input is null)
+        {
+            _input = lease.Slab;
+            _start = 0;
+            _end = lease.Length;
+            return;
+        }
+        if (_end + lease.Length > _input.Capacity || !_input.IsExclusive)
+        {
+            BufferSlab bigger = _loop.Buffers.Rent(Math.Max(need, BufferPool.StandardSize));
+            _input.Span[_start.._end].CopyTo(bigger.Span);
+            _input.Release();
+            _input = bigger;
+            _end -= _start;
+            _start = 0;
+        }
+        lease.Span.CopyTo(_input.Span[_end..]);
+        _end += lease.Length;
+        lease.Release();
+    }
+
+    private void ReleaseInput()
+    {
+        if (_input is not null)
+        {
+            _input.Release();
+            _input = null;
+        }
+        _start = 0;
+        _end = 0;
+    }
+
+    private void ReleaseOut()
+    {
+        if (_out is { IsEmpty: true } chain)
+        {
+            _loop.Return(chain);
+            _out = null;
+        }
+    }
+
+    // The end of a request and of the connection.
+
+    private void NoteSendFailure(HttpRequest r, int error)
+    {
+        _aborted = true;
+        r.WireBodyBytes = Math.Max(0, r.WireBodyBytes - UnsentBytes);
+        r.BodyBytesSent = Math.Max(0, r.BodyBytesSent - UnsentBytes);
+        if (error == Errno.ETIMEDOUT)
+        {
+            r.LogError(LogLevel.Info, "client timed out", Errno.ETIMEDOUT);
+            _reset = r.Location.ResetTimedOutConnection.Value;
+        }
+        else if (error != Errno.ECANCELED)
+        {
+            r.LogError(LogLevel.Info, "writev() failed", error);
+        }
+    }
+
+    private void EndRequest(HttpRequest r, bool log)
+    {
+        _current = null;
+        _idleTimeoutMs = r.Location.KeepAliveTimeoutMs;
+        if (log)
+        {
+            foreach (LogHandler handler in r.Configuration.LogHandlers)
+            {
+                handler.OnLog(r);
+            }
+        }
+        r.End();
+        _server.Return(r);
+    }
+
+    private void Finish()
+    {
+        ReleaseInput();
+        if (_out is not null)
+        {
+            _loop.Return(_out);
+            _out = null;
+        }
+        if (!_ended)
+        {
+            _ended = true;
+            Enter(ConnectionState.None);
+            _connection.Close(_reset);
+            _connection = null!;
+            _server.Closed(this);
+        }
+    }
+
+    private string ClientText() => HttpRequest.FormatAddress(_connection.PeerAddress);
+}

@@ -1,0 +1,231 @@
+// The HTTP server on one loop: listeners, drivers, requests in their pools, the current configuration, counters.
+// A reload swaps the configuration: bindings point to the new groups, connections follow with their next request.
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+using Weir.Zones;
+
+namespace Weir.Http;
+
+/// <summary>A listening socket and the group of servers that is current on it.</summary>
+public sealed class ListenBinding
+{
+    internal ListenBinding(ListenSpec spec, ListenGroup group)
+    {
+        Spec = spec;
+        Group = group;
+    }
+
+    public ListenSpec Spec { get; }
+
+    /// <summary>The servers of the address in the current configuration.</summary>
+    public ListenGroup Group { get; internal set; }
+    internal List<Listener> Listeners { get; } = [];
+
+    /// <summary>The address is not in the configuration any more: its connections end after their request.</summary>
+    internal bool IsGone { get; set; }
+}
+
+/// <summary>The Date line and log times, formatted once a second.</summary>
+public sealed class HttpClock
+{
+    private readonly EventLoop _loop;
+    private readonly byte[] _dateLine = new byte[6 + HttpDate.Length + 2];
+    private long _second = -1;
+
+    internal HttpClock(EventLoop loop) => _loop = loop;
+
+    public ReadOnlySpan<byte> DateLine()
+    {
+        long second = _loop.UnixMs / 1000;
+        if (second != _second)
+        {
+            _second = second;
+            "Date: "u8.CopyTo(_dateLine);
+            HttpDate.Format(second, _dateLine.AsSpan(6));
+            "\r\n"u8.CopyTo(_dateLine.AsSpan(6 + HttpDate.Length));
+        }
+        return _dateLine;
+    }
+}
+
+/// <summary>What a client's connection is doing, as stub_status counts it.</summary>
+internal enum ConnectionState : byte
+{
+    None,
+    Reading,
+    Writing,
+    Waiting,
+}
+
+/// <summary>HTTP on one loop.</summary>
+public sealed class HttpServer
+{
+    private readonly List<ListenBinding> _bindings = [];
+    private readonly Action<Connection> _accepted;
+    private Http1Driver? _freeDrivers;
+    private HttpRequest? _freeRequests;
+
+    public HttpServer(EventLoop loop, Log log, CounterSlot counters)
+    {
+        Loop = loop;
+        Log = log;
+        Counters = counters;
+        Clock = new HttpClock(loop);
+        _accepted = OnAccepted;
+    }
+
+    public EventLoop Loop { get; }
+
+    /// <summary>Where lines go that belong to no request.</summary>
+    public Log Log { get; set; }
+    public CounterSlot Counters { get; }
+    public HttpClock Clock { get; }
+    public HttpConfiguration? Configuration { get; private set; }
+
+    /// <summary>A graceful stop is under way: every answer is the last on its connection.</summary>
+    public bool IsQuitting { get; private set; }
+
+    /// <summary>How long an idle connection may still send a request after a graceful stop began, milliseconds.</summary>
+    public int QuitGraceMs { get; set; } = 1000;
+
+    /// <summary>Connections of clients that are open.</summary>
+    public int ActiveCount { get; private set; }
+
+    /// <summary>Called when the last connection closed during a graceful stop.</summary>
+    public Action? Drained { get; set; }
+
+    public IReadOnlyList<ListenBinding> Bindings => _bindings;
+
+    /// <summary>Makes a configuration current. Addresses that stay keep their listeners; <paramref name="open"/> gives the
+    /// descriptors of a new one (several with reuseport), which the loop owns from then on.</summary>
+    public void Apply(HttpConfiguration configuration, Func<ListenSpec, IEnumerable<int>> open)
+    {
+        HttpConfiguration? old = Configuration;
+        Configuration = configuration;
+        var kept = new HashSet<ListenBinding>();
+        foreach (ListenGroup group in configuration.Groups)
+        {
+            ListenBinding? binding = _bindings.Find(b => b.Spec.Equals(group.Spec) && !b.IsGone);
+            if (binding is null)
+            {
+                binding = new ListenBinding(group.Spec, group);
+                _bindings.Add(binding);
+                bool exclusive = !group.Spec.ReusePort;
+                foreach (int fd in open(group.Spec))
+                {
+                    Listener listener = Loop.Listen(fd, exclusive, _accepted);
+                    listener.Tag = binding;
+                    binding.Listeners.Add(listener);
+                }
+            }
+            binding.Group = group;
+            kept.Add(binding);
+        }
+        foreach (ListenBinding binding in _bindings.ToArray())
+        {
+            if (!kept.Contains(binding))
+            {
+                binding.IsGone = true;
+                StopListening(binding);
+                _bindings.Remove(binding);
+            }
+        }
+        old?.Retire();
+    }
+
+    /// <summary>Stops accepting and lets what runs end; idle connections get a last chance.</summary>
+    public void Quit()
+    {
+        IsQuitting = true;
+        foreach (ListenBinding binding in _bindings)
+        {
+            StopListening(binding);
+        }
+        long deadline = Loop.NowMs + QuitGraceMs;
+        Loop.ForEachIdle(c => c.SetReadDeadline(deadline));
+        ShortenIdle(QuitGraceMs);
+        if (ActiveCount == 0)
+        {
+            Drained?.Invoke();
+        }
+    }
+
+    /// <summary>Deadlines that only move later stay in the wheel; an earlier one is set by a timer of its own.</summary>
+    private void ShortenIdle(int afterMs) =>
+        Loop.Timers.Set(new CallbackTimer(() => Loop.ForEachIdle(static c => c.Close())), Loop.NowMs + afterMs);
+
+    private static void StopListening(ListenBinding binding)
+    {
+        foreach (Listener listener in binding.Listeners)
+        {
+            listener.Stop();
+        }
+        binding.Listeners.Clear();
+    }
+
+    private void OnAccepted(Connection connection)
+    {
+        Counters.Add(StatusCounter.Accepted, 1);
+        Counters.Add(StatusCounter.Handled, 1);
+        ActiveCount++;
+        Counters.Add(StatusCounter.Active, 1);
+        var binding = (ListenBinding)connection.Listener!.Tag!;
+        Http1Driver driver = _freeDrivers ?? new Http1Driver(this);
+        _freeDrivers = driver.NextFree;
+        driver.NextFree = null;
+        driver.Start(connection, binding);
+    }
+
+    /// <summary>Moves a connection from one state to another in the status counters.</summary>
+    internal void Count(ConnectionState from, ConnectionState to)
+    {
+        if (from != to)
+        {
+            Add(from, -1);
+            Add(to, 1);
+        }
+    }
+
+    private void Add(ConnectionState state, int amount)
+    {
+        switch (state)
+        {
+            case ConnectionState.Reading:
+                Counters.Add(StatusCounter.Reading, amount);
+                break;
+            case ConnectionState.Writing:
+                Counters.Add(StatusCounter.Writing, amount);
+                break;
+            case ConnectionState.Waiting:
+                Counters.Add(StatusCounter.Waiting, amount);
+                break;
+        }
+    }
+
+    internal void Closed(Http1Driver driver)
+    {
+        ActiveCount--;
+        Counters.Add(StatusCounter.Active, -1);
+        driver.NextFree = _freeDrivers;
+        _freeDrivers = driver;
+        if (IsQuitting && ActiveCount == 0)
+        {
+            Drained?.Invoke();
+        }
+    }
+
+    internal HttpRequest RentRequest()
+    {
+        HttpRequest r = _freeRequests ?? new HttpRequest();
+        _freeRequests = r.NextFree;
+        r.NextFree = null;
+        return r;
+    }
+
+    internal void Return(HttpRequest r)
+    {
+        r.NextFree = _freeRequests;
+        _freeRequests = r;
+    }
+}
