@@ -102,6 +102,9 @@ public sealed class LocationConf
     /// <summary>The prefix ends in a slash and the handler wants the redirect of the path without it (proxy_pass and its kind).</summary>
     public bool AutoRedirect { get; set; }
 
+    /// <summary>Settings for the methods that limit_except does not list; null without one.</summary>
+    public Modules.LimitExceptHandler? LimitExcept { get; set; }
+
     /// <summary>Locations inside.</summary>
     internal List<LocationConf> Children { get; } = [];
     internal HttpBlock Block = null!;

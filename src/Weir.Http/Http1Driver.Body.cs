@@ -242,4 +242,44 @@ internal sealed partial class Http1Driver
         }
         return default;
     }
+
+    /// <summary>The PROXY protocol's header, before the first request. False when there is none: the connection ends.</summary>
+    private async LoopTask<bool> ReadProxyHeaderAsync()
+    {
+        _connection.SetReadDeadline(_loop.NowMs + _binding.Group.DefaultServer.ClientHeaderTimeoutMs.Value);
+        while (true)
+        {
+            RecvLease lease = await _connection.ReceiveAsync();
+            if (lease.IsEnd || lease.IsError)
+            {
+                return false;
+            }
+            AppendInput(lease);
+            ReadOnlySpan<byte> bytes = _input!.Span[_start.._end];
+            ParseStep step = ProxyProtocol.Read(bytes, out ProxyHeader header);
+            if (step == ParseStep.Done)
+            {
+                Proxy = new ProxyClient(header, bytes[..header.Length]);
+                _start += header.Length;
+                return true;
+            }
+            if (step == ParseStep.Reject)
+            {
+                _server.Log.Write(LogLevel.Error, $"broken header while reading PROXY protocol, client: {ClientText()}", 0,
+                    _connection.Number);
+                return false;
+            }
+        }
+    }
+}
+
+/// <summary>What the PROXY protocol's header said, kept for the connection's life.</summary>
+public sealed class ProxyClient(ProxyHeader header, ReadOnlySpan<byte> bytes)
+{
+    private readonly byte[] _bytes = bytes.ToArray();
+
+    public ProxyHeader Header { get; } = header;
+
+    /// <summary>The type-length-value fields of version 2.</summary>
+    public ReadOnlySpan<byte> Tlvs => _bytes.AsSpan(Header.Tlvs.Start, Header.Tlvs.Length);
 }

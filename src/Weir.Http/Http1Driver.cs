@@ -32,9 +32,8 @@ internal sealed partial class Http1Driver : ClientStream
     private HttpRequest? _current;
     internal Http1Driver? NextFree;
 
-    // What the PROXY protocol said of the client; empty otherwise.
-    private byte[]? _proxySource;
-    private byte[]? _proxyDestination;
+    /// <summary>What the PROXY protocol said of the client; null without it.</summary>
+    internal ProxyClient? Proxy { get; private set; }
 
     internal Http1Driver(HttpServer server)
     {
@@ -59,8 +58,7 @@ internal sealed partial class Http1Driver : ClientStream
         _reset = false;
         _ended = false;
         _needsLingering = false;
-        _proxySource = null;
-        _proxyDestination = null;
+        Proxy = null;
         _parser.Reset();
         connection.Owner = this;
         RunAsync().Forget();

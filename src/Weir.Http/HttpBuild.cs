@@ -79,7 +79,7 @@ public sealed class HttpBuild
         var walker = new ConfWalker(Registry, Errors);
         walker.Walk(tree, this);
         Configuration.DefaultLog = LogOf(Main.ErrorLogs);
-        if (Http is not null && !Errors.HasErrors)
+        if (Http is not null && !Errors.Failed)
         {
             Merge();
         }
@@ -169,7 +169,7 @@ public sealed class HttpBuild
                 }
             }
         }
-        if (Errors.HasErrors)
+        if (Errors.Failed)
         {
             return;
         }

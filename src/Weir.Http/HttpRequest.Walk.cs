@@ -103,6 +103,7 @@ public sealed partial class HttpRequest
     private LoopTask<PhaseResult> Enter(LocationConf location)
     {
         _inLocation = true;
+        location = location.LimitExcept?.For(this) ?? location;
         Location = location;
         if (location.IsInternal && !IsInternal)
         {

@@ -10,7 +10,7 @@ namespace Weir.Loop;
 public sealed class LoopSlot<T> where T : class
 {
     private static int s_next;
-    internal readonly int Index = Interlocked.Increment(ref s_next) - 1;
+    public int Index { get; } = Interlocked.Increment(ref s_next) - 1;
 }
 
 /// <summary>An event loop. Engines derive from it and supply the operations.</summary>

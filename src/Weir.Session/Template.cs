@@ -39,7 +39,8 @@ public sealed class Template
         {
             return new Template([], variables.Memory.StorePath(text), text);
         }
-        if (!ConfTemplateScanner.TryScan(text, out List<ConfTemplatePart> scanned, out error))
+        var scanned = new List<ConfTemplatePart>();
+        if (!ConfTemplateScanner.TryScan(text, scanned, out error))
         {
             return null;
         }
@@ -47,11 +48,11 @@ public sealed class Template
         bool captures = false;
         foreach (ConfTemplatePart part in scanned)
         {
-            if (!part.IsVariable)
+            if (part.Kind == ConfTemplatePartKind.Literal)
             {
                 parts.Add(new Part(variables.Memory.Store(part.Text), null, -1));
             }
-            else if (part.Text.Length == 1 && part.Text[0] is >= '1' and <= '9')
+            else if (part.Kind == ConfTemplatePartKind.Capture)
             {
                 captures = true;
                 parts.Add(new Part(default, null, part.Text[0] - '0'));

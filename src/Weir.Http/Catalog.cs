@@ -1,0 +1,14 @@
+// Every module, once, in order. The order is meaning: handlers of one phase run in this order.
+using Weir.Http.Modules;
+
+namespace Weir.Http;
+
+/// <summary>The modules of this build.</summary>
+public static class Catalog
+{
+    /// <summary>In nginx's order of phases' handlers. CoreModule is the first: its settings are index 0.</summary>
+    public static HttpModule[] Modules { get; } =
+    [
+        new CoreModule(),
+    ];
+}
