@@ -1,0 +1,86 @@
+// The resources of a build that happens in the process that will use them: log files are opened, names are resolved.
+using System.Net;
+using System.Net.Sockets;
+using Weir.Http;
+using Weir.Kernel;
+using Weir.Kernel.Net;
+using Weir.Zones;
+using SocketAddress = Weir.Kernel.SocketAddress;
+
+namespace Weir.Server;
+
+/// <summary>Opens what a configuration asks for, in this process.</summary>
+public sealed class OwnResources(string prefix, string confPrefix, CounterSlots counters) : IBuildResources
+{
+    private readonly Dictionary<LogSpec, int> _logs = [];
+
+    public string Prefix { get; } = prefix;
+    public string ConfPrefix { get; } = confPrefix;
+    public string TempPrefix { get; } = "/tmp";
+    public CounterSlots? Counters { get; } = counters;
+
+    /// <summary>What could not be opened, in nginx's words.</summary>
+    public List<string> Failures { get; } = [];
+
+    public int LogDescriptor(LogSpec spec)
+    {
+        if (spec.IsStandardError)
+        {
+            return 2;
+        }
+        if (!_logs.TryGetValue(spec, out int fd))
+        {
+            SysResult opened = Sys.Open(spec.Path, Sys.O_WRONLY | Sys.O_CREAT | Sys.O_APPEND, 0x1A4);
+            if (opened.IsError)
+            {
+                Failures.Add($"open() \"{spec.Path}\" failed ({opened.Errno}: {Errno.Describe(opened.Errno)})");
+            }
+            fd = opened.IsError ? -1 : opened.Int;
+            _logs.Add(spec, fd);
+        }
+        return fd;
+    }
+
+    public Zone? Zone(ZoneSpec spec) => null;
+
+    public SocketAddress[]? Resolve(string host, int port, out string? error) => HostNames.Resolve(host, port, out error);
+
+    public byte[]? ReadFile(string path, out string? error)
+    {
+        try
+        {
+            error = null;
+            return File.ReadAllBytes(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            error = $"open() \"{path}\" failed ({e.Message})";
+            return null;
+        }
+    }
+}
+
+/// <summary>Names at start-up, through the system's resolver.</summary>
+public static class HostNames
+{
+    public static SocketAddress[]? Resolve(string host, int port, out string? error)
+    {
+        try
+        {
+            var found = new List<SocketAddress>();
+            foreach (IPAddress address in Dns.GetHostAddresses(host))
+            {
+                byte[] bytes = address.GetAddressBytes();
+                found.Add(address.AddressFamily == AddressFamily.InterNetwork
+                    ? SocketAddress.Inet(bytes, port) : SocketAddress.Inet6(bytes, port));
+            }
+            error = found.Count == 0 ? "host not found" : null;
+            return found.Count == 0 ? null : [.. found];
+        }
+        catch (SocketException)
+        {
+            error = "host not found";
+            return null;
+        }
+    }
+}
