@@ -1,6 +1,8 @@
 // Reads one header line, for requests, responses and trailers alike: one pass over the name (classification, hash), one
 // vectorised search for the end of the value. Says "more" without consuming when the line is not whole yet.
-using System.Buffers;
+using System.Numerics;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace Weir.Protocol.Http1;
 
@@ -21,12 +23,36 @@ internal enum FieldOutcome : byte
 
 internal static class FieldLine
 {
-    /// <summary>Control characters that cannot stand in a value: all but HTAB (RFC 9110 §5.5). CR and LF end it.</summary>
-    public static readonly SearchValues<byte> Stops = SearchValues.Create(
-    [
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30,
-        31, 0x7f,
-    ]);
+    /// <summary>Index, from <paramref name="start"/> on, of the first control character that cannot stand in a value (all
+    /// but HTAB, RFC 9110 §5.5; CR and LF end it), or -1. By hand, since most values are shorter than what a general
+    /// search needs to get under way.</summary>
+    public static int IndexOfStop(ReadOnlySpan<byte> buffer, int start)
+    {
+        ref byte first = ref MemoryMarshal.GetReference(buffer);
+        int i = start;
+        for (; i <= buffer.Length - Vector128<byte>.Count; i += Vector128<byte>.Count)
+        {
+            Vector128<byte> v = Vector128.LoadUnsafe(ref first, (nuint)i);
+            Vector128<byte> stops = Vector128.AndNot(
+                    Vector128.Equals(Vector128.Min(v, Vector128.Create((byte)31)), v),
+                    Vector128.Equals(v, Vector128.Create((byte)'\t')))
+                | Vector128.Equals(v, Vector128.Create((byte)0x7f));
+            uint mask = stops.ExtractMostSignificantBits();
+            if (mask != 0)
+            {
+                return i + BitOperations.TrailingZeroCount(mask);
+            }
+        }
+        for (; i < buffer.Length; i++)
+        {
+            byte c = buffer[i];
+            if (c < 0x20 && c != '\t' || c == 0x7f)
+            {
+                return i;
+            }
+        }
+        return -1;
+    }
 
     private const byte Colon = 1, Underscore = 2;
 
@@ -76,7 +102,7 @@ internal static class FieldLine
             byte k = classes[c];
             if (k > 4)
             {
-                hash = hash * 31 + k;
+                hash = BitOperations.RotateLeft(hash, 5) ^ k;
                 i++;
                 continue;
             }
@@ -100,7 +126,7 @@ internal static class FieldLine
                 FieldOutcome unusual = k == 3 ? FieldOutcome.Unusual : FieldOutcome.NotToken;
                 outcome = unusual > outcome ? unusual : outcome;
             }
-            hash = hash * 31 + c;
+            hash = BitOperations.RotateLeft(hash, 5) ^ c;
             i++;
         }
         if (i == pos)
@@ -115,12 +141,11 @@ internal static class FieldLine
         {
             i++;
         }
-        int length = buffer[i..].IndexOfAny(Stops);
-        if (length < 0)
+        int end = IndexOfStop(buffer, i);
+        if (end < 0)
         {
             return FieldOutcome.More;
         }
-        int end = i + length;
         if (buffer[end] == '\r')
         {
             if (end + 1 >= buffer.Length)

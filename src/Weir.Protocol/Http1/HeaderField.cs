@@ -46,7 +46,7 @@ public static class HeaderName
         uint hash = 0;
         foreach (byte c in name)
         {
-            hash = hash * 31 + Lower(c);
+            hash = System.Numerics.BitOperations.RotateLeft(hash, 5) ^ Lower(c);
         }
         return hash;
     }

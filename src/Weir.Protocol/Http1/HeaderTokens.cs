@@ -43,6 +43,10 @@ public static class HeaderTokens
     /// <summary>What a Connection header's value says.</summary>
     public static ConnectionTokens Connection(ReadOnlySpan<byte> value)
     {
+        if (HeaderName.Same(value, "keep-alive"u8))
+        {
+            return ConnectionTokens.KeepAlive;
+        }
         ConnectionTokens tokens = ConnectionTokens.None;
         while (Next(ref value, out ReadOnlySpan<byte> token))
         {

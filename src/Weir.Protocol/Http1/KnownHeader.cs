@@ -1,5 +1,7 @@
 // The header names that have a number, so that a head finds them in one step: the two enums and the table from name to
 // number. The table is built once, holds no collision for its own names, and is read only afterwards.
+using System.Runtime.CompilerServices;
+
 namespace Weir.Protocol.Http1;
 
 /// <summary>Request headers with a number.</summary>
@@ -88,6 +90,36 @@ internal sealed class KnownNames
     {
         byte id = _slots[(int)(hash * _multiplier >> (32 - SlotBits))];
         return id != 0 && HeaderName.Same(_names[id], name) ? id : (byte)0;
+    }
+
+    /// <summary>As <see cref="Find"/>, for a name that is known to hold letters, digits and hyphens (and underscores) only:
+    /// among those setting bit 5 folds case and nothing else that could equal a known name.</summary>
+    public byte FindPlain(ReadOnlySpan<byte> name, uint hash)
+    {
+        byte id = _slots[(int)(hash * _multiplier >> (32 - SlotBits))];
+        byte[] known = _names[id];
+        if (known.Length != name.Length || id == 0)
+        {
+            return 0;
+        }
+        int i = 0;
+        for (; i <= known.Length - 8; i += 8)
+        {
+            ulong difference = Unsafe.ReadUnaligned<ulong>(ref known[i])
+                ^ Unsafe.ReadUnaligned<ulong>(in name[i]);
+            if ((difference & ~0x2020_2020_2020_2020UL) != 0)
+            {
+                return 0;
+            }
+        }
+        for (; i < known.Length; i++)
+        {
+            if (((known[i] ^ name[i]) & ~0x20) != 0)
+            {
+                return 0;
+            }
+        }
+        return id;
     }
 
     /// <summary>The name as it is usually written.</summary>

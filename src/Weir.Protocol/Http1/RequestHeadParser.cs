@@ -55,8 +55,7 @@ public partial struct RequestHeadParser
         else if (_scan > _lineStart)
         {
             // A piece of this line was here before: look at the new bytes only, and go on when its end may be among them.
-            int stop = buffer[_scan..].IndexOfAny(FieldLine.Stops);
-            if (stop < 0)
+            if (FieldLine.IndexOfStop(buffer, _scan) < 0)
             {
                 _scan = buffer.Length;
                 return ParseStep.NeedMore;
@@ -126,7 +125,7 @@ public partial struct RequestHeadParser
             FieldOutcome outcome = FieldLine.Read(buffer, pos, options.UnderscoresInHeaders, ref field, out int next);
             if (outcome == FieldOutcome.Field)
             {
-                byte known = KnownNames.Request.Find(buffer.Slice(pos, field.NameLength), field.Hash);
+                byte known = KnownNames.Request.FindPlain(buffer.Slice(pos, field.NameLength), field.Hash);
                 if (head.Count >= options.MaxHeaders)
                 {
                     return RejectAt(head, RejectReason.TooManyHeaders, pos);

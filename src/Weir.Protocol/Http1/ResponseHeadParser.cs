@@ -35,7 +35,7 @@ public struct ResponseHeadParser
         }
         else if (_scan > _lineStart)
         {
-            if (buffer[_scan..].IndexOfAny(FieldLine.Stops) < 0)
+            if (FieldLine.IndexOfStop(buffer, _scan) < 0)
             {
                 _scan = buffer.Length;
                 return ParseStep.NeedMore;
@@ -94,16 +94,15 @@ public struct ResponseHeadParser
         {
             return Reject(head, RejectReason.InvalidStatusLine);
         }
-        int length = buffer[i..].IndexOfAny(FieldLine.Stops);
-        if (length < 0)
+        int end = FieldLine.IndexOfStop(buffer, i);
+        if (end < 0)
         {
             return i < buffer.Length && buffer[i] != ' '
                 ? Reject(head, RejectReason.InvalidStatusLine)
                 : More(buffer.Length);
         }
-        int end = i + length;
         int next = end + 1;
-        if (length > 0 && buffer[i] != ' ')
+        if (end > i && buffer[i] != ' ')
         {
             return Reject(head, RejectReason.InvalidStatusLine);
         }
@@ -136,14 +135,17 @@ public struct ResponseHeadParser
         while (true)
         {
             ref HeaderField field = ref head.NextSlot();
-            FieldOutcome outcome = FieldLine.Read(buffer, pos, underscores: true, ref field, out int next);
+            FieldOutcome outcome = FieldLine.Read(buffer, pos, underscores: false, ref field, out int next);
             if (outcome is FieldOutcome.Field or FieldOutcome.Unusual)
             {
                 if (head.Count >= options.MaxHeaders)
                 {
                     return RejectAt(head, RejectReason.UpstreamTooManyHeaders, pos);
                 }
-                byte known = KnownNames.Response.Find(buffer.Slice(pos, field.NameLength), field.Hash);
+                // No known name is unusual, and only of the others may the comparison be the quick one.
+                byte known = outcome == FieldOutcome.Field
+                    ? KnownNames.Response.FindPlain(buffer.Slice(pos, field.NameLength), field.Hash)
+                    : (byte)0;
                 int previous = head.Append(known);
                 if (known != 0)
                 {
