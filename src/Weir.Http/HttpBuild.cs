@@ -24,6 +24,9 @@ public interface IBuildResources
     /// <summary>The bytes of a file that the configuration names (password files excepted: those are read per request).</summary>
     byte[]? ReadFile(string path, out string? error);
 
+    /// <summary>A directory that must exist and belong to the workers' user (a temporary path).</summary>
+    void NeedDirectory(string path);
+
     /// <summary>The prefix that relative paths of files belong to (-p).</summary>
     string Prefix { get; }
 
@@ -70,6 +73,9 @@ public sealed class HttpBuild
     public MainSettings Main { get; }
     public NativeArena Memory => Configuration.Memory;
 
+    /// <summary>Where errors go when the configuration does not say: standard error, or what -e names.</summary>
+    public string DefaultErrorLog { get; set; } = LogSpec.StandardError;
+
     /// <summary>Settings of the http level, to inherit from; null without an http block.</summary>
     public HttpBlock? Http { get; private set; }
 
@@ -78,7 +84,7 @@ public sealed class HttpBuild
     {
         var walker = new ConfWalker(Registry, Errors);
         walker.Walk(tree, this);
-        Configuration.DefaultLog = LogOf(Main.ErrorLogs);
+        Configuration.DefaultLog = LogOf(Main.ErrorLogsOr(DefaultErrorLog));
         if (Http is not null && !Errors.Failed)
         {
             Merge();

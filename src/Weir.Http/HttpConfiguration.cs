@@ -42,6 +42,15 @@ public sealed class HttpConfiguration : IDisposable
     /// <summary>The log phase: handlers run for every request that ended, in Catalog's order.</summary>
     public List<LogHandler> LogHandlers { get; } = [];
 
+    /// <summary>Writes out what the log handlers hold.</summary>
+    public void FlushLogs()
+    {
+        foreach (LogHandler handler in LogHandlers)
+        {
+            handler.Flush();
+        }
+    }
+
     /// <summary>Runs when the configuration is no longer current: timers, pools and caches are closed or moved.</summary>
     public void OnRetire(Action action) => _retire.Add(action);
 
@@ -61,6 +70,7 @@ public sealed class HttpConfiguration : IDisposable
     /// <summary>Another configuration took over: no new request binds to this one.</summary>
     public void Retire()
     {
+        FlushLogs();
         foreach (Action action in _retire)
         {
             action();
@@ -85,6 +95,11 @@ public sealed class HttpConfiguration : IDisposable
 public abstract class LogHandler
 {
     public abstract void OnLog(HttpRequest r);
+
+    /// <summary>Writes out what is buffered.</summary>
+    public virtual void Flush()
+    {
+    }
 }
 
 /// <summary>A listening address with its servers.</summary>

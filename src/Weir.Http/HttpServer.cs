@@ -155,6 +155,9 @@ public sealed class HttpServer
     private void ShortenIdle(int afterMs) =>
         Loop.Timers.Set(new CallbackTimer(() => Loop.ForEachIdle(static c => c.Close())), Loop.NowMs + afterMs);
 
+    /// <summary>Called before log files change behind their descriptors: what is buffered is written.</summary>
+    public void FlushLogs() => Configuration?.FlushLogs();
+
     private static void StopListening(ListenBinding binding)
     {
         foreach (Listener listener in binding.Listeners)

@@ -28,6 +28,11 @@ public sealed class MainSettings
     public Inherited<long> TimerResolutionMs;
     public List<string> Env { get; } = [];
     public List<LogTarget> ErrorLogs { get; } = [];
+
+    /// <summary>The main error_log, or the default one.</summary>
+    public IReadOnlyList<LogTarget> ErrorLogsOr(string destination) =>
+        ErrorLogs.Count > 0 ? ErrorLogs : [new LogTarget(destination, LogLevel.Error, default)];
+
     public Inherited<int> WorkerConnections;
 
     /// <summary>"epoll", "io_uring", or unset.</summary>

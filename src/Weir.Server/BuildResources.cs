@@ -45,18 +45,22 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
 
     public SocketAddress[]? Resolve(string host, int port, out string? error) => HostNames.Resolve(host, port, out error);
 
-    public byte[]? ReadFile(string path, out string? error)
+    public void NeedDirectory(string path) => Directory.CreateDirectory(path);
+
+    public byte[]? ReadFile(string path, out string? error) => Read(path, out error);
+
+    /// <summary>A whole file, or nginx's words for why not.</summary>
+    public static byte[]? Read(string path, out string? error)
     {
-        try
+        error = null;
+        SysResult fd = Sys.Open(path, Sys.O_RDONLY);
+        if (fd.IsError)
         {
-            error = null;
-            return File.ReadAllBytes(path);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            error = $"open() \"{path}\" failed ({e.Message})";
+            error = $"open() \"{path}\" failed ({fd.Errno}: {Errno.Describe(fd.Errno)})";
             return null;
         }
+        Sys.Close(fd.Int);
+        return File.ReadAllBytes(path);
     }
 }
 

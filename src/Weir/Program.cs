@@ -1,14 +1,18 @@
-// The executable: nginx's command line, the verbs, and the one place where a role meets its work.
+// The executable: a role when it was started as one, else nginx's command line and the verbs. The one place where a role
+// meets its work.
+using Weir;
 using Weir.Conf;
-using Weir.Http;
-using Weir.Kernel;
-using Weir.Loop;
-using Weir.Server;
-using Weir.Zones;
+using Weir.Process;
 
+Role worker = new(Role.WorkerName, "weir: worker process", RestartPolicy.Always, WorkerProgram.Run);
+if (RoleEntry.TryRun([worker], out int exitCode))
+{
+    return exitCode;
+}
+args = RoleEntry.Arguments(args);
 string conf = "/etc/nginx/nginx.conf";
 string prefix = "/usr/share/nginx";
-string? globals = null;
+string globals = "";
 for (int i = 0; i + 1 < args.Length; i++)
 {
     switch (args[i])
@@ -24,35 +28,11 @@ for (int i = 0; i + 1 < args.Length; i++)
             break;
     }
 }
-var counters = CounterSlots.CreatePrivate();
-ConfTree tree = ConfParser.Parse(new DiskConfFiles(), conf, globals);
-var resources = new OwnResources(prefix, Path.GetDirectoryName(conf)!, counters);
-var build = new HttpBuild(resources, tree.Errors);
-HttpConfiguration configuration = build.Run(tree);
-foreach (ConfError error in tree.Errors.All)
+var source = new ConfigurationSource(new DiskConfFiles(), conf, prefix, globals, "");
+return MasterEntry.Run(new MasterLaunch
 {
-    Console.Error.WriteLine("weir: " + error.Render());
-}
-if (tree.Errors.Failed)
-{
-    return 1;
-}
-var loop = new EpollLoop();
-string? failed = null;
-WebServer.Start(loop, build, configuration, counters[counters.Claim()], spec =>
-{
-    int fd = ListenSocket.Open(spec, spec.ReusePort, out ListenFailure failure);
-    if (fd < 0)
-    {
-        failed = $"{failure.Call} to {spec.Address} failed ({failure.Errno}: {Errno.Describe(failure.Errno)})";
-        return [];
-    }
-    return [fd];
+    Program = new ConfigurationReader(source),
+    WorkerRole = worker,
+    Arguments = args,
+    Version = "weir/0.1.0",
 });
-if (failed is not null)
-{
-    Console.Error.WriteLine($"weir: [emerg] {failed}");
-    return 1;
-}
-loop.Run();
-return 0;

@@ -197,7 +197,9 @@ internal static class CoreLocations
                 return;
             }
         }
-        setting.Set(use.Build.FullPath(use[0]));
+        string path = use.Build.FullPath(use[0]);
+        use.Build.Resources.NeedDirectory(path);
+        setting.Set(path);
     }
 
     internal static void AddErrorPage(DirectiveUse use, LocationConf location)
@@ -318,7 +320,7 @@ internal static class CoreLocations
         c.ErrorPages.Merge(p.ErrorPages);
         if (!c.ErrorLogs.IsSet && p.ErrorLogs.Items.Length == 0)
         {
-            foreach (LogTarget target in build.Main.ErrorLogs)
+            foreach (LogTarget target in build.Main.ErrorLogsOr(build.DefaultErrorLog))
             {
                 c.ErrorLogs.Add(target);
             }

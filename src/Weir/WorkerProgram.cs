@@ -1,0 +1,186 @@
+// What runs in a worker: one event loop, the HTTP server on it, and the answers to what the master asks. A new snapshot
+// is built off the loop, acknowledged, and made current when all workers have acknowledged.
+using Weir.Conf;
+using Weir.Http;
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Process;
+using Weir.Zones;
+
+namespace Weir;
+
+internal sealed class WorkerProgram : IWorkerProgram
+{
+    private readonly WorkerHost _host;
+    private readonly EpollLoop _loop = new();
+    private HttpServer _http = null!;
+    private Built? _prepared;
+    private bool _quitting;
+
+    private sealed record Built(uint Generation, HttpBuild Build, HttpConfiguration Configuration, WorkerSnapshot Snapshot);
+
+    private WorkerProgram(WorkerHost host) => _host = host;
+
+    /// <summary>The role's entry.</summary>
+    public static int Run(WorkerHost host) => new WorkerProgram(host).Run();
+
+    private int Run()
+    {
+        _loop.Adopt();
+        _host.Program = this;
+        Built first = Build(_host.First, out string? error)!;
+        if (error is not null)
+        {
+            _host.Log.Write(LogLevel.Emerg, $"the worker cannot build its configuration: {error}");
+            return Role.FatalExitCode;
+        }
+        _loop.ConnectionsMax = first.Build.Main.WorkerConnections.ValueOr(512);
+        _loop.Blocking.ThreadsMax = first.Build.Main.BlockingThreads;
+        _loop.Alert = (message, errno) => _host.Log.Write(LogLevel.Alert, message, errno);
+        _loop.SlowTurn = took => _host.Log.Write(LogLevel.Warn, $"a turn of the loop took {took} ms");
+        _http = new HttpServer(_loop, first.Configuration.DefaultLog, _host.Counters)
+        {
+            Drained = () =>
+            {
+                if (_quitting)
+                {
+                    _loop.Stop();
+                }
+            },
+        };
+        Apply(first);
+        IDisposable channel = _loop.WatchReadable(_host.ChannelFd, OnChannel);
+        IDisposable? signals = _host.SignalFd >= 0 ? _loop.WatchReadable(_host.SignalFd, _host.OnSignalReadable) : null;
+        _channelWatch = channel;
+        _host.Acknowledge(first.Generation);
+        _loop.Run();
+        FlushLogs();
+        signals?.Dispose();
+        _host.Log.Write(LogLevel.Notice, "exiting");
+        _host.Log.Write(LogLevel.Notice, "exit");
+        return 0;
+    }
+
+    private IDisposable? _channelWatch;
+
+    private void OnChannel()
+    {
+        _host.OnChannelReadable();
+        if (_host.MasterIsGone)
+        {
+            _channelWatch?.Dispose();
+            _channelWatch = null;
+        }
+    }
+
+    private Built? Build(WorkerSnapshot snapshot, out string? error)
+    {
+        Snapshot content = snapshot.Content;
+        MemoryConfFiles files = MemoryConfFiles.Deserialize(content.Files);
+        ConfTree tree = ConfParser.Parse(files, content.ConfPath, content.GlobalText);
+        string confPrefix = Path.GetDirectoryName(content.ConfPath) is { Length: > 0 } directory ? directory : "/";
+        var build = new HttpBuild(new SnapshotResources(snapshot, confPrefix, _host.AllCounters), tree.Errors);
+        HttpConfiguration configuration = build.Run(tree);
+        error = null;
+        foreach (ConfError problem in tree.Errors.All)
+        {
+            if (problem.Level == ConfLevel.Emerg)
+            {
+                error = problem.Format();
+                configuration.Release();
+                return null;
+            }
+        }
+        return new Built(snapshot.Generation, build, configuration, snapshot);
+    }
+
+    private void Apply(Built built)
+    {
+        built.Configuration.Own(built.Snapshot);
+        _http.Log = built.Configuration.DefaultLog;
+        _host.Log = built.Configuration.DefaultLog;
+        _http.QuitGraceMs = QuitGraceMs(built.Configuration);
+        // The descriptors stay the host's: the loop closes copies.
+        _http.Apply(built.Configuration, spec => built.Snapshot.Listeners(spec).Select(static fd => Descriptors.Duplicate(fd).Int));
+    }
+
+    /// <summary>nginx closes idle connections at once unless keepalive_min_timeout says otherwise; a request that is
+    /// already on its way would fail. At least a second is granted (docs/differences.md).</summary>
+    private static int QuitGraceMs(HttpConfiguration configuration)
+    {
+        long longest = 1000;
+        foreach (ServerConf server in configuration.Servers)
+        {
+            longest = Math.Max(longest, server.Location.KeepAliveMinTimeout.Value);
+        }
+        return (int)Math.Min(longest, int.MaxValue);
+    }
+
+    public void Prepare(WorkerSnapshot snapshot)
+    {
+        var thread = new Thread(() =>
+        {
+            Built? built = null;
+            string? error;
+            try
+            {
+                built = Build(snapshot, out error);
+            }
+            catch (Exception e)
+            {
+                error = e.ToString();
+            }
+            _loop.Post(() =>
+            {
+                if (built is null)
+                {
+                    _host.Refuse(snapshot.Generation, error ?? "unknown");
+                    return;
+                }
+                _prepared = built;
+                _host.Acknowledge(snapshot.Generation);
+            });
+        }, 16 * 1024 * 1024)
+        {
+            IsBackground = true,
+            Name = "weir-build",
+        };
+        thread.Start();
+    }
+
+    public void Commit(uint generation)
+    {
+        if (_prepared is { } built && built.Generation == generation)
+        {
+            _prepared = null;
+            Apply(built);
+        }
+    }
+
+    public void Abort(uint generation)
+    {
+        if (_prepared is { } built && built.Generation == generation)
+        {
+            _prepared = null;
+            built.Configuration.Release();
+        }
+    }
+
+    public void FlushLogs() => _http?.FlushLogs();
+
+    public void Quit()
+    {
+        if (_quitting)
+        {
+            return;
+        }
+        _quitting = true;
+        if (_host.First.Content.Settings.ShutdownTimeoutMs is > 0 and long ms)
+        {
+            _loop.Timers.Set(new CallbackTimer(_loop.Stop), _loop.NowMs + ms);
+        }
+        _http.Quit();
+    }
+
+    public void Terminate() => _loop.Stop();
+}
