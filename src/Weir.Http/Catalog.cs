@@ -10,5 +10,6 @@ public static class Catalog
     public static HttpModule[] Modules { get; } =
     [
         new CoreModule(),
+        new RewriteModule(),
     ];
 }

@@ -86,6 +86,7 @@ public sealed partial class HttpRequest
 
     private LoopTask<PhaseResult> EnterLocation()
     {
+        UriChanged = false;
         LocationMatch match = Server.Locations.Find(this);
         switch (match.Kind)
         {
@@ -145,7 +146,13 @@ public sealed partial class HttpRequest
             PhaseResult result = task.Result;
             if (result.Outcome is not (PhaseOutcome.Next or PhaseOutcome.Allow))
             {
-                return result;
+                if (result.Outcome != PhaseOutcome.Relocate)
+                {
+                    return result;
+                }
+                // The block of an `if` has no rewrite steps of its own, so its pipeline is what follows them.
+                _pipeline = pipeline = Location.Pipeline;
+                i = -1;
             }
         }
         return PhaseResult.Next;
@@ -206,6 +213,13 @@ public sealed partial class HttpRequest
             task = Follow(result);
         }
         return RunSuspendedAsync(task);
+    }
+
+    /// <summary>The settings of an `if` block are in force from here on.</summary>
+    internal void SwitchLocation(LocationConf location)
+    {
+        Location = location;
+        UpdateKeepAlive();
     }
 
     /// <summary>The server is known: its settings are in force until a location is found.</summary>

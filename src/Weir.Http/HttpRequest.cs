@@ -308,6 +308,16 @@ public sealed partial class HttpRequest : Session.Session
 
     // The response.
 
+    /// <summary>The type that the extension of the URI has in `types`, else default_type.</summary>
+    public void SetContentType()
+    {
+        ReadOnlySpan<byte> uri = Uri.Span;
+        int i = uri.LastIndexOfAny((byte)'.', (byte)'/');
+        Response.ContentType = i > 0 && uri[i] == '.' && uri[i - 1] != '/' && Location.Types.TryGet(uri[(i + 1)..], out NativeSlice type)
+            ? type
+            : Location.DefaultType.Value.Evaluate(this);
+    }
+
     /// <summary>Runs the head filters and writes the head.</summary>
     public void SendHead()
     {
@@ -318,6 +328,11 @@ public sealed partial class HttpRequest : Session.Session
         if (Response.Status == 0)
         {
             Response.Status = 200;
+        }
+        if (ErrorStatus != 0)
+        {
+            Response.Status = ErrorStatus;
+            Response.StatusText = default;
         }
         int status = Response.Status;
         if (Method == HttpMethod.Head || status is 204 or 304)

@@ -32,6 +32,9 @@ public enum PhaseOutcome : byte
     /// <summary>The URI, named location or server changed: find the location again and run its pipeline.</summary>
     Rerun,
 
+    /// <summary>An `if` put other settings in force: the rest of the phases is taken from the new location.</summary>
+    Relocate,
+
     /// <summary>For access handlers: allowed, which with `satisfy any` is enough.</summary>
     Allow,
 }
@@ -51,6 +54,7 @@ public readonly struct PhaseResult
     public static PhaseResult Next => default;
     public static PhaseResult Done => new(PhaseOutcome.Done, 0);
     public static PhaseResult Rerun => new(PhaseOutcome.Rerun, 0);
+    public static PhaseResult Relocate => new(PhaseOutcome.Relocate, 0);
     public static PhaseResult Allow => new(PhaseOutcome.Allow, 0);
     public static PhaseResult Answer(int status) => new(PhaseOutcome.Answer, status);
 

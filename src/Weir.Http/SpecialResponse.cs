@@ -100,7 +100,7 @@ internal static class SpecialResponse
     {
         if (r.ErrorStatus != 0 && status >= 300)
         {
-            r.ErrorStatus = status;
+            r.ErrorStatus = ErrorPages.WireStatus(status);
         }
         ResponseHead response = r.Response;
         response.Status = ErrorPages.WireStatus(status);

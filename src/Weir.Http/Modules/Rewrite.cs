@@ -1,0 +1,176 @@
+// rewrite, return, set, if, break, rewrite_log, uninitialized_variable_warn: nginx's rewrite module. The directives of
+// a block are compiled, in their order, to a list of steps; an `if` holds the steps of its block and, in a location, the
+// settings that are in force from then on. Steps are frozen with the configuration and keep nothing of a request.
+using Weir.Conf;
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Session;
+
+namespace Weir.Http.Modules;
+
+internal sealed class RewriteSettings
+{
+    /// <summary>The steps of a server or location; null without any. An `if` block adds to its own list.</summary>
+    public List<RewriteStep>? Steps { get; set; }
+    public Inherited<bool> Log;
+    public Inherited<bool> WarnUninitialized;
+}
+
+internal sealed class RewriteModule : HttpModule<RewriteSettings>
+{
+    public override string Name => "http_rewrite";
+
+    public override void Declare(HttpDeclarations d)
+    {
+        d.Location<RewriteSettings>("return", static (u, s) => Add(s, ReturnStep.Compile(u)));
+        d.Location<RewriteSettings>("rewrite_log", static (u, s) => u.SetFlag(ref s.Log));
+        d.Location<RewriteSettings>("uninitialized_variable_warn", static (u, s) => u.SetFlag(ref s.WarnUninitialized));
+    }
+
+    private static void Add(RewriteSettings settings, RewriteStep? step)
+    {
+        if (step is not null)
+        {
+            (settings.Steps ??= []).Add(step);
+        }
+    }
+
+    protected override void Merge(HttpBuild build, RewriteSettings parent, RewriteSettings child)
+    {
+        child.Log.Merge(parent.Log, false);
+        child.WarnUninitialized.Merge(parent.WarnUninitialized, true);
+    }
+
+    public override void InstallServer(ServerInstall install)
+    {
+        var settings = (RewriteSettings)install.Server.Location.Block.Location[Index]!;
+        if (settings.Steps is not null)
+        {
+            install.Add(Phase.ServerRewrite, HandlerFor(settings));
+        }
+    }
+
+    public override void InstallLocation(LocationInstall install)
+    {
+        // A server's own steps run before a location is looked for, and not again where none is found.
+        if (install.Location.Block.Kind == HttpBlockKind.Location && install.Settings<RewriteSettings>(this) is { Steps: not null } settings)
+        {
+            install.Add(Phase.Rewrite, HandlerFor(settings));
+        }
+    }
+
+    private static PhaseHandler HandlerFor(RewriteSettings settings) =>
+        settings.Steps is [ReturnStep only] ? new ReturnHandler(only) : new RewriteHandler([.. settings.Steps!], settings.Log.Value);
+}
+
+/// <summary>What a run over the steps has come to.</summary>
+internal ref struct RewriteRun
+{
+    /// <summary>rewrite_log.</summary>
+    internal bool Log;
+
+    /// <summary>The decision; <see cref="PhaseOutcome.Next"/> while there is none.</summary>
+    internal PhaseResult Result;
+}
+
+/// <summary>One directive, compiled.</summary>
+internal abstract class RewriteStep
+{
+    /// <summary>Does its work; false ends the run.</summary>
+    internal abstract bool Run(HttpRequest r, ref RewriteRun run);
+}
+
+/// <summary>A block that is nothing but one `return`: the shortest way.</summary>
+internal sealed class ReturnHandler(ReturnStep step) : PhaseHandler
+{
+    public override LoopTask<PhaseResult> RunAsync(HttpRequest r) => step.Answer(r);
+}
+
+/// <summary>Runs the steps of a server or a location.</summary>
+internal sealed class RewriteHandler(RewriteStep[] steps, bool log) : PhaseHandler
+{
+    public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
+    {
+        var run = new RewriteRun { Log = log };
+        LocationConf entered = r.Location;
+        foreach (RewriteStep step in steps)
+        {
+            if (!step.Run(r, ref run))
+            {
+                break;
+            }
+        }
+        if (run.Result.Outcome != PhaseOutcome.Next)
+        {
+            return run.Result;
+        }
+        if (r.Location != entered && !r.UriChanged)
+        {
+            return PhaseResult.Relocate;
+        }
+        return PhaseResult.Next;
+    }
+}
+
+/// <summary>return code [text | URL], return URL.</summary>
+internal sealed class ReturnStep : RewriteStep
+{
+    private readonly int _status;
+    private readonly Template? _text;
+
+    private ReturnStep(int status, Template? text)
+    {
+        _status = status;
+        _text = text;
+    }
+
+    internal static ReturnStep? Compile(DirectiveUse use)
+    {
+        if (!ConfValues.TryNumber(use[0], out long status))
+        {
+            if (use.Count == 1 && IsUrl(use[0]))
+            {
+                return use.Template(0) is { } url ? new ReturnStep(302, url) : null;
+            }
+            use.Error(0, $"invalid return code \"{use[0]}\"");
+            return null;
+        }
+        if (status > 999)
+        {
+            use.Error(0, $"invalid return code \"{use[0]}\"");
+            return null;
+        }
+        if (use.Count == 1)
+        {
+            return new ReturnStep((int)status, null);
+        }
+        return use.Template(1) is { } text ? new ReturnStep((int)status, text) : null;
+    }
+
+    /// <summary>A text that nginx takes for an absolute URL.</summary>
+    internal static bool IsUrl(string text) => text.StartsWith("http://", StringComparison.Ordinal)
+        || text.StartsWith("https://", StringComparison.Ordinal) || text.StartsWith("$scheme", StringComparison.Ordinal);
+
+    internal override bool Run(HttpRequest r, ref RewriteRun run)
+    {
+        run.Result = Answer(r);
+        return false;
+    }
+
+    internal PhaseResult Answer(HttpRequest r)
+    {
+        if (_status >= 400 && _text is null or { Source.Length: 0 })
+        {
+            return PhaseResult.Answer(_status);
+        }
+        NativeSlice text = _text is null ? default : _text.Evaluate(r);
+        if (_status is 301 or 302 or 303 or 307 or 308)
+        {
+            r.Response.Location = text;
+            return PhaseResult.Answer(_status);
+        }
+        r.Response.Status = _status;
+        r.SetContentType();
+        return r.SendComplete(text);
+    }
+}
