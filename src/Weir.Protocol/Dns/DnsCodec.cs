@@ -1,5 +1,5 @@
-// DNS messages: queries for addresses and services, and answers read with every offset checked. Compression pointers must
-// lead backwards and names end within 255 bytes, so no message can make a reader turn in circles. Pure, no memory.
+// DNS messages: queries for addresses and services, and answers read with every offset checked. Compression pointers
+// must lead backwards and names end within 255 bytes, so no message can make a reader turn in circles. Pure, no memory.
 using System.Buffers.Binary;
 using Weir.Protocol.Http1;
 
@@ -22,7 +22,8 @@ public enum DnsOutcome : byte
     Refused,
     /// <summary>The answer did not fit; ask by TCP.</summary>
     Truncated,
-    /// <summary>Not an answer to this question: another id or another question. To be ignored, it may be forged.</summary>
+    /// <summary>Not an answer to this question: another id or another question. To be ignored, it may be
+    /// forged.</summary>
     Foreign,
     /// <summary>Broken.</summary>
     Malformed,
@@ -35,7 +36,8 @@ public struct DnsRecord
     public uint Ttl;
     /// <summary>Where the record's data stands in the message: 4 or 16 bytes of an address.</summary>
     public TextRange Data;
-    /// <summary>Of a service record; its target's name is read with <see cref="DnsCodec.ReadName"/> at TargetOffset.</summary>
+    /// <summary>Of a service record; its target's name is read with <see cref="DnsCodec.ReadName"/> at
+    /// TargetOffset.</summary>
     public ushort Priority, Weight, Port;
     public int TargetOffset;
 }
@@ -64,8 +66,8 @@ public static class DnsCodec
     private const int AliasesMax = 16;
     private const int RecordsMax = 4096;
 
-    /// <summary>Writes a query with recursion desired. 0 when the name is not one: empty, a label empty or over 63 bytes,
-    /// over 253 bytes in all. A dot at the end is allowed.</summary>
+    /// <summary>Writes a query with recursion desired. 0 when the name is not one: empty, a label empty or over 63
+    /// bytes, over 253 bytes in all. A dot at the end is allowed.</summary>
     public static int WriteQuery(ushort id, ReadOnlySpan<byte> name, DnsType type, Span<byte> destination)
     {
         if (destination.Length < HeaderLength + name.Length + 6)
@@ -118,8 +120,8 @@ public static class DnsCodec
         }
     }
 
-    /// <summary>Reads a name as text in lower case ("www.example.com", "" for the root). <paramref name="next"/> is where
-    /// the message goes on after it.</summary>
+    /// <summary>Reads a name as text in lower case ("www.example.com", "" for the root). <paramref name="next"/> is
+    /// where the message goes on after it.</summary>
     public static bool ReadName(
         ReadOnlySpan<byte> message, int offset, Span<byte> destination, out int length, out int next)
     {
@@ -182,8 +184,8 @@ public static class DnsCodec
         }
     }
 
-    /// <summary>Reads the answer to a query: checks id and question, follows the aliases within the answer, and stores the
-    /// records of the type asked for.</summary>
+    /// <summary>Reads the answer to a query: checks id and question, follows the aliases within the answer, and stores
+    /// the records of the type asked for.</summary>
     public static DnsOutcome ReadAnswer(ReadOnlySpan<byte> message, ushort id, ReadOnlySpan<byte> name, DnsType type,
         Span<DnsRecord> records, out DnsAnswer answer)
     {

@@ -1,5 +1,6 @@
-// FastCGI records in both directions. The writer fills spans of the caller's; the reader is resumable at every byte, copies
-// nothing, and says which of the bytes it was given are output. One request per connection (id 1), as nginx does.
+// FastCGI records in both directions. The writer fills spans of the caller's; the reader is resumable at every byte,
+// copies nothing, and says which of the bytes it was given are output. One request per connection (id 1), as nginx
+// does.
 using System.Buffers.Binary;
 using Weir.Protocol.Http1;
 

@@ -1,6 +1,6 @@
-// Chunked transfer coding (RFC 9112 §7.1). The decoder is resumable at every byte, copies nothing and holds nothing: it says
-// which of the bytes it was given are data. Strict: sizes are plain hexadecimal digits, every line ends in CR LF, extensions
-// have their grammar and a limit, trailers are read as header lines.
+// Chunked transfer coding (RFC 9112 §7.1). The decoder is resumable at every byte, copies nothing and holds nothing: it
+// says which of the bytes it was given are data. Strict: sizes are plain hexadecimal digits, every line ends in CR LF,
+// extensions have their grammar and a limit, trailers are read as header lines.
 namespace Weir.Protocol.Http1;
 
 /// <summary>What a call to the decoder produced.</summary>
@@ -74,8 +74,8 @@ public struct ChunkedDecoder
 
     /// <summary>Reads on. <paramref name="consumed"/> bytes of the input are done with (framing, and the data itself);
     /// <paramref name="data"/> is the run of body bytes within them for <see cref="ChunkEvent.Data"/>;
-    /// <paramref name="trailers"/> is a piece of raw trailer lines among the bytes consumed (pieces in order, put together,
-    /// are all trailer lines with their line ends).</summary>
+    /// <paramref name="trailers"/> is a piece of raw trailer lines among the bytes consumed (pieces in order, put
+    /// together, are all trailer lines with their line ends).</summary>
     public ChunkEvent Decode(
         ReadOnlySpan<byte> input, out int consumed, out TextRange data, out TextRange trailers)
     {

@@ -1,4 +1,5 @@
-// Writes the framing of a chunked body around data that is sent from where it lies. Pure; the caller owns the destination.
+// Writes the framing of a chunked body around data that is sent from where it lies. Pure; the caller owns the
+// destination.
 namespace Weir.Protocol.Http1;
 
 /// <summary>Writes chunk framing.</summary>
@@ -16,7 +17,8 @@ public static class ChunkedEncoder
     /// <summary>The last chunk when trailer lines follow; an empty line ends them.</summary>
     public static ReadOnlySpan<byte> LastChunkBeforeTrailers => "0\r\n"u8;
 
-    /// <summary>Writes a chunk's size line and returns its length. A size of 0 would end the body: it is not allowed.</summary>
+    /// <summary>Writes a chunk's size line and returns its length. A size of 0 would end the body: it is not
+    /// allowed.</summary>
     public static int WriteSizeLine(long size, Span<byte> destination)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(size);

@@ -1,11 +1,12 @@
-// The pages that a status without a body of its own is answered with: head, optional note, tail, optional padding, each as
-// constant bytes, to be sent one after the other. Same markup as nginx's, with our name in the tail.
+// The pages that a status without a body of its own is answered with: head, optional note, tail, optional padding, each
+// as constant bytes, to be sent one after the other. Same markup as nginx's, with our name in the tail.
 namespace Weir.Protocol.Http1;
 
 /// <summary>The built-in error pages.</summary>
 public static class ErrorPages
 {
-    /// <summary>The page up to the tail; empty when nginx has no page for this status (the answer has an empty body).</summary>
+    /// <summary>The page up to the tail; empty when nginx has no page for this status (the answer has an empty
+    /// body).</summary>
     public static ReadOnlySpan<byte> Head(int status) => status switch
     {
         301 => "<html>\r\n<head><title>301 Moved Permanently</title></head>\r\n<body>\r\n"u8 +
@@ -76,8 +77,10 @@ public static class ErrorPages
             "<center><h1>400 Bad Request</h1></center>\r\n<center>The SSL certificate error</center>\r\n"u8,
         496 => "<html>\r\n<head><title>400 No required SSL certificate was sent</title></head>\r\n<body>\r\n"u8 +
             "<center><h1>400 Bad Request</h1></center>\r\n<center>No required SSL certificate was sent</center>\r\n"u8,
-        497 => "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>\r\n<body>\r\n"u8 +
-            "<center><h1>400 Bad Request</h1></center>\r\n<center>The plain HTTP request was sent to HTTPS port</center>\r\n"u8,
+        497 => "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>\r\n"u8 +
+            "<body>\r\n"u8 +
+            "<center><h1>400 Bad Request</h1></center>\r\n"u8 +
+            "<center>The plain HTTP request was sent to HTTPS port</center>\r\n"u8,
         _ => default,
     };
 
@@ -91,7 +94,8 @@ public static class ErrorPages
     public static ReadOnlySpan<byte> TailStart => "<hr><center>"u8;
     public static ReadOnlySpan<byte> TailEnd => "</center>\r\n</body>\r\n</html>\r\n"u8;
 
-    /// <summary>Comments that make a short page long enough for the browsers that would show one of their own.</summary>
+    /// <summary>Comments that make a short page long enough for the browsers that would show one of their
+    /// own.</summary>
     public static ReadOnlySpan<byte> MsiePadding =>
         "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n"u8 +
         "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n"u8 +

@@ -23,9 +23,9 @@ internal enum FieldOutcome : byte
 
 internal static class FieldLine
 {
-    /// <summary>Index, from <paramref name="start"/> on, of the first control character that cannot stand in a value (all
-    /// but HTAB, RFC 9110 §5.5; CR and LF end it), or -1. By hand, since most values are shorter than what a general
-    /// search needs to get under way.</summary>
+    /// <summary>Index, from <paramref name="start"/> on, of the first control character that cannot stand in a value
+    /// (all but HTAB, RFC 9110 §5.5; CR and LF end it), or -1. By hand, since most values are shorter than what a
+    /// general search needs to get under way.</summary>
     public static int IndexOfStop(ReadOnlySpan<byte> buffer, int start)
     {
         ref byte first = ref MemoryMarshal.GetReference(buffer);

@@ -1,5 +1,6 @@
-// The fields of a head, in order, with an index of the names that have a number. Reused for every head of a connection: it
-// allocates only when a head has more fields than any before it. Offsets only; the bytes belong to who holds the head.
+// The fields of a head, in order, with an index of the names that have a number. Reused for every head of a connection:
+// it allocates only when a head has more fields than any before it. Offsets only; the bytes belong to who holds the
+// head.
 namespace Weir.Protocol.Http1;
 
 /// <summary>The header fields of a request or response.</summary>
@@ -26,15 +27,16 @@ public abstract class HeaderFields
         return next == 0 ? -1 : next;
     }
 
-    /// <summary>Index of the next field, not dropped, with the same name, or -1. For names without a number this compares
-    /// names.</summary>
+    /// <summary>Index of the next field, not dropped, with the same name, or -1. For names without a number this
+    /// compares names.</summary>
     public int FindNext(int index, ReadOnlySpan<byte> head)
     {
         ref readonly HeaderField field = ref Fields[index];
         return field.KnownId != 0 ? FindNext(index) : FindFrom(index + 1, field.Name(head), field.Hash, head);
     }
 
-    /// <summary>Index of the first field, not dropped, of any name, or -1. The hash is <see cref="HeaderName.Hash"/>.</summary>
+    /// <summary>Index of the first field, not dropped, of any name, or -1. The hash is
+    /// <see cref="HeaderName.Hash"/>.</summary>
     public int Find(ReadOnlySpan<byte> name, uint hash, ReadOnlySpan<byte> head) => FindFrom(0, name, hash, head);
 
     private protected int FindKnown(int id) => _first[id] - 1;
@@ -73,7 +75,8 @@ public abstract class HeaderFields
         return ref field;
     }
 
-    /// <summary>Takes the slot as a field. Returns the index of the first field of the same known name, or -1.</summary>
+    /// <summary>Takes the slot as a field. Returns the index of the first field of the same known name, or
+    /// -1.</summary>
     internal int Append(byte knownId)
     {
         int index = _count++;

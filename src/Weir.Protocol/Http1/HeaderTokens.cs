@@ -1,12 +1,12 @@
-// Small readers for the values of the headers that steer a connection: token lists, Connection, Content-Length. Pure, no
-// memory.
+// Small readers for the values of the headers that steer a connection: token lists, Connection, Content-Length. Pure,
+// no memory.
 namespace Weir.Protocol.Http1;
 
 /// <summary>Readers of header values.</summary>
 public static class HeaderTokens
 {
-    /// <summary>Takes the next non-empty element off a comma-separated list, surrounding white space removed. False at the
-    /// end.</summary>
+    /// <summary>Takes the next non-empty element off a comma-separated list, surrounding white space removed. False at
+    /// the end.</summary>
     public static bool Next(ref ReadOnlySpan<byte> list, out ReadOnlySpan<byte> token)
     {
         while (!list.IsEmpty)

@@ -17,8 +17,8 @@ public readonly struct HostParts(int hostLength, int portStart, int portLength, 
 /// <summary>Reads <c>host[:port]</c>.</summary>
 public static class HostSyntax
 {
-    /// <summary>False when the bytes are no host: empty, a character outside RFC 3986's host, two dots in a row, a broken
-    /// literal, a port that is no number up to 65535.</summary>
+    /// <summary>False when the bytes are no host: empty, a character outside RFC 3986's host, two dots in a row, a
+    /// broken literal, a port that is no number up to 65535.</summary>
     public static bool TryParse(ReadOnlySpan<byte> text, out HostParts parts)
     {
         parts = default;
@@ -106,7 +106,8 @@ public static class HostSyntax
         }
     }
 
-    /// <summary>Length of <c>[…]</c> with the brackets, or 0 when it is not an IPv6 address or a future literal.</summary>
+    /// <summary>Length of <c>[…]</c> with the brackets, or 0 when it is not an IPv6 address or a future
+    /// literal.</summary>
     private static int LiteralLength(ReadOnlySpan<byte> text, ref bool upper)
     {
         int close = text.IndexOf((byte)']');

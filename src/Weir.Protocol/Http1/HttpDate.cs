@@ -1,5 +1,5 @@
-// Dates of HTTP (RFC 9110 §5.6.7): written in the one form, read in all three. Proleptic Gregorian calendar, UTC, seconds
-// since 1970. Pure, no memory.
+// Dates of HTTP (RFC 9110 §5.6.7): written in the one form, read in all three. Proleptic Gregorian calendar, UTC,
+// seconds since 1970. Pure, no memory.
 namespace Weir.Protocol.Http1;
 
 /// <summary>A moment taken apart.</summary>
@@ -87,7 +87,8 @@ public static class HttpDate
         return Length;
     }
 
-    /// <summary>Reads a date in any of the three forms. The day's name is not checked against the date, as in nginx.</summary>
+    /// <summary>Reads a date in any of the three forms. The day's name is not checked against the date, as in
+    /// nginx.</summary>
     public static bool TryParse(ReadOnlySpan<byte> text, out long unixSeconds)
     {
         unixSeconds = 0;

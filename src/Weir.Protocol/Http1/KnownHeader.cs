@@ -92,8 +92,8 @@ internal sealed class KnownNames
         return id != 0 && HeaderName.Same(_names[id], name) ? id : (byte)0;
     }
 
-    /// <summary>As <see cref="Find"/>, for a name that is known to hold letters, digits and hyphens (and underscores) only:
-    /// among those setting bit 5 folds case and nothing else that could equal a known name.</summary>
+    /// <summary>As <see cref="Find"/>, for a name that is known to hold letters, digits and hyphens (and underscores)
+    /// only: among those setting bit 5 folds case and nothing else that could equal a known name.</summary>
     public byte FindPlain(ReadOnlySpan<byte> name, uint hash)
     {
         byte id = _slots[(int)(hash * _multiplier >> (32 - SlotBits))];

@@ -8,14 +8,16 @@ public enum ParseStep : byte
     NeedMore,
     /// <summary>The thing is complete.</summary>
     Done,
-    /// <summary>The bytes break the protocol; the reason says how. The parser must be reset before it is used again.</summary>
+    /// <summary>The bytes break the protocol; the reason says how. The parser must be reset before it is used
+    /// again.</summary>
     Reject,
 }
 
 /// <summary>The switches of a configuration that decide how a head is read.</summary>
 public readonly struct ParseOptions()
 {
-    /// <summary>nginx's <c>ignore_invalid_headers</c>: unusual names are dropped (and flagged) instead of kept.</summary>
+    /// <summary>nginx's <c>ignore_invalid_headers</c>: unusual names are dropped (and flagged) instead of
+    /// kept.</summary>
     public bool IgnoreInvalidHeaders { get; init; } = true;
 
     /// <summary>nginx's <c>underscores_in_headers</c>: an underscore does not make a name unusual.</summary>

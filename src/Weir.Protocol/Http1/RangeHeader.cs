@@ -1,5 +1,5 @@
-// The Range request header, read as nginx reads it: several ranges, suffixes, and what makes a server ignore it or refuse it.
-// Pure; the ranges go into a span of the caller's.
+// The Range request header, read as nginx reads it: several ranges, suffixes, and what makes a server ignore it or
+// refuse it. Pure; the ranges go into a span of the caller's.
 namespace Weir.Protocol.Http1;
 
 /// <summary>What a Range header comes to for a body of a certain length.</summary>
@@ -22,9 +22,9 @@ public readonly record struct ByteRange(long Start, long End)
 /// <summary>Reads Range headers.</summary>
 public static class RangeHeader
 {
-    /// <summary>Reads the header's value for a body of <paramref name="length"/> bytes. At most as many ranges are served
-    /// as the span has room for (<c>max_ranges</c>); with more of them, or when together they are longer than the body, the
-    /// header is ignored.</summary>
+    /// <summary>Reads the header's value for a body of <paramref name="length"/> bytes. At most as many ranges are
+    /// served as the span has room for (<c>max_ranges</c>); with more of them, or when together they are longer than
+    /// the body, the header is ignored.</summary>
     public static RangeOutcome Parse(ReadOnlySpan<byte> value, long length, Span<ByteRange> ranges, out int count)
     {
         count = 0;

@@ -1,5 +1,5 @@
-// Why a head was refused, and the one table from reason to status and log text. Texts are nginx's, since log readers and
-// intrusion filters match on them; nginx's log context appends " while reading client request line" (or "headers").
+// Why a head was refused, and the one table from reason to status and log text. Texts are nginx's, since log readers
+// and intrusion filters match on them; nginx's log context appends " while reading client request line" (or "headers").
 namespace Weir.Protocol.Http1;
 
 /// <summary>Why bytes from a peer were refused.</summary>
@@ -27,8 +27,8 @@ public enum RejectReason : byte
 /// <summary>What a reason means outside the parser.</summary>
 public static class RejectReasons
 {
-    /// <summary>The status to answer with. 494 is nginx's internal code for heads that are too large: it goes out as 400
-    /// with a page of its own and <c>error_page 494</c> can catch it. Upstream faults are 502.</summary>
+    /// <summary>The status to answer with. 494 is nginx's internal code for heads that are too large: it goes out as
+    /// 400 with a page of its own and <c>error_page 494</c> can catch it. Upstream faults are 502.</summary>
     public static int Status(RejectReason reason) => reason switch
     {
         RejectReason.None => 0,

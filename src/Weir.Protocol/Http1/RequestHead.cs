@@ -1,6 +1,6 @@
 // A request's head as offsets into its bytes: request line, header fields and what they say about framing and the
-// connection. One object per connection, reused for every request; it allocates only when a head has more fields than any
-// before it. It never holds the bytes themselves: who keeps the head keeps them.
+// connection. One object per connection, reused for every request; it allocates only when a head has more fields than
+// any before it. It never holds the bytes themselves: who keeps the head keeps them.
 namespace Weir.Protocol.Http1;
 
 /// <summary>The form of a request target (RFC 9112 §3.2).</summary>
@@ -62,7 +62,8 @@ public sealed class RequestHead : HeaderFields
     public UriFlags UriFlags { get; internal set; }
     /// <summary>The scheme of an absolute target.</summary>
     public TextRange Scheme { get; internal set; }
-    /// <summary>The path as sent, without query and fragment. Empty (an absolute target with no path) means "/".</summary>
+    /// <summary>The path as sent, without query and fragment. Empty (an absolute target with no path) means
+    /// "/".</summary>
     public TextRange Path { get; internal set; }
     /// <summary>What follows the question mark, without the fragment.</summary>
     public TextRange Query { get; internal set; }
@@ -75,7 +76,8 @@ public sealed class RequestHead : HeaderFields
     /// <summary>9, 10, 11 (and up to 19, to be treated as 11).</summary>
     public int Version => VersionMajor * 10 + VersionMinor;
 
-    /// <summary>The host the request is for, without port: from an absolute target, else from the Host header.</summary>
+    /// <summary>The host the request is for, without port: from an absolute target, else from the Host
+    /// header.</summary>
     public TextRange Host { get; internal set; }
     /// <summary>The port's digits in the same place, or empty.</summary>
     public TextRange HostPort { get; internal set; }

@@ -1,12 +1,14 @@
-// The request line's half of the request head parser: method, target in its forms, version (RFC 9112 §3). One pass; whatever
-// it has written into the head when bytes run out is written again when the line is read from its start with all its bytes.
+// The request line's half of the request head parser: method, target in its forms, version (RFC 9112 §3). One pass;
+// whatever it has written into the head when bytes run out is written again when the line is read from its start with
+// all its bytes.
 using System.Buffers;
 
 namespace Weir.Protocol.Http1;
 
 public partial struct RequestHeadParser
 {
-    /// <summary>0 plain, 1 refused, 2 space, 3 slash, 4 dot, 5 percent, 6 question mark, 7 hash, 8 plus, 9 CR, 10 LF.</summary>
+    /// <summary>0 plain, 1 refused, 2 space, 3 slash, 4 dot, 5 percent, 6 question mark, 7 hash, 8 plus, 9 CR, 10
+    /// LF.</summary>
     private static ReadOnlySpan<byte> TargetClass =>
     [
         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 10, 1, 1, 9, 1, 1,
@@ -270,16 +272,18 @@ public partial struct RequestHeadParser
         {
             return Reject(head, RejectReason.UnsupportedVersion);
         }
-        if (rest.Length < 8)
+        if (rest.Length < 7)
         {
-            return rest.Length == 7 && rest[6] != '.'
-                ? Reject(head, (uint)(rest[6] - '0') <= 9 ? RejectReason.UnsupportedVersion : RejectReason.InvalidVersion)
-                : More(buffer.Length);
+            return More(buffer.Length);
         }
         if (rest[6] != '.')
         {
             return Reject(head,
                 (uint)(rest[6] - '0') <= 9 ? RejectReason.UnsupportedVersion : RejectReason.InvalidVersion);
+        }
+        if (rest.Length < 8)
+        {
+            return More(buffer.Length);
         }
         if ((uint)(rest[7] - '0') > 9)
         {

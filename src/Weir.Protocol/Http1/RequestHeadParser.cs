@@ -1,9 +1,11 @@
 // Reads a request's head from bytes that may come in any pieces. State is two positions and a phase, so that no byte is
-// looked at twice while a head trickles in; a whole head is read in one pass. Refuses what RFC 9112 leaves no choice about,
-// and what nginx refuses; accepts a bare LF as line end (§2.2 allows it) and empty lines before the request line.
+// looked at twice while a head trickles in; a whole head is read in one pass. Refuses what RFC 9112 leaves no choice
+// about, and what nginx refuses; accepts a bare LF as line end (§2.2 allows it) and empty lines before the request
+// line.
 namespace Weir.Protocol.Http1;
 
-/// <summary>A resumable reader of request heads. Embed it by value and call <see cref="Reset"/> between requests.</summary>
+/// <summary>A resumable reader of request heads. Embed it by value and call <see cref="Reset"/> between
+/// requests.</summary>
 public partial struct RequestHeadParser
 {
     private enum Phase : byte
@@ -11,7 +13,8 @@ public partial struct RequestHeadParser
         Start, RequestLine, Headers, Finished,
     }
 
-    /// <summary>Headers that must not be repeated, besides Host, Content-Length and Transfer-Encoding (as nginx).</summary>
+    /// <summary>Headers that must not be repeated, besides Host, Content-Length and Transfer-Encoding (as
+    /// nginx).</summary>
     private const ulong OnceOnly = 1UL << (int)KnownHeader.IfModifiedSince | 1UL << (int)KnownHeader.IfUnmodifiedSince
         | 1UL << (int)KnownHeader.IfMatch | 1UL << (int)KnownHeader.IfNoneMatch | 1UL << (int)KnownHeader.ContentRange
         | 1UL << (int)KnownHeader.Expect | 1UL << (int)KnownHeader.Authorization;
@@ -36,8 +39,8 @@ public partial struct RequestHeadParser
         _scan = 0;
     }
 
-    /// <summary>Reads on. The buffer always begins at the head's first byte and only ever grows until the head is done; it
-    /// may have moved in memory. After Done and Reject the parser wants a <see cref="Reset"/>.</summary>
+    /// <summary>Reads on. The buffer always begins at the head's first byte and only ever grows until the head is done;
+    /// it may have moved in memory. After Done and Reject the parser wants a <see cref="Reset"/>.</summary>
     public ParseStep Parse(ReadOnlySpan<byte> buffer, RequestHead head, in ParseOptions options)
     {
         if (_phase == Phase.Start)
@@ -54,7 +57,8 @@ public partial struct RequestHeadParser
         }
         else if (_scan > _lineStart)
         {
-            // A piece of this line was here before: look at the new bytes only, and go on when its end may be among them.
+            // A piece of this line was here before: look at the new bytes only, and go on when its end may be among
+            // them.
             if (FieldLine.IndexOfStop(buffer, _scan) < 0)
             {
                 _scan = buffer.Length;

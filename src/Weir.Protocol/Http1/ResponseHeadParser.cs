@@ -1,5 +1,6 @@
-// Reads an upstream's response head from bytes that may come in any pieces: with a status line, or in CGI form (FastCGI,
-// SCGI, uwsgi) where a Status field stands for it. What could be read two ways is refused, not repaired: it is 502.
+// Reads an upstream's response head from bytes that may come in any pieces: with a status line, or in CGI form
+// (FastCGI, SCGI, uwsgi) where a Status field stands for it. What could be read two ways is refused, not repaired: it
+// is 502.
 namespace Weir.Protocol.Http1;
 
 /// <summary>A resumable reader of response heads. Embed it by value and reset it before every head.</summary>
@@ -24,8 +25,9 @@ public struct ResponseHeadParser
         _scan = 0;
     }
 
-    /// <summary>Reads on. The buffer always begins at the head's first byte and only ever grows until the head is done. Of
-    /// the options only the number of headers counts: unusual names are kept, names that are no token refused.</summary>
+    /// <summary>Reads on. The buffer always begins at the head's first byte and only ever grows until the head is done.
+    /// Of the options only the number of headers counts: unusual names are kept, names that are no token
+    /// refused.</summary>
     public ParseStep Parse(ReadOnlySpan<byte> buffer, ResponseHead head, in ParseOptions options)
     {
         if (!_started)

@@ -7,7 +7,8 @@ public static class StatusLines
     /// <summary>Room for any status line.</summary>
     public const int LengthMax = 64;
 
-    /// <summary>The whole line with its line end; empty for a status without a phrase (see <see cref="Write"/>).</summary>
+    /// <summary>The whole line with its line end; empty for a status without a phrase (see
+    /// <see cref="Write"/>).</summary>
     public static ReadOnlySpan<byte> StatusLine(int status) => status switch
     {
         100 => "HTTP/1.1 100 Continue\r\n"u8,

@@ -1,5 +1,5 @@
-// Escaping and unescaping of URIs and HTML over spans, with nginx's character sets. Pure; the caller owns the destination
-// and gives it enough room (three bytes for one in URIs, six in HTML).
+// Escaping and unescaping of URIs and HTML over spans, with nginx's character sets. Pure; the caller owns the
+// destination and gives it enough room (three bytes for one in URIs, six in HTML).
 namespace Weir.Protocol.Http1;
 
 /// <summary>Escapes and unescapes.</summary>
@@ -56,8 +56,8 @@ public static class UriEscaper
         return false;
     }
 
-    /// <summary>Decodes percent escapes as nginx does in arguments: of a broken escape the percent sign (and a first digit
-    /// that has no second) is lost, the rest stays. May decode in place.</summary>
+    /// <summary>Decodes percent escapes as nginx does in arguments: of a broken escape the percent sign (and a first
+    /// digit that has no second) is lost, the rest stays. May decode in place.</summary>
     public static int Unescape(ReadOnlySpan<byte> text, Span<byte> destination)
     {
         int n = 0;

@@ -1,5 +1,5 @@
-// A request's path to the path that locations and files are matched with: percent decoding, "." and ".." segments, slashes
-// merged, as nginx does it. One pass, into a span of the caller's (which the result never outgrows).
+// A request's path to the path that locations and files are matched with: percent decoding, "." and ".." segments,
+// slashes merged, as nginx does it. One pass, into a span of the caller's (which the result never outgrows).
 namespace Weir.Protocol.Http1;
 
 /// <summary>How the normalisation of a path ended.</summary>
@@ -28,8 +28,8 @@ public static class UriNormalizer
         Usual, Slash, Dot, DotDot,
     }
 
-    /// <summary>Decodes and normalises the path of a target (no query, no fragment; empty counts as "/"). The destination
-    /// must be at least as long as the path, and at least one byte.</summary>
+    /// <summary>Decodes and normalises the path of a target (no query, no fragment; empty counts as "/"). The
+    /// destination must be at least as long as the path, and at least one byte.</summary>
     public static UriOutcome Normalize(
         ReadOnlySpan<byte> path, Span<byte> destination, bool mergeSlashes, out int written)
     {
@@ -141,8 +141,8 @@ public static class UriNormalizer
         }
     }
 
-    /// <summary>The extension of a normalised path's last segment (what <c>types</c> look up), without the dot; empty when
-    /// there is none. As in nginx a segment's leading dots (up to three) begin no extension.</summary>
+    /// <summary>The extension of a normalised path's last segment (what <c>types</c> look up), without the dot; empty
+    /// when there is none. As in nginx a segment's leading dots (up to three) begin no extension.</summary>
     public static ReadOnlySpan<byte> Extension(ReadOnlySpan<byte> path)
     {
         int dot = path.LastIndexOfAny((byte)'.', (byte)'/');

@@ -1,5 +1,5 @@
-// An IPv4 or IPv6 address with a port as a value, read from and written as text without memory. Used by the PROXY codec,
-// where addresses come as text and as bytes.
+// An IPv4 or IPv6 address with a port as a value, read from and written as text without memory. Used by the PROXY
+// codec, where addresses come as text and as bytes.
 using System.Buffers.Binary;
 
 namespace Weir.Protocol.Proxy;

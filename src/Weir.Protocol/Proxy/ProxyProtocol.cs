@@ -1,5 +1,5 @@
-// The PROXY protocol, versions 1 and 2, in both directions: who the client in front of a proxy is. Reads from the beginning of
-// what was received so far and says how much belongs to the header. Strict; pure; no memory.
+// The PROXY protocol, versions 1 and 2, in both directions: who the client in front of a proxy is. Reads from the
+// beginning of what was received so far and says how much belongs to the header. Strict; pure; no memory.
 using System.Buffers.Binary;
 using System.Buffers.Text;
 using Weir.Protocol.Http1;
@@ -32,7 +32,8 @@ public static class ProxyProtocol
     private const int Version1Max = 107;
     private const int Version2Start = 16;
 
-    private static ReadOnlySpan<byte> Signature => [0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A];
+    private static ReadOnlySpan<byte> Signature =>
+        [0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A];
 
     /// <summary>Reads a header from the beginning of what has come so far.</summary>
     public static ParseStep Read(ReadOnlySpan<byte> buffer, out ProxyHeader header)
@@ -181,7 +182,8 @@ public static class ProxyProtocol
         return tlvs.IsEmpty ? ParseStep.Done : ParseStep.Reject;
     }
 
-    /// <summary>Takes the next field off; false at the end (or, for fields nobody has checked, when one is cut off).</summary>
+    /// <summary>Takes the next field off; false at the end (or, for fields nobody has checked, when one is cut
+    /// off).</summary>
     public static bool NextTlv(ref ReadOnlySpan<byte> tlvs, out byte type, out ReadOnlySpan<byte> value)
     {
         type = 0;
@@ -201,8 +203,8 @@ public static class ProxyProtocol
         return true;
     }
 
-    /// <summary>Writes a header of version 1 and returns its length (at most 107). Addresses of two families, or none, are
-    /// UNKNOWN.</summary>
+    /// <summary>Writes a header of version 1 and returns its length (at most 107). Addresses of two families, or none,
+    /// are UNKNOWN.</summary>
     public static int Write1(in ProxyAddress source, in ProxyAddress destination, Span<byte> buffer)
     {
         if (source.IsNone || source.IsIPv4 != destination.IsIPv4 || destination.IsNone)
@@ -227,8 +229,8 @@ public static class ProxyProtocol
         return n;
     }
 
-    /// <summary>Writes a header of version 2 and returns its length: 28 or 52 bytes and the fields, or 16 for LOCAL when
-    /// there are no two addresses of one family.</summary>
+    /// <summary>Writes a header of version 2 and returns its length: 28 or 52 bytes and the fields, or 16 for LOCAL
+    /// when there are no two addresses of one family.</summary>
     public static int Write2(
         in ProxyAddress source, in ProxyAddress destination, bool datagram, ReadOnlySpan<byte> tlvs, Span<byte> buffer)
     {

@@ -179,8 +179,8 @@ public class ChunkedTests
         Assert.Equal(RejectReason.ChunkTooLarge, Limited(new string('0', 200)).Reason);
 
         // As many bytes of extensions as of data pass for ever.
-        string signed = string.Concat(Enumerable.Repeat("32;sig=" + new string('a', 40) + "\r\n" + new string('d', 50) + "\r\n",
-            100)) + "0\r\n\r\n";
+        string chunk = "32;sig=" + new string('a', 40) + "\r\n" + new string('d', 50) + "\r\n";
+        string signed = string.Concat(Enumerable.Repeat(chunk, 100)) + "0\r\n\r\n";
         Assert.True(Limited(signed).Ended);
     }
 

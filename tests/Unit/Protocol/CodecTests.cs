@@ -82,7 +82,8 @@ public class CodecTests
     [Fact]
     public void AProxyLineEndsWithin107Bytes()
     {
-        string at = "PROXY UNKNOWN " + new string('x', 91) + "\r\n", over = "PROXY UNKNOWN " + new string('x', 92) + "\r\n";
+        string at = "PROXY UNKNOWN " + new string('x', 91) + "\r\n";
+        string over = "PROXY UNKNOWN " + new string('x', 92) + "\r\n";
         Assert.Equal(107, at.Length);
         Assert.Equal(ParseStep.Done, ProxyProtocol.Read(Bytes(at), out _));
         Assert.Equal(ParseStep.Reject, ProxyProtocol.Read(Bytes(over), out _));
@@ -123,7 +124,8 @@ public class CodecTests
         Assert.Equal(ParseStep.Done,
             ProxyProtocol.Read(Bytes("\r\n\r\n\0\r\nQUIT\n\u0021\u0000\0\u0000"), out header));
         Assert.True(!header.IsLocal && header.Source.IsNone);
-        Assert.Equal("PROXY UNKNOWN\r\n", Encoding.ASCII.GetString(buffer, 0, ProxyProtocol.Write1(default, default, buffer)));
+        Assert.Equal("PROXY UNKNOWN\r\n",
+            Encoding.ASCII.GetString(buffer, 0, ProxyProtocol.Write1(default, default, buffer)));
     }
 
     [Fact]
@@ -191,8 +193,8 @@ public class CodecTests
     [Fact]
     public void FastCgiAnswersAreReadHowEverTheyArrive()
     {
-        byte[] answer = [.. Record(6, "hello ", 2), .. Record(7, "oops", 4), .. Record(6, "world", 0), .. Record(6, "", 8),
-            .. Record(3, "\0\0\0\u0007\u0003\0\0\0", 3), .. Bytes("rest")];
+        byte[] answer = [.. Record(6, "hello ", 2), .. Record(7, "oops", 4), .. Record(6, "world", 0),
+            .. Record(6, "", 8), .. Record(3, "\0\0\0\u0007\u0003\0\0\0", 3), .. Bytes("rest")];
         string expected = $"hello OOPSworld$ end 7 3 {answer.Length - 4}";
         for (int step = 1; step <= answer.Length; step++)
         {
@@ -278,7 +280,8 @@ public class CodecTests
         Assert.Equal(DnsOutcome.Foreign, Read(Answer("a.c", DnsType.A, 0)));
         Assert.Equal(DnsOutcome.Foreign, Read(Answer("a.b", DnsType.Aaaa, 0)));
         Assert.Equal(DnsOutcome.Ok, Read(Answer("a.b", DnsType.A, 0)));
-        Assert.Equal(DnsOutcome.Alias, Read(Answer("a.b", DnsType.A, 0, Dns(ToQuestion, DnsType.Cname, 1, Name("c.d")))));
+        Assert.Equal(DnsOutcome.Alias,
+            Read(Answer("a.b", DnsType.A, 0, Dns(ToQuestion, DnsType.Cname, 1, Name("c.d")))));
         Assert.Equal(DnsOutcome.Malformed, Read(Answer("a.b", DnsType.A, 0, Dns(ToQuestion, DnsType.A, 1, [1, 2, 3]))));
         Assert.Equal(DnsOutcome.Foreign,
             DnsCodec.ReadAnswer(Answer("a.b", DnsType.A, 0), Id + 1, "a.b"u8, DnsType.A, r, out _));

@@ -1,5 +1,5 @@
-// Fuzzing in the small: inputs that are known to be interesting are mutated a bounded number of times, with a seed that a
-// failure prints. Nothing may throw, and cutting an input into pieces may not change what is said about it.
+// Fuzzing in the small: inputs that are known to be interesting are mutated a bounded number of times, with a seed that
+// a failure prints. Nothing may throw, and cutting an input into pieces may not change what is said about it.
 using System.Text;
 using Weir.Protocol.Dns;
 using Weir.Protocol.FastCgi;
@@ -15,9 +15,11 @@ public class FuzzTests
 
     private static readonly string[] Pieces =
     [
-        "\r\n", "\n", "\r", "\0", " ", "\t", ":", ",", ";", "=", "\"", "\\", "%", "%2e", "%00", "/", "/../", "//", "?", "#",
+        "\r\n", "\n", "\r", "\0", " ", "\t", ":", ",", ";", "=", "\"", "\\", "%", "%2e", "%00", "/", "/../", "//", "?",
+        "#",
         "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "GET ", "http://", "[::1]", "Host: a\r\n", "Host:", "Content-Length: 5\r\n",
-        "Transfer-Encoding: chunked\r\n", "Connection: close\r\n", "0\r\n\r\n", "5\r\nhello\r\n", "ffffffffffffffff", "-", "+",
+        "Transfer-Encoding: chunked\r\n", "Connection: close\r\n", "0\r\n\r\n", "5\r\nhello\r\n", "ffffffffffffffff",
+        "-", "+",
         "\u00ff", "\u0080", "\u007f", "99999999999999999999", "chunked", "Status: 200\r\n", "PROXY TCP4 ",
     ];
 
@@ -37,17 +39,21 @@ public class FuzzTests
 
     private static readonly string[] Chunks =
     [
-        "5\r\nhello\r\n0\r\n\r\n", "1;a=b;c=\"d\\\"e\"\r\nx\r\n0\r\nA: b\r\nC: d\r\n\r\n", "a ; x\r\n0123456789\r\n00\r\n\r\n",
+        "5\r\nhello\r\n0\r\n\r\n", "1;a=b;c=\"d\\\"e\"\r\nx\r\n0\r\nA: b\r\nC: d\r\n\r\n", 
+        "a ; x\r\n0123456789\r\n00\r\n\r\n",
     ];
 
     private static readonly string[] Others =
     [
         "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "PROXY TCP6 ::1 1:2::3 1 2\r\n",
-        "\r\n\r\n\0\r\nQUIT\n\u0021\u0011\0\u0011\u0001\u0002\u0003\u0004\u0005\u0006\u0007\u0008\0\u0001\0\u0002\u0020\0\u0002xx",
+        "\r\n\r\n\0\r\nQUIT\n\u0021\u0011\0\u0011\u0001\u0002\u0003\u0004"
+            + "\u0005\u0006\u0007\u0008\0\u0001\0\u0002\u0020\0\u0002xx",
         "\u0001\u0006\0\u0001\0\u0003\u0001\0abc\0\u0001\u0003\0\u0001\0\u0008\0\0\0\0\0\0\0\0\0\0",
-        "\u0012\u0034\u0081\u0080\0\u0001\0\u0002\0\0\0\0\u0001a\u0001b\0\0\u0001\0\u0001\u00c0\u000c\0\u0005\0\u0001\0\0\0\u0009\0"
+        "\u0012\u0034\u0081\u0080\0\u0001\0\u0002\0\0\0\0\u0001a\u0001b\0\0\u0001\0\u0001"
+            + "\u00c0\u000c\0\u0005\0\u0001\0\0\0\u0009\0"
             + "\u0004\u0001c\u00c0\u000e\u00c0\u0025\0\u0001\0\u0001\0\0\0\u0009\0\u0004\u0001\u0002\u0003\u0004",
-        "bytes=0-1,2-,-3", "Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994",
+        "bytes=0-1,2-,-3", "Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
         "/a/./../b//%2e%2e/c", "[v1.a]:80", "a.b:65535",
     ];
 
@@ -103,7 +109,8 @@ public class FuzzTests
     }
 
     private static string Say(ParseStep step, RequestHead h) =>
-        step == ParseStep.Done ? $"{h.Method} {h.Target} {h.Version} {h.Count} {h.HeadLength} {h.ContentLength} {h.Host}"
+        step == ParseStep.Done
+            ? $"{h.Method} {h.Target} {h.Version} {h.Count} {h.HeadLength} {h.ContentLength} {h.Host}"
         : step == ParseStep.Reject ? h.Reject.ToString() : "more";
 
     [Fact]
@@ -161,7 +168,9 @@ public class FuzzTests
         var parser = new ResponseHeadParser();
         parser.Reset(cgi);
         ParseStep step = parser.Parse(bytes, head, in options);
-        string whole = $"{step} {head.Reject} {head.Status} {head.HeadLength} {head.ContentLength} {head.Count}";
+        string Say(ParseStep s) =>
+            $"{s} {head.Reject} {head.Status} {head.HeadLength} {head.ContentLength} {head.Count}";
+        string whole = Say(step);
         parser.Reset(cgi);
         ParseStep now = ParseStep.NeedMore;
         for (int n = 0; now == ParseStep.NeedMore && n < bytes.Length;)
@@ -171,7 +180,7 @@ public class FuzzTests
         }
         if (now != ParseStep.NeedMore && step == ParseStep.Done)
         {
-            Assert.Equal(whole, $"{now} {head.Reject} {head.Status} {head.HeadLength} {head.ContentLength} {head.Count}");
+            Assert.Equal(whole, Say(now));
         }
         Assert.True(now == step || now == ParseStep.NeedMore && step == ParseStep.Reject);
     });

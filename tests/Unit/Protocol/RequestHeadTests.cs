@@ -1,5 +1,5 @@
-// The request head parser: what it accepts and what it says about it, what it refuses and why, and that pieces, splits and
-// reuse change nothing.
+// The request head parser: what it accepts and what it says about it, what it refuses and why, and that pieces, splits
+// and reuse change nothing.
 using System.Text;
 using Weir.Protocol.Http1;
 using Xunit;
@@ -254,8 +254,10 @@ public class RequestHeadTests
     [InlineData(Get + "Transfer-Encoding:\r\n\r\n", RejectReason.UnknownTransferEncoding)]
     [InlineData(Get + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
         RejectReason.DuplicateTransferEncoding)]
-    [InlineData(Get + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", RejectReason.LengthAndTransferEncoding)]
-    [InlineData(Get + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n", RejectReason.LengthAndTransferEncoding)]
+    [InlineData(Get + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+        RejectReason.LengthAndTransferEncoding)]
+    [InlineData(Get + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        RejectReason.LengthAndTransferEncoding)]
     [InlineData("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", RejectReason.TransferEncodingIn10)]
     [InlineData(Get + "Authorization: a\r\nAuthorization: b\r\n\r\n", RejectReason.DuplicateHeader)]
     [InlineData(Get + "If-Match: a\r\nIf-Match: b\r\n\r\n", RejectReason.DuplicateHeader)]
@@ -423,7 +425,8 @@ public class RequestHeadTests
     [Fact]
     public void WarmParsesAllocateNothing()
     {
-        byte[] bytes = Bytes(Get + "Cookie: a=b\r\nAccept: */*\r\nX-Any: 1\r\nContent-Length: 3\r\nConnection: close\r\n\r\n");
+        byte[] bytes = Bytes(
+            Get + "Cookie: a=b\r\nAccept: */*\r\nX-Any: 1\r\nContent-Length: 3\r\nConnection: close\r\n\r\n");
         var head = new RequestHead();
         var parser = new RequestHeadParser();
         var options = new ParseOptions();

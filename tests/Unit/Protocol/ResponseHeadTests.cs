@@ -22,7 +22,8 @@ public class ResponseHeadTests
         s.Append($"{h.Connection} {h.KeepAlive} {h.HeadLength} {h.HeadersStart}\n");
         foreach (HeaderField f in h.Fields)
         {
-            s.Append($"{Encoding.Latin1.GetString(f.Name(b))}|{Encoding.Latin1.GetString(f.Value(b))}|{f.KnownResponse}\n");
+            s.Append($"{Encoding.Latin1.GetString(f.Name(b))}|{Encoding.Latin1.GetString(f.Value(b))}|");
+            s.Append($"{f.KnownResponse}\n");
         }
         return s.ToString();
     }
@@ -153,7 +154,8 @@ public class ResponseHeadTests
         Assert.False(Accept(Ok + "Connection: close\r\n\r\n").KeepAlive);
         Assert.False(Accept("HTTP/1.0 200 OK\r\n\r\n").KeepAlive);
         Assert.True(Accept("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n").KeepAlive);
-        Assert.False(Accept("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n").KeepAlive);
+        Assert.False(
+            Accept("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n").KeepAlive);
     }
 
     [Theory]
