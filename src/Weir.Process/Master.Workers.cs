@@ -1,6 +1,6 @@
 // The master's processes: starting them, hearing from them, collecting them, starting them again.
-// A process that dies while running is replaced at once from the running snapshot; one that dies while starting is
-// replaced after a growing delay; one that says code 2 is not replaced.
+// A process that dies while running is replaced at once from the running snapshot; one that dies while starting, or in
+// its first second, is replaced after a growing delay; one that says code 2 is not replaced.
 using Weir.Kernel;
 
 namespace Weir.Process;
@@ -8,6 +8,8 @@ namespace Weir.Process;
 /// <summary>A process of a role as its master knows it.</summary>
 internal sealed class WorkerProcess(Role role, int index, int counterSlot, Launched launched, Channel channel)
 {
+    private readonly long _startedMs = Environment.TickCount64;
+
     public Role Role { get; } = role;
 
     public int Index { get; } = index;
@@ -19,6 +21,8 @@ internal sealed class WorkerProcess(Role role, int index, int counterSlot, Launc
     public int PidFd { get; } = launched.PidFd;
 
     public Channel Channel { get; } = channel;
+
+    public long AgeMs => Environment.TickCount64 - _startedMs;
 
     /// <summary>It has acknowledged its first snapshot.</summary>
     public bool IsRunning { get; set; }
@@ -68,7 +72,7 @@ internal sealed record Respawn(Role Role, int Index, long AtMs);
 
 public sealed partial class Master
 {
-    private const int BackOffMsMin = 100, BackOffMsMax = 10_000;
+    private const int BackOffMsMin = 100, BackOffMsMax = 10_000, SettledAfterMs = 1000;
 
     private readonly List<Respawn> _respawns = [];
     private readonly Dictionary<(string Role, int Index), int> _failures = [];
@@ -182,7 +186,6 @@ public sealed partial class Master
                 if (!worker.IsRunning)
                 {
                     worker.IsRunning = true;
-                    _failures.Remove((worker.Role.Name, worker.Index));
                 }
                 Acknowledged(worker, message.Generation);
                 break;
@@ -237,7 +240,11 @@ public sealed partial class Master
         {
             return;
         }
-        if (worker.IsRunning)
+        if (worker.AgeMs >= SettledAfterMs)
+        {
+            _failures.Remove((worker.Role.Name, worker.Index));
+        }
+        if (worker.IsRunning && worker.AgeMs >= SettledAfterMs)
         {
             StartProcess(_running!, worker.Role, worker.Index, prepared: false);
         }

@@ -1,9 +1,9 @@
 // A server of ten lines under the real master: its configuration is a few words, its workers answer each connection with
 // "pid generation answer" and log it. So master, channel, snapshot and both roads of a reload are tested as processes,
 // without a web server. Usage: process-fixture FILE
-using System.Net.Sockets;
 using System.Text;
 using Weir.Kernel;
+using Weir.Kernel.Net;
 using Weir.Process;
 using Weir.Tests.ProcessFixture;
 using Weir.Zones;
@@ -160,17 +160,20 @@ namespace Weir.Tests.ProcessFixture
 
         public void Terminate() => _quit = true;
 
+        private static unsafe int Accept(int listener)
+        {
+            byte* address = stackalloc byte[SocketAddress.NativeBytesMax];
+            int bytes = SocketAddress.NativeBytesMax;
+            SysResult accepted = Sys.Accept(listener, address, ref bytes);
+            return accepted.IsOk ? accepted.Int : -1;
+        }
+
         private static string Answer(WorkerSnapshot snapshot) => Encoding.UTF8.GetString(snapshot.Content.Files);
 
         private void Serve(int listener)
         {
-            using var socket = new Socket(new SafeSocketHandle(listener, ownsHandle: false));
-            Socket client;
-            try
-            {
-                client = socket.Accept();
-            }
-            catch (SocketException)
+            int client = Accept(listener);
+            if (client < 0)
             {
                 return;
             }
@@ -193,8 +196,8 @@ namespace Weir.Tests.ProcessFixture
                 + $"env={Environment.GetEnvironmentVariable("FIXTURE")} "
                 + $"listeners={_running.Content.Listens.Sum(l => _running.Listeners(l).Count)}\n";
             Descriptors.Write(_running.LogDescriptor(_running.Content.Logs[0].Path), Encoding.UTF8.GetBytes(line));
-            client.Send(Encoding.UTF8.GetBytes(line));
-            client.Dispose();
+            Descriptors.WriteAll(client, Encoding.UTF8.GetBytes(line));
+            Descriptors.Close(client);
             host.Counters.Add(StatusCounter.Active, -1);
         }
     }
