@@ -55,7 +55,7 @@ public sealed class MasterTests
         server.Configure("broken");
         server.Signal(Signal.Hup);
         server.WaitForLog("the configuration is broken");
-        server.Configure("answer refused-by-worker");
+        server.Configure("workers 2\nanswer refused-by-worker");
         server.Signal(Signal.Hup);
         server.WaitForLog("is not applied: worker process");
         Assert.Contains("I cannot build this", server.ErrorLog());
@@ -109,7 +109,7 @@ public sealed class MasterTests
         {
             Assert.Equal("three", server.Ask()["answer"]);
         }
-        Assert.Equal("5", server.Ask()["listeners"]);
+        Assert.Equal("7", server.Ask()["listeners"]);
     }
 
     [Fact(DisplayName = "kill -9: the worker is replaced from the running snapshot and its counters stay right")]
