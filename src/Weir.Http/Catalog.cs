@@ -10,6 +10,7 @@ public static class Catalog
     public static HttpModule[] Modules { get; } =
     [
         new CoreModule(),
+        new SslModule(),
         new RewriteModule(),
     ];
 }
