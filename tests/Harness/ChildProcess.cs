@@ -24,6 +24,8 @@ public sealed partial class ChildProcess : IDisposable
     private readonly Process _process;
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _errors = new();
+    private readonly ManualResetEventSlim _outputEnded = new();
+    private readonly ManualResetEventSlim _errorsEnded = new();
 
     public ChildProcess(string file, IEnumerable<string> arguments, string? directory = null,
         IReadOnlyDictionary<string, string>? environment = null)
@@ -47,8 +49,8 @@ public sealed partial class ChildProcess : IDisposable
         }
 
         _process = new Process { StartInfo = start };
-        _process.OutputDataReceived += (_, e) => Append(_output, e.Data);
-        _process.ErrorDataReceived += (_, e) => Append(_errors, e.Data);
+        _process.OutputDataReceived += (_, e) => Append(_output, e.Data, _outputEnded);
+        _process.ErrorDataReceived += (_, e) => Append(_errors, e.Data, _errorsEnded);
         _process.Start();
         Pid = _process.Id;
         _process.StandardInput.Close();
@@ -101,8 +103,9 @@ public sealed partial class ChildProcess : IDisposable
             return false;
         }
 
-        // Without a limit this waits for the end of the output too; a grandchild may hold the pipe open.
-        _process.WaitForExit(TimeSpan.FromSeconds(1));
+        // Its last words are still on the way; a grandchild may hold the pipes open for ever.
+        _outputEnded.Wait(500);
+        _errorsEnded.Wait(500);
         return true;
     }
 
@@ -145,7 +148,6 @@ public sealed partial class ChildProcess : IDisposable
             throw new TimeoutException($"{file} {string.Join(' ', arguments)} did not end\n{process.Errors}");
         }
 
-        process._process.WaitForExit();
         return (process.ExitCode, process.Output, process.Errors);
     }
 
@@ -171,14 +173,17 @@ public sealed partial class ChildProcess : IDisposable
         }
     }
 
-    private static void Append(StringBuilder to, string? line)
+    private static void Append(StringBuilder to, string? line, ManualResetEventSlim ended)
     {
-        if (line is not null)
+        if (line is null)
         {
-            lock (to)
-            {
-                to.Append(line).Append('\n');
-            }
+            ended.Set();
+            return;
+        }
+
+        lock (to)
+        {
+            to.Append(line).Append('\n');
         }
     }
 

@@ -15,8 +15,8 @@ public sealed class HarnessTests
         using (server = ServerProcess.Nginx(Conf.Server("location / { return 200 hi; }", workers: 2, master: true)))
         {
             Assert.Equal("hi", server.Get("/").Text);
+            Wait.For("two workers", () => server.Workers().Length == 2);
             workers = server.Workers();
-            Assert.Equal(2, workers.Length);
         }
 
         Assert.All(workers, pid => Assert.False(Directory.Exists($"/proc/{pid}/task/{pid}/children"), $"{pid} lives"));
