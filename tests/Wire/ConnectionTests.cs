@@ -155,7 +155,9 @@ public sealed class ConnectionTests
     public void A_unix_socket_and_IPv6_are_listened_on()
     {
         using var weir = ServerProcess.Weir(Conf.Http("""
-            server { listen 127.0.0.1:%PORT%; listen unix:%DIR%/s.sock; listen [::1]:%PORT%; return 200 "$server_addr"; }
+            server {
+                listen 127.0.0.1:%PORT%; listen unix:%DIR%/s.sock; listen [::1]:%PORT%;
+                return 200 "$server_addr"; }
             """));
         using (RawClient unix =
             RawClient.Connect(new System.Net.Sockets.UnixDomainSocketEndPoint(weir.Dir.At("s.sock"))))

@@ -34,7 +34,8 @@ public sealed class LogTests
     public void A_flushed_log_is_written_after_its_time()
     {
         using var weir = ServerProcess.Weir(Conf.Server(
-            "access_log %DIR%/access.log l buffer=64k flush=200ms; location / { return 200 a; }", "log_format l $uri;"));
+            "access_log %DIR%/access.log l buffer=64k flush=200ms; location / { return 200 a; }",
+            "log_format l $uri;"));
         weir.Get("/1");
         Wait.For("the flush", () => weir.AccessLog == "/1\n");
     }
