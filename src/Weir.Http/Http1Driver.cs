@@ -47,6 +47,9 @@ internal sealed partial class Http1Driver : ClientStream
 
     public override long UnsentBytes => _out?.Length ?? 0;
 
+    /// <summary>The address it was accepted on is not in the current configuration.</summary>
+    internal bool IsOrphaned => _binding.IsGone;
+
     internal void Start(Connection connection, ListenBinding binding)
     {
         _connection = connection;
@@ -180,7 +183,8 @@ internal sealed partial class Http1Driver : ClientStream
             return AnswerAsync(r, status);
         }
         LocationConf location = r.Location;
-        r.KeepAlive = r.Head.KeepAliveRequested && location.KeepAliveTimeoutMs > 0 && !_server.IsQuitting;
+        r.KeepAlive = r.Head.KeepAliveRequested && location.KeepAliveTimeoutMs > 0
+            && !_server.IsQuitting && !_binding.IsGone;
         if (!r.NormalizeUri())
         {
             r.LogAction = "reading client request line";

@@ -131,6 +131,14 @@ public sealed class HttpServer
                 _bindings.Remove(binding);
             }
         }
+        // Nobody may wait on an address that is not served any more.
+        Loop.ForEachIdle(static c =>
+        {
+            if (((Http1Driver)c.Owner!).IsOrphaned)
+            {
+                c.Close();
+            }
+        });
         old?.Retire();
     }
 

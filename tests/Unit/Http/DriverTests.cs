@@ -1,0 +1,225 @@
+// The HTTP/1 driver on the in-memory engine: what one connection may expect of it.
+using Weir.Http;
+using Weir.Loop;
+using Weir.Zones;
+using Xunit;
+
+namespace Weir.Tests.Unit.Http;
+
+public sealed class DriverTests
+{
+    private const string Site = "server { listen 127.0.0.1:80; location / { return 200 \"hello\"; } "
+        + "location /post { return 204; } }";
+
+    private const string Get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    [Fact]
+    public void A_connection_is_kept_and_answers_again()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer peer = server.Connect();
+        for (int i = 0; i < 3; i++)
+        {
+            string answer = server.Exchange(peer, Get);
+            Assert.StartsWith("HTTP/1.1 200 OK\r\n", answer);
+            Assert.EndsWith("\r\n\r\nhello", answer);
+            Assert.Contains("Connection: keep-alive\r\n", answer);
+        }
+        Assert.False(peer.IsEnded);
+    }
+
+    [Fact]
+    public void A_head_in_pieces_of_one_byte_is_the_same_request()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer peer = server.Connect();
+        foreach (char c in Get)
+        {
+            Assert.Equal("", peer.ReadText());
+            peer.Send(c.ToString());
+            server.Settle();
+        }
+        Assert.EndsWith("hello", peer.ReadText());
+    }
+
+    [Fact]
+    public void Pipelined_requests_are_answered_in_order_and_all()
+    {
+        using var server = new MemoryServer("server { listen 127.0.0.1:80; location / { return 200 $uri; } }");
+        InMemoryPeer peer = server.Connect();
+        string requests = string.Concat(Enumerable.Range(0, 40).Select(i => $"GET /{i} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        string answer = server.Exchange(peer, requests);
+        int at = 0;
+        for (int i = 0; i < 40; i++)
+        {
+            int found = answer.IndexOf($"\r\n\r\n/{i}", at, StringComparison.Ordinal);
+            Assert.True(found > at || i == 0, $"answer {i} is missing or out of order");
+            at = found;
+        }
+    }
+
+    [Fact]
+    public void An_idle_connection_holds_no_buffer()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer[] peers = [.. Enumerable.Range(0, 100).Select(_ => server.Connect())];
+        foreach (InMemoryPeer peer in peers)
+        {
+            Assert.EndsWith("hello", server.Exchange(peer, Get));
+        }
+        Assert.Equal(0, server.Loop.Buffers.RentedBytes);
+        Assert.Equal(100, server.Http.ActiveCount);
+    }
+
+    [Fact]
+    public void Half_a_head_ends_at_client_header_timeout()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer peer = server.Connect();
+        server.Exchange(peer, "GET / HT");
+        server.Loop.AdvanceClock(59_000);
+        server.Settle();
+        Assert.False(peer.IsEnded);
+        server.Loop.AdvanceClock(2_000);
+        server.Settle();
+        Assert.True(peer.IsEnded || peer.IsReset);
+        Assert.Equal(0, server.Http.ActiveCount);
+    }
+
+    [Fact]
+    public void An_idle_connection_ends_at_keepalive_timeout()
+    {
+        using var server = new MemoryServer("keepalive_timeout 10s;" + Site);
+        InMemoryPeer peer = server.Connect();
+        server.Exchange(peer, Get);
+        server.Loop.AdvanceClock(9_000);
+        server.Settle();
+        Assert.False(peer.IsEnded);
+        server.Loop.AdvanceClock(2_000);
+        server.Settle();
+        Assert.True(peer.IsEnded);
+    }
+
+    [Fact]
+    public void A_body_that_nobody_reads_is_discarded_and_the_connection_goes_on()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer peer = server.Connect();
+        string first = server.Exchange(peer, "POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
+        string rest = server.Exchange(peer, "def" + Get);
+        Assert.Contains("204 No Content", first + rest);
+        Assert.EndsWith("hello", first + rest);
+    }
+
+    [Fact]
+    public void A_chunked_body_that_nobody_reads_is_discarded()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer peer = server.Connect();
+        string answer = server.Exchange(peer,
+            "POST /post HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + Get);
+        Assert.Contains("204 No Content", answer);
+        Assert.EndsWith("hello", answer);
+    }
+
+    [Theory]
+    [InlineData("GET / HTTP/1.1\r\n\r\n", "400")]
+    [InlineData("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400")]
+    [InlineData("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400")]
+    [InlineData("GET / HTTP/1.1\r\nHost : a\r\n\r\n", "400")]
+    [InlineData("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", "400")]
+    [InlineData("GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", "400")]
+    [InlineData("GET /../x HTTP/1.1\r\nHost: a\r\n\r\n", "400")]
+    [InlineData("get / HTTP/1.1\r\nHost: a\r\n\r\n", "400")]
+    [InlineData("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505")]
+    [InlineData("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "501")]
+    public void What_rfc_9112_refuses_is_refused_and_the_connection_closed(string bytes, string status)
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer peer = server.Connect();
+        string answer = server.Exchange(peer, bytes);
+        Assert.StartsWith($"HTTP/1.1 {status} ", answer);
+        Assert.Contains("Connection: close\r\n", answer);
+        server.Loop.AdvanceClock(40_000);
+        server.Settle();
+        Assert.Equal(0, server.Http.ActiveCount);
+    }
+
+    [Fact]
+    public void A_request_line_over_the_large_buffer_is_414()
+    {
+        using var server = new MemoryServer(Site);
+        string Path(int length) => $"GET /{new string('x', length)} HTTP/1.1\r\nHost: a\r\n\r\n";
+        // The request line with its line end fills the buffer of 8,192 bytes exactly.
+        int exact = 8192 - "GET / HTTP/1.1\r\n".Length;
+        Assert.StartsWith("HTTP/1.1 200", server.Exchange(server.Connect(), Path(exact - 1)));
+        Assert.StartsWith("HTTP/1.1 414", server.Exchange(server.Connect(), Path(exact + 1)));
+    }
+
+    [Fact]
+    public void A_reload_is_seen_by_the_next_request_of_a_kept_connection()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer peer = server.Connect();
+        Assert.EndsWith("hello", server.Exchange(peer, Get));
+        HttpConfiguration first = server.Http.Configuration!;
+        server.Apply("server { listen 127.0.0.1:80; location / { return 200 \"changed\"; } }");
+        Assert.True(first.IsDisposed);
+        Assert.EndsWith("changed", server.Exchange(peer, Get));
+        Assert.Equal(1, server.Http.ActiveCount);
+    }
+
+    [Fact]
+    public void A_reload_without_the_address_ends_its_connections()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer peer = server.Connect();
+        server.Exchange(peer, Get);
+        server.Apply("server { listen 127.0.0.1:81; location / { return 200 \"other\"; } }");
+        server.Settle();
+        Assert.True(peer.IsEnded);
+        Assert.True(server.Connect().IsRefused || server.Http.ActiveCount == 0);
+    }
+
+    [Fact]
+    public void Quitting_answers_one_more_request_with_close()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer asks = server.Connect();
+        InMemoryPeer silent = server.Connect();
+        server.Exchange(asks, Get);
+        server.Exchange(silent, Get);
+        bool drained = false;
+        server.Http.Drained = () => drained = true;
+        server.Http.Quit();
+        string answer = server.Exchange(asks, Get);
+        Assert.Contains("Connection: close\r\n", answer);
+        Assert.False(drained);
+        server.Loop.AdvanceClock(5_000);
+        server.Settle();
+        Assert.True(drained);
+        Assert.True(silent.IsEnded);
+    }
+
+    [Fact]
+    public void The_state_counters_return_to_nothing()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer kept = server.Connect();
+        server.Exchange(kept, Get);
+        Assert.Equal(1, server.Counters.Read(StatusCounter.Waiting));
+        Assert.Equal(1, server.Counters.Read(StatusCounter.Active));
+        InMemoryPeer half = server.Connect();
+        server.Exchange(half, "GET / ");
+        Assert.Equal(1, server.Counters.Read(StatusCounter.Reading));
+        kept.Close();
+        half.Close();
+        server.Settle();
+        foreach (StatusCounter gauge in (StatusCounter[])
+            [StatusCounter.Active, StatusCounter.Reading, StatusCounter.Writing, StatusCounter.Waiting])
+        {
+            Assert.Equal(0, server.Counters.Read(gauge));
+        }
+        Assert.Equal(2, server.Counters.Read(StatusCounter.Accepted));
+    }
+}
