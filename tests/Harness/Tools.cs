@@ -16,6 +16,8 @@ public static class Tools
     /// "flask".</summary>
     public static string? Find(string name) => name switch
     {
+        // Not a program, but what some tests need as well.
+        "root" => Environment.UserName == "root" ? "/" : null,
         "flask" => Find("gunicorn") is null ? null : FlaskModule(),
         "php-fpm" => FirstFile("php-fpm") ?? Directory.GetFiles("/usr/sbin", "php-fpm*").Order().LastOrDefault(),
         // Debian's own, not one of a version manager: its modules come from Debian too.
