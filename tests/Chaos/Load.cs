@@ -1,0 +1,83 @@
+// Clients that ask without pause over keep-alive connections until they are told to stop, and remember every answer that
+// was not one: an end in the middle, a reset, a refused connection. What the answers must be is the test's to say.
+using System.Collections.Concurrent;
+using System.Net.Sockets;
+using Weir.Tests.Harness;
+
+namespace Weir.Tests.Chaos;
+
+/// <summary>A steady load on one port.</summary>
+internal sealed class Load : IDisposable
+{
+    private readonly List<Thread> _threads = [];
+    private readonly ConcurrentQueue<string> _failures = new();
+    private readonly int _port;
+    private readonly Func<HttpResponse, bool> _isGood;
+    private readonly int _requestsPerConnection;
+    private volatile bool _stop;
+    private long _answers, _connections;
+
+    /// <param name="requestsPerConnection">After so many a client opens another connection; 0 for never.</param>
+    public Load(int port, int clients, Func<HttpResponse, bool> isGood, int requestsPerConnection = 0)
+    {
+        _port = port;
+        _isGood = isGood;
+        _requestsPerConnection = requestsPerConnection;
+        for (int i = 0; i < clients; i++)
+        {
+            var thread = new Thread(Ask) { IsBackground = true };
+            _threads.Add(thread);
+            thread.Start();
+        }
+    }
+
+    public long Answers => Interlocked.Read(ref _answers);
+
+    public long Connections => Interlocked.Read(ref _connections);
+
+    public IReadOnlyCollection<string> Failures => _failures;
+
+    /// <summary>Waits until so many more answers have come.</summary>
+    public void WaitFor(int answers)
+    {
+        long until = Answers + answers;
+        Wait.For($"{answers} more answers", () => Answers >= until || _threads.TrueForAll(t => !t.IsAlive), 20_000);
+    }
+
+    public void Stop()
+    {
+        _stop = true;
+        _threads.ForEach(static t => t.Join());
+    }
+
+    public void Dispose() => Stop();
+
+    private void Ask()
+    {
+        while (!_stop)
+        {
+            try
+            {
+                using RawClient client = RawClient.Connect(_port);
+                Interlocked.Increment(ref _connections);
+                for (int i = 0; !_stop && (_requestsPerConnection == 0 || i < _requestsPerConnection); i++)
+                {
+                    HttpResponse response = client.Get("/");
+                    Interlocked.Increment(ref _answers);
+                    if (!_isGood(response))
+                    {
+                        _failures.Enqueue($"answer {i}: {response.Status} {response.Text}");
+                    }
+                    if (response["Connection"] == "close")
+                    {
+                        break;
+                    }
+                }
+            }
+            catch (Exception e) when (e is IOException or SocketException or TimeoutException or InvalidOperationException)
+            {
+                _failures.Enqueue(e.Message);
+            }
+        }
+    }
+}
