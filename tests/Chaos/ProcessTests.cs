@@ -15,10 +15,10 @@ public sealed class ProcessTests
         Assert.StartsWith($"weir: master process {server.Binary} -p {server.Dir.Path}/ -c ", Title(server.Process.Pid));
         Assert.All(server.Workers(), pid => Assert.Equal("weir: worker process", Title(pid)));
         Assert.Equal("weir", File.ReadAllText($"/proc/{server.Process.Pid}/comm").Trim());
+        // A request that has begun holds its worker.
         using RawClient slow = server.Connect();
+        Assert.Equal("one", slow.Get("/").Text);
         slow.Send("GET / HTTP/1.1\r\nHost: ");
-        int held = server.Workers().First();
-        Wait.For("the connection to be accepted", () => true);
         server.Send(Signal.Quit);
         Wait.For("a worker to say that it shuts down", () => server.Process.HasExited
             || server.Workers().Any(pid => Title(pid) == "weir: worker process is shutting down"));
@@ -27,7 +27,6 @@ public sealed class ProcessTests
         Assert.True(server.Process.WaitForExit(5000), server.Describe());
         Assert.Equal(0, server.Process.ExitCode);
         Assert.False(File.Exists(server.Dir.At("server.pid")));
-        Assert.NotEqual(0, held);
     }
 
     [Theory(DisplayName = "kill -9: only the worker's own connections fail, and a new worker serves at once")]
@@ -274,14 +273,25 @@ public sealed class ProcessTests
     private static Conf Answers(
         string text, string option = "", string http = "", string main = "", bool daemon = false)
     {
-        Conf conf = Conf.Http($$"""
-            {{http}}
-            keepalive_requests 1000000;
-            server {
-                listen 127.0.0.1:%PORT%{{option}};
-                return 200 "{{text}}";
+        // Nothing but what the processes need: these tests hold whatever modules there are.
+        Conf conf = Conf.Full($$"""
+            daemon off;
+            worker_processes 2;
+            user root;
+            pid %DIR%/server.pid;
+            error_log %DIR%/error.log info;
+            {{main}}
+            events { }
+            http {
+                {{(http.Length > 0 ? http : "access_log off;")}}
+                keepalive_requests 1000000;
+                server {
+                    listen 127.0.0.1:%PORT%{{option}};
+                    return 200 "{{text}}";
+                }
             }
-            """, workers: 2, master: true, main: main);
+
+            """);
         return daemon ? conf with { Text = conf.Text.Replace("daemon off;", "daemon on;") } : conf;
     }
 }
