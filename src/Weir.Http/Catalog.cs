@@ -12,5 +12,6 @@ public static class Catalog
         new CoreModule(),
         new SslModule(),
         new RewriteModule(),
+        new WelcomeModule(),
     ];
 }

@@ -1,0 +1,188 @@
+// The texts of -h and `weir help TOPIC`. At most 80 columns, examples first where they say more than words; options of
+// verbs are written from the verbs' own tables.
+using System.Text;
+
+namespace Weir;
+
+internal static class HelpText
+{
+    public static IReadOnlyList<string> Topics { get; } = ["serve", "proxy", "conf", "flags", "signals"];
+
+    /// <summary>The text on a topic, "" for the overview; null when there is none.</summary>
+    public static string? Of(string topic) => topic switch
+    {
+        "" => Overview,
+        "serve" => OfVerb(Verbs.Serve, ServeExamples),
+        "proxy" => OfVerb(Verbs.Proxy, ProxyExamples),
+        "conf" or "configuration" => Conf,
+        "flags" => Flags,
+        "signals" => Signals,
+        "help" => Overview,
+        _ => null,
+    };
+
+    private const string Overview = """
+        Weir is a web server, reverse proxy and load balancer. It runs nginx.conf
+        files as they are.
+
+        Without a configuration:
+          weir                          a welcome page on http://localhost:8080
+          weir serve [DIR]              a folder over HTTP
+          weir proxy URL…               a reverse proxy in front of an application
+
+        With a configuration:
+          weir -c nginx.conf            run it
+          weir -t -c nginx.conf         test it: every error at once, with its place
+          weir -s reload                tell the running server: stop, quit, reopen,
+                                        reload
+
+        More:
+          weir help serve               options and examples
+          weir help proxy
+          weir help conf                a first nginx.conf, and where files are found
+          weir help flags               nginx's flags, one by one
+          weir help signals             reload, upgrade, rotate logs, stop
+          weir -V                       the version, and what is built in
+
+        """;
+
+    private const string ServeExamples = """
+        Examples:
+          weir serve                            this folder on http://localhost:8080
+          weir serve dist --spa                 a single-page application
+          weir serve ~/public --port 9000
+          weir serve . --listen 80 --no-list    for everybody, without listings
+
+        A path that is a folder gets its index.html, else a listing. Listening is on
+        localhost unless --listen says otherwise.
+
+        """;
+
+    private const string ProxyExamples = """
+        Examples:
+          weir proxy http://localhost:3000      http://localhost:8080 shows it
+          weir proxy 3000                       the same
+          weir proxy 3001 3002 3003             requests are balanced
+          weir proxy unix:/run/app.sock --listen 80
+          weir proxy http://10.0.0.5:8000/api   with a path in front of the client's
+
+        The application sees the client in X-Forwarded-For, X-Forwarded-Proto and
+        X-Real-IP, and the client's Host. WebSockets and streams pass through. A server
+        that fails is left alone for ten seconds while the others answer.
+
+        """;
+
+    private const string Conf = """
+        A first nginx.conf: a site with an API behind it.
+
+          events { }
+
+          http {
+              include /etc/nginx/mime.types;
+
+              server {
+                  listen 8080;
+                  root /srv/site;
+
+                  location / {
+                      try_files $uri $uri/ /index.html;
+                  }
+
+                  location /api/ {
+                      proxy_pass http://127.0.0.1:3000;
+                      proxy_set_header Host $host;
+                  }
+              }
+          }
+
+          weir -t -c nginx.conf         reads it and says what is wrong with it
+          weir -c nginx.conf            runs it in the background
+          weir -c nginx.conf -g "daemon off;"
+                                        in the foreground
+
+        Directives, contexts, defaults and messages are those of nginx 1.31.5; what is
+        written about nginx applies. A directive that is not here yet is refused by
+        name. "weir serve … --print-conf" and "weir proxy … --print-conf" show the
+        configurations that the verbs stand for, as a start for your own.
+
+        Without -c, a start with any flag reads /etc/nginx/nginx.conf. Relative paths
+        inside a configuration belong to the prefix (-p, /usr/share/nginx), those of
+        "include" to the folder of the configuration.
+
+        """;
+
+    private const string Flags = """
+        Usage: weir [-?hvVtTq] [-s SIGNAL] [-p PREFIX] [-e FILE] [-c FILE] [-g TEXT]
+
+          -?, -h       this text
+          -v           the version
+          -V           the version, the runtime, and the modules in nginx's terms
+          -t           test the configuration and stop
+          -T           test it, print all its files, and stop
+          -q           with -t: say nothing but errors
+          -s SIGNAL    to the running master: stop, quit, reopen, reload
+          -p PREFIX    relative paths belong here          (/usr/share/nginx/)
+          -e FILE      the error log until the configuration names one; or "stderr"
+          -c FILE      the configuration                   (/etc/nginx/nginx.conf)
+          -g TEXT      directives of the main level, such as "daemon off;"
+
+        Flags without a value may stand together (-tq); a value may follow in the same
+        word (-cFILE, -sreload).
+
+        """;
+
+    private const string Signals = """
+        Signals to the master (its pid is in the file that "pid" names):
+
+          HUP          reload: connections stay, the next request sees the new
+                       configuration                       (weir -s reload)
+          QUIT         stop, after the requests under way  (weir -s quit)
+          TERM, INT    stop at once                        (weir -s stop)
+          USR1         open the log files again            (weir -s reopen)
+          USR2         start the new binary beside the old one; then QUIT the old one,
+                       or WINCH it first and go back with HUP
+          WINCH        stop the workers, keep the master
+
+        A configuration that cannot be built is refused as a whole: the running one
+        stays, and the error log says why.
+
+        """;
+
+    private static string OfVerb(Verb verb, string examples)
+    {
+        var text = new StringBuilder();
+        text.Append("weir ").Append(verb.Name).Append(' ').Append(verb.Operands);
+        text.Append(verb.Options.Length > 0 ? " [OPTION…]" : "").Append(": ").Append(verb.Summary).Append("\n\n");
+        text.Append(examples);
+        text.Append("\nOptions:\n");
+        foreach (VerbOption option in verb.Options)
+        {
+            string name = (option.Letter is { } letter ? $"-{letter}, " : "    ") + option.Name
+                + (option.Value is null ? "" : " " + option.Value);
+            text.Append("  ").Append(name.PadRight(20)).Append("  ");
+            AppendWrapped(text, option.Summary, 24, 80);
+        }
+        return text.ToString();
+    }
+
+    private static void AppendWrapped(StringBuilder text, string words, int indent, int columns)
+    {
+        int column = indent;
+        foreach (string word in words.Split(' '))
+        {
+            if (column > indent && column + 1 + word.Length > columns)
+            {
+                text.Append('\n').Append(' ', indent);
+                column = indent;
+            }
+            else if (column > indent)
+            {
+                text.Append(' ');
+                column++;
+            }
+            text.Append(word);
+            column += word.Length;
+        }
+        text.Append('\n');
+    }
+}
