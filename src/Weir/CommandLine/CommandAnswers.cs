@@ -74,7 +74,7 @@ internal static class CommandAnswers
             {
                 continue;
             }
-            int fd = ListenSocket.Open(new ListenSpec(address), false, out ListenFailure failure);
+            int fd = ListenSocket.Open(new ListenSpec { Address = address }, false, out ListenFailure failure);
             if (fd >= 0)
             {
                 Descriptors.Close(fd);

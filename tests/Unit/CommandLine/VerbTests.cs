@@ -1,0 +1,120 @@
+// The verbs: what they accept and the configurations they stand for, built as a master would build them.
+using Weir;
+using Weir.Conf;
+using Xunit;
+
+namespace Weir.Tests.Unit.CommandLine;
+
+public sealed class VerbTests
+{
+    private static Invocation Parse(params string[] args) => Weir.CommandLine.Parse(args);
+
+    private static string Text(params string[] args)
+    {
+        Invocation invocation = Parse(args);
+        Assert.True(invocation.BuiltIn is not null, invocation.Message);
+        ConfTree tree = ConfParser.Parse(invocation.Files, invocation.ConfPath, invocation.Globals);
+        Assert.False(tree.Errors.Failed);
+        return invocation.BuiltIn.Text;
+    }
+
+    [Fact]
+    public void A_folder_is_served_on_localhost_with_listings()
+    {
+        string text = Text("serve", "/tmp");
+        Assert.Contains("root /tmp;", text);
+        Assert.Contains("listen 127.0.0.1:8080;", text);
+        Assert.Contains("autoindex on;", text);
+        Assert.Contains("daemon off;", text);
+    }
+
+    [Fact]
+    public void Options_of_serve_may_stand_anywhere()
+    {
+        string text = Text("serve", "--port=9001", "--spa", "/tmp", "--workers", "3");
+        Assert.Contains("listen 127.0.0.1:9001;", text);
+        Assert.Contains("try_files $uri $uri/index.html /index.html;", text);
+        Assert.Contains("worker_processes 3;", text);
+        Assert.DoesNotContain("autoindex", text);
+        Assert.DoesNotContain("autoindex", Text("serve", "/tmp", "--no-list"));
+    }
+
+    [Fact]
+    public void A_listen_address_replaces_localhost()
+    {
+        string text = Text("serve", "/tmp", "--listen", "0.0.0.0:9002", "--listen", "unix:/tmp/w.sock");
+        Assert.Contains("listen 0.0.0.0:9002;", text);
+        Assert.Contains("listen unix:/tmp/w.sock;", text);
+        Assert.DoesNotContain("127.0.0.1", text);
+    }
+
+    [Fact]
+    public void A_folder_with_odd_letters_is_quoted()
+    {
+        string folder = Directory.CreateTempSubdirectory("weir \"odd\" {x}; ").FullName;
+        try
+        {
+            string text = Text("serve", folder);
+            Assert.Contains("root \"" + folder.Replace("\"", "\\\"") + "\";", text);
+        }
+        finally
+        {
+            Directory.Delete(folder);
+        }
+    }
+
+    [Theory]
+    [InlineData("3000", "server localhost:3000;", "")]
+    [InlineData(":3000", "server localhost:3000;", "")]
+    [InlineData("http://app", "server app;", "")]
+    [InlineData("http://app:81/", "server app:81;", "")]
+    [InlineData("HTTP://[::1]:81/base/", "server [::1]:81;", "/base/")]
+    [InlineData("unix:/run/a.sock", "server unix:/run/a.sock;", "")]
+    public void An_application_is_named_in_any_usual_form(string url, string server, string uri)
+    {
+        string text = Text("proxy", url);
+        Assert.Contains(server, text);
+        Assert.Contains($"proxy_pass http://application{uri};", text);
+    }
+
+    [Fact]
+    public void Several_applications_share_a_group()
+    {
+        string text = Text("proxy", "3001", "3002", "--listen", "9003");
+        Assert.Contains("server localhost:3001;\n        server localhost:3002;\n        keepalive 32;", text);
+        Assert.Contains("listen 9003;", text);
+    }
+
+    [Theory]
+    [InlineData("is not supported", "proxy", "https://app")]
+    [InlineData("is not a protocol", "proxy", "ftp://app")]
+    [InlineData("is no port", "proxy", "http://app:99999")]
+    [InlineData("needs the URL", "proxy")]
+    [InlineData("differ in their paths", "proxy", "http://a/x", "http://b/y")]
+    [InlineData("this is no host name", "proxy", "http://a;b")]
+    [InlineData("there is no folder", "serve", "/nowhere/at/all")]
+    [InlineData("serves one folder", "serve", "/tmp", "/usr")]
+    [InlineData("invalid number \"0\"", "serve", "--port", "0")]
+    [InlineData("invalid number \"70000\"", "serve", "--port", "70000")]
+    [InlineData("requires a value", "serve", "--port")]
+    [InlineData("takes no value", "serve", "--spa=yes")]
+    [InlineData("invalid address", "serve", "--listen", "nonsense:x")]
+    [InlineData("no help on \"x\"", "help", "x")]
+    public void What_makes_no_sense_is_told(string message, params string[] args)
+    {
+        Invocation invocation = Parse(args);
+        Assert.Equal(InvocationAction.Error, invocation.Action);
+        Assert.Contains(message, invocation.Message);
+    }
+
+    [Fact]
+    public void Help_is_had_both_ways()
+    {
+        Assert.Equal(Parse("help", "serve").Message, Parse("serve", "--help").Message);
+        Assert.Contains("weir serve", Parse("help").Message);
+        Assert.Contains("--no-list", Parse("serve", "-h").Message);
+    }
+
+    [Fact]
+    public void The_configuration_is_printed_on_request() => Assert.True(Parse("serve", "/tmp", "--print-conf").PrintConf);
+}
