@@ -23,8 +23,8 @@ def markdown(facts, results):
             f"* Weir: {facts['weir']} (engine {facts['engine']}); nginx: {facts['nginx']}",
             f"* one worker pinned to core 0, `wrk -t1 -c{facts['connections']}` pinned to core 1, "
             f"{facts['rounds']} alternating rounds of {facts['seconds']} s, medians",
-            "* CPU is user + system time of the whole process tree divided by the requests; no run had an error, and both",
-            "  servers gave the same answers", ""]
+            "* CPU is user + system time of the whole process tree divided by the requests; no run had an error, and",
+            "  both servers gave the same answers", ""]
     out += ["| scenario | variant | Weir CPU µs (user) | nginx CPU µs (user) | ratio | aim | Weir req/s | nginx req/s "
             "| Weir p50 / p99 µs | nginx p50 / p99 µs | syscalls Weir / nginx | PSS MiB Weir / nginx | client busy |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
@@ -37,8 +37,8 @@ def markdown(facts, results):
             f"| {a['rps']:,.0f} | {b['rps']:,.0f} | {a['p50_us']} / {a['p99_us']} | {b['p50_us']} / {b['p99_us']} "
             f"| {calls(a)} / {calls(b)} | {a['pss_bytes'] / 1048576:.1f} / {b['pss_bytes'] / 1048576:.1f} "
             f"| {max(a['client_busy'], b['client_busy']) * 100:.0f} % |")
-    out += ["", "Where the client is busy near 100 %, throughput and latency are the client's; CPU per request is still the",
-            "server's. Differences under 3 % are noise.", ""]
+    out += ["", "Where the client is busy near 100 %, throughput and latency are the client's; CPU per request is still",
+            "the server's. Differences under 3 % are noise.", ""]
     return "\n".join(out)
 
 
@@ -46,7 +46,8 @@ def plot(facts, results):
     """CPU per request, Weir's bar over nginx's, each pair scaled to nginx."""
     row, left, scale = 34, 230, 380
     height = 60 + row * len(results)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height}" font-family="sans-serif" font-size="12">',
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height}" font-family="sans-serif" '
+           'font-size="12">',
            '<rect width="100%" height="100%" fill="white"/>',
            '<text x="10" y="20" font-size="14">CPU per request, nginx = 1 '
            f'(commit {facts["commit"]}, {facts["date"][:10]})</text>']

@@ -151,7 +151,8 @@ end
 function done(summary, latency, all)
     local e = summary.errors
     io.write(string.format(
-        "RESULT requests=%d duration=%d bytes=%d connect=%d read=%d write=%d status=%d timeout=%d p50=%d p99=%d p999=%d\\n",
+        "RESULT requests=%d duration=%d bytes=%d connect=%d read=%d write=%d status=%d timeout=%d " ..
+        "p50=%d p99=%d p999=%d\\n",
         summary.requests, summary.duration, summary.bytes, e.connect, e.read, e.write, e.status, e.timeout,
         latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
 end
