@@ -2,6 +2,7 @@
 // meets its work.
 using Weir;
 using Weir.Conf;
+using Weir.Kernel;
 using Weir.Process;
 
 Role worker = new(Role.WorkerName, "weir: worker process", RestartPolicy.Always, WorkerProgram.Run);
@@ -10,29 +11,31 @@ if (RoleEntry.TryRun([worker], out int exitCode))
     return exitCode;
 }
 args = RoleEntry.Arguments(args);
-string conf = "/etc/nginx/nginx.conf";
-string prefix = "/usr/share/nginx";
-string globals = "";
-for (int i = 0; i + 1 < args.Length; i++)
+bool isUpgrade = Environment.GetEnvironmentVariable("WEIR_ROLE") is not null;
+Invocation invocation = CommandLine.Parse(args);
+if (!isUpgrade && CommandAnswers.TryAnswer(invocation, out exitCode))
 {
-    switch (args[i])
-    {
-        case "-c":
-            conf = Path.GetFullPath(args[++i]);
-            break;
-        case "-p":
-            prefix = Path.GetFullPath(args[++i]);
-            break;
-        case "-g":
-            globals = args[++i];
-            break;
-    }
+    return exitCode;
 }
-var source = new ConfigurationSource(new DiskConfFiles(), conf, prefix, globals, "");
-return MasterEntry.Run(new MasterLaunch
+var source = new ConfigurationSource(invocation.Files, invocation.ConfPath, invocation.Prefix, invocation.Globals,
+    invocation.ErrorLogPath);
+var reader = new ConfigurationReader(source);
+switch (invocation.Action)
 {
-    Program = new ConfigurationReader(source),
-    WorkerRole = worker,
-    Arguments = args,
-    Version = "weir/0.1.0",
-});
+    case InvocationAction.Test or InvocationAction.TestDump:
+        return ConfigurationTest.Run(reader, invocation);
+    case InvocationAction.Signal:
+        return ConfigurationTest.Signal(reader, invocation.Signal);
+    default:
+        if (!isUpgrade && invocation.BuiltIn is { } builtIn)
+        {
+            Console.Error.WriteLine(builtIn.Banner);
+        }
+        return MasterEntry.Run(new MasterLaunch
+        {
+            Program = reader,
+            WorkerRole = worker,
+            Arguments = args,
+            Version = VersionText.Product,
+        });
+}
