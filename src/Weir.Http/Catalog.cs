@@ -13,5 +13,8 @@ public static class Catalog
         new SslModule(),
         new RewriteModule(),
         new WelcomeModule(),
+        new IndexModule(),
+        new StaticModule(),
+        new NotModifiedModule(),
     ];
 }

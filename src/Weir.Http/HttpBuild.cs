@@ -52,6 +52,7 @@ public sealed class HttpBuild
         Resources = resources;
         Errors = errors;
         Configuration = new HttpConfiguration();
+        Configuration.Prefix = Configuration.Memory.Store(Text(resources.Prefix));
         Registry = new DirectiveRegistry();
         Main = new MainSettings();
         HttpModule[] modules = Catalog.Modules;
@@ -65,6 +66,9 @@ public sealed class HttpBuild
         }
         Registry.AddNginx("http", ConfContext.Main, EnterHttp);
     }
+
+    /// <summary>A path as the configuration's texts are: chars are bytes.</summary>
+    private static string Text(string path) => System.Text.Encoding.Latin1.GetString(System.Text.Encoding.UTF8.GetBytes(path));
 
     public IBuildResources Resources { get; }
     public ConfErrors Errors { get; }

@@ -25,6 +25,9 @@ public sealed class HttpConfiguration : IDisposable
 
     public NativeArena Memory { get; }
     public VariableTable Variables { get; }
+
+    /// <summary>The prefix that relative paths of files belong to.</summary>
+    public NativeSlice Prefix { get; set; }
     public List<ServerConf> Servers { get; } = [];
 
     /// <summary>Every `listen` in order.</summary>

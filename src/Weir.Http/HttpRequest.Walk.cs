@@ -22,12 +22,28 @@ public sealed partial class HttpRequest
         while (true)
         {
             PhaseResult result = await task;
-            if (result.Outcome == PhaseOutcome.Done)
+            if (IsOver(ref result))
             {
                 return default;
             }
             task = Follow(result);
         }
+    }
+
+    /// <summary>Whether the request is over. A head that a filter refused becomes that answer.</summary>
+    private bool IsOver(ref PhaseResult result)
+    {
+        if (result.Outcome != PhaseOutcome.Done)
+        {
+            return false;
+        }
+        if (_refusedStatus == 0 || Response.IsSent)
+        {
+            return true;
+        }
+        result = PhaseResult.Answer(_refusedStatus);
+        _refusedStatus = 0;
+        return false;
     }
 
     /// <summary>What comes after a pipeline ended without a complete response.</summary>
@@ -206,7 +222,7 @@ public sealed partial class HttpRequest
         while (task.IsCompleted)
         {
             PhaseResult result = task.Result;
-            if (result.Outcome == PhaseOutcome.Done)
+            if (IsOver(ref result))
             {
                 return default;
             }
@@ -230,6 +246,7 @@ public sealed partial class HttpRequest
         _inLocation = false;
         _restartsAtServer = false;
         _namedLocation = default;
+        _refusedStatus = 0;
         UriChanged = false;
     }
 }

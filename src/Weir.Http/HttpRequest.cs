@@ -311,17 +311,24 @@ public sealed partial class HttpRequest : Session.Session
     /// <summary>The type that the extension of the URI has in `types`, else default_type.</summary>
     public void SetContentType()
     {
-        ReadOnlySpan<byte> uri = Uri.Span;
-        int i = uri.LastIndexOfAny((byte)'.', (byte)'/');
-        Response.ContentType = i > 0 && uri[i] == '.' && uri[i - 1] != '/' && Location.Types.TryGet(uri[(i + 1)..], out NativeSlice type)
+        Response.ContentType = Location.Types.TryGet(UriNormalizer.Extension(Uri.Span), out NativeSlice type)
             ? type
             : Location.DefaultType.Value.Evaluate(this);
     }
 
+    private int _refusedStatus;
+
+    /// <summary>For head filters: the response must not be sent; the request is answered with this status instead
+    /// (412, 416), and what the producer still pushes is dropped.</summary>
+    public void RefuseHead(int status) => _refusedStatus = status;
+
+    /// <summary>A head filter refused the response: a producer may stop and return Done.</summary>
+    public bool IsHeadRefused => _refusedStatus != 0;
+
     /// <summary>Runs the head filters and writes the head.</summary>
     public void SendHead()
     {
-        if (Response.IsSent)
+        if (Response.IsSent || _refusedStatus != 0)
         {
             return;
         }
@@ -334,14 +341,23 @@ public sealed partial class HttpRequest : Session.Session
             Response.Status = ErrorStatus;
             Response.StatusText = default;
         }
-        int status = Response.Status;
-        if (Method == HttpMethod.Head || status is 204 or 304)
+        if (Method == HttpMethod.Head || Response.Status is 204 or 304)
         {
             Response.HeaderOnly = true;
         }
         foreach (HeadFilter filter in Location.HeadFilters)
         {
             filter.OnHead(this);
+            if (_refusedStatus != 0)
+            {
+                _firstBodyFilter = null;
+                _lastBodyFilter = null;
+                return;
+            }
+        }
+        if (Response.Status == 304)
+        {
+            Response.HeaderOnly = true;
         }
         Response.IsSent = true;
         Stream.WriteHead(this);
@@ -392,7 +408,7 @@ public sealed partial class HttpRequest : Session.Session
 
     internal void PushFrom(BodyFilter? filter, BufferChain chain, PushFlags flags)
     {
-        if (Aborted != AbortReason.None)
+        if (Aborted != AbortReason.None || _refusedStatus != 0)
         {
             chain.Clear();
             return;

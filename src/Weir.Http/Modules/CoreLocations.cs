@@ -159,7 +159,8 @@ internal static class CoreLocations
         {
             location.Root.Set(template);
             location.IsAlias = alias;
-            location.AliasLength = alias ? location.Name.Length : 0;
+            // Of a regular expression's location nothing is cut off: the alias is the whole path.
+            location.AliasLength = !alias ? 0 : location.Regex is not null ? int.MaxValue : location.Name.Length;
         }
     }
 
@@ -316,6 +317,8 @@ internal static class CoreLocations
         c.MsiePadding.Merge(p.MsiePadding, true);
         c.MsieRefresh.Merge(p.MsieRefresh, false);
         c.SatisfyMode.Merge(p.SatisfyMode, Satisfy.All);
+        c.DisableSymlinks.Merge(p.DisableSymlinks, SymlinkPolicy.Off);
+        c.DisableSymlinksFrom.Merge(p.DisableSymlinksFrom, null!);
         c.SubrequestOutputBufferSize.Merge(p.SubrequestOutputBufferSize, 4096);
         c.ErrorPages.Merge(p.ErrorPages);
         if (!c.ErrorLogs.IsSet && p.ErrorLogs.Items.Length == 0)

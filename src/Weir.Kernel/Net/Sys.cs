@@ -20,6 +20,10 @@ public readonly record struct FileStatus(
     public bool IsDirectory => (Mode & 0xF000) == 0x4000;
     public bool IsRegular => (Mode & 0xF000) == 0x8000;
     public bool IsSymlink => (Mode & 0xF000) == 0xA000;
+
+    /// <summary>When the file's bytes, name count or rights changed last, seconds and nanoseconds.</summary>
+    public long ChangedSec { get; init; }
+    public uint ChangedNsec { get; init; }
 }
 
 /// <summary>Thin wrappers over the system calls a loop makes.</summary>
@@ -273,10 +277,15 @@ public static unsafe partial class Sys
             status = default;
             return result;
         }
-        // struct statx has one layout on every architecture: mode @28, uid @20, ino @32, size @40, mtime @112, dev @136.
+        // struct statx has one layout on every architecture: mode @28, uid @20, ino @32, size @40, ctime @96, mtime @112,
+        // dev @136.
         status = new FileStatus(
             *(ushort*)(sx + 28), *(long*)(sx + 40), *(long*)(sx + 112), *(uint*)(sx + 120), *(ulong*)(sx + 32),
-            ((ulong)*(uint*)(sx + 136) << 32) | *(uint*)(sx + 140), *(uint*)(sx + 20));
+            ((ulong)*(uint*)(sx + 136) << 32) | *(uint*)(sx + 140), *(uint*)(sx + 20))
+        {
+            ChangedSec = *(long*)(sx + 96),
+            ChangedNsec = *(uint*)(sx + 104),
+        };
         return result;
     }
 

@@ -1,0 +1,223 @@
+// Sends bytes of an open file as a response's body. What the page cache holds of a small file is read straight into
+// slabs and leaves with the head in one send; larger files go as file slices, window by window, each known to be cached
+// before the kernel is asked to send it. What is not cached is read by BlockingWork, so that the loop never waits for a
+// disk. The sender takes over the caller's reference on the file.
+using Weir.Kernel;
+using Weir.Kernel.Net;
+using Weir.Loop;
+
+namespace Weir.Http.Modules;
+
+/// <summary>Bodies from files.</summary>
+internal static class FileSender
+{
+    /// <summary>Files up to this size are sent from memory; above it sendfile is cheaper.</summary>
+    internal const int MemoryBytesMax = 128 * 1024;
+
+    private const int WindowBytes = 512 * 1024;
+    private const int SlabBytes = 64 * 1024;
+    private const int PageBytes = 4096;
+
+    private static readonly RequestSlot<ColdRead> s_coldRead = new();
+
+    /// <summary>Pushes [from, end) of the file and ends the body. The head was sent.</summary>
+    internal static LoopTask<PhaseResult> SendAsync(HttpRequest r, FileRef file, long from, long end)
+    {
+        if (r.Response.HeaderOnly || r.IsHeadRefused || from >= end)
+        {
+            file.Release();
+            r.Push(default, null, PushFlags.Last);
+            return PhaseResult.Done;
+        }
+        if (end - from <= MemoryBytesMax)
+        {
+            BufferChain chain = r.Loop.RentChain();
+            long at = from;
+            int errno = ReadCached(r.Loop, file.Fd, chain, ref at, end);
+            r.Push(chain, at == end ? PushFlags.Last : PushFlags.None);
+            r.Loop.Return(chain);
+            if (at == end)
+            {
+                file.Release();
+                return PhaseResult.Done;
+            }
+            if (errno != Errno.EAGAIN)
+            {
+                return Fail(r, file, errno, at);
+            }
+            return SendReadAsync(r, file, at, end);
+        }
+        return r.BodyNeedsBytes ? SendReadAsync(r, file, from, end) : SendWindowsAsync(r, file, from, end);
+    }
+
+    /// <summary>Reads into slabs what needs no disk. Returns 0, EAGAIN when the rest is not cached, or another error.</summary>
+    private static int ReadCached(EventLoop loop, int fd, BufferChain chain, ref long at, long end)
+    {
+        while (at < end)
+        {
+            int want = (int)Math.Min(end - at, SlabBytes);
+            BufferSlab slab = loop.Buffers.Rent(want);
+            SysResult read = ReadNow(fd, slab.Memory.Slice(0, want), at);
+            if (read.Value > 0)
+            {
+                chain.AppendSlice(slab.Memory.Slice(0, read.Int), slab);
+                at += read.Value;
+            }
+            slab.Release();
+            if (read.Value <= 0)
+            {
+                return read.Errno;
+            }
+        }
+        return 0;
+    }
+
+    private static SysResult ReadNow(int fd, NativeSlice into, long at)
+    {
+        SysResult read = Sys.ReadCachedAt(fd, into, at);
+        // A file system that cannot tell (tmpfs) is read as it is.
+        return read.Errno is Errno.EOPNOTSUPP or Errno.ENOSYS ? Sys.ReadAt(fd, into, at) : read;
+    }
+
+    /// <summary>Reads piece by piece, waiting for the disk and for the client.</summary>
+    private static async LoopTask<PhaseResult> SendReadAsync(HttpRequest r, FileRef file, long at, long end)
+    {
+        while (at < end)
+        {
+            int want = (int)Math.Min(end - at, SlabBytes);
+            BufferSlab slab = r.Loop.Buffers.Rent(want);
+            SysResult read = ReadNow(file.Fd, slab.Memory.Slice(0, want), at);
+            if (read.Errno == Errno.EAGAIN)
+            {
+                ColdRead cold = r.Rent(s_coldRead);
+                read = await cold.ReadAsync(r.Loop, file.Fd, slab.Memory.Slice(0, want), at);
+            }
+            if (read.Value <= 0)
+            {
+                slab.Release();
+                return Fail(r, file, read.Errno, at);
+            }
+            at += read.Value;
+            r.Push(slab.Memory.Slice(0, read.Int), slab, at == end ? PushFlags.Last : PushFlags.None);
+            slab.Release();
+            if (at < end && !await r.Drained())
+            {
+                break;
+            }
+        }
+        file.Release();
+        return PhaseResult.Done;
+    }
+
+    private static async LoopTask<PhaseResult> SendWindowsAsync(HttpRequest r, FileRef file, long at, long end)
+    {
+        while (at < end)
+        {
+            long length = Math.Min(end - at, WindowBytes);
+            if (!IsCached(file.Fd, at, length))
+            {
+                BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
+                ColdRead cold = r.Rent(s_coldRead);
+                SysResult read = await cold.WarmAsync(r.Loop, file.Fd, scratch.Memory, at, length);
+                scratch.Release();
+                if (read.Value < length)
+                {
+                    return Fail(r, file, read.Errno, at);
+                }
+            }
+            BufferChain chain = r.Loop.RentChain();
+            chain.AppendFile(file, at, length);
+            at += length;
+            r.Push(chain, at == end ? PushFlags.Last : PushFlags.None);
+            r.Loop.Return(chain);
+            if (at < end && !await r.Drained())
+            {
+                break;
+            }
+        }
+        file.Release();
+        return PhaseResult.Done;
+    }
+
+    /// <summary>Whether sending the range would not wait for a disk.</summary>
+    private static bool IsCached(int fd, long offset, long length)
+    {
+        long pages = (offset + length - 1) / PageBytes - offset / PageBytes + 1;
+        SysResult cached = Sys.CachedPages(fd, offset, length);
+        // Without cachestat: the kernel reads ahead by itself, as it does for nginx.
+        return cached.IsError || cached.Value >= pages;
+    }
+
+    private static PhaseResult Fail(HttpRequest r, FileRef file, int errno, long at)
+    {
+        if (r.Logs(LogLevel.Alert))
+        {
+            r.LogError(LogLevel.Alert, errno == 0 ? $"pread() found the file truncated at {at}" : "pread() failed", errno);
+        }
+        file.Release();
+        r.Abort(AbortReason.Failed);
+        return PhaseResult.Done;
+    }
+}
+
+/// <summary>Reads of a file that may wait for a disk, on a thread of BlockingWork.</summary>
+internal sealed class ColdRead : RequestState
+{
+    private readonly Operation _operation = new();
+
+    internal async LoopTask<SysResult> ReadAsync(EventLoop loop, int fd, NativeSlice into, long offset)
+    {
+        _operation.Set(fd, into, offset, into.Length);
+        await loop.Blocking.RunAsync(_operation);
+        return _operation.Result;
+    }
+
+    /// <summary>Reads through a range so that it is in the page cache; the value is the bytes there are.</summary>
+    internal async LoopTask<SysResult> WarmAsync(EventLoop loop, int fd, NativeSlice scratch, long offset, long length)
+    {
+        _operation.Set(fd, scratch, offset, length);
+        await loop.Blocking.RunAsync(_operation);
+        return _operation.Result;
+    }
+
+    protected internal override void Reset() => _operation.Set(-1, default, 0, 0);
+
+    private sealed class Operation : BlockingOperation
+    {
+        private int _fd;
+        private NativeSlice _into;
+        private long _offset;
+        private long _length;
+
+        internal SysResult Result { get; private set; }
+
+        internal void Set(int fd, NativeSlice into, long offset, long length)
+        {
+            _fd = fd;
+            _into = into;
+            _offset = offset;
+            _length = length;
+        }
+
+        protected override void Work()
+        {
+            long done = 0;
+            while (done < _length)
+            {
+                int want = (int)Math.Min(_into.Length, _length - done);
+                SysResult read = Sys.ReadAt(_fd, _into.Slice(0, want), _offset + done);
+                if (read.Value <= 0)
+                {
+                    Result = read.IsError ? read : new SysResult(done);
+                    return;
+                }
+                done += read.Value;
+                if (_length == _into.Length)
+                {
+                    break;
+                }
+            }
+            Result = new SysResult(done);
+        }
+    }
+}
