@@ -13,8 +13,11 @@ public static class Catalog
         new SslModule(),
         new RewriteModule(),
         new WelcomeModule(),
+        new TryFilesModule(),
         new IndexModule(),
         new StaticModule(),
         new NotModifiedModule(),
+        new HeadersModule(),
+        new RangeModule(),
     ];
 }

@@ -136,6 +136,11 @@ internal sealed partial class Http1Driver
             r.KeepAlive = false;
             return;
         }
+        if (head.ExpectTrailers && head.ContentLength >= 0 && r.Version >= 11 && location.ChunkedTransferEncoding.Value
+            && !head.HeaderOnly)
+        {
+            head.ContentLength = -1;
+        }
         if (head.ContentLength >= 0 || head.Status is 204 or 304 || r.Method == HttpMethod.Head)
         {
             if (head.Status == 204 && head.ContentLength <= 0)
@@ -356,13 +361,13 @@ internal ref struct SpanWriter(Span<byte> target)
 
     public void Skip(int count) => Written += count;
 
-    public void Write(ReadOnlySpan<byte> bytes)
+    public void Write(scoped ReadOnlySpan<byte> bytes)
     {
         bytes.CopyTo(_target[Written..]);
         Written += bytes.Length;
     }
 
-    public void Field(ReadOnlySpan<byte> nameAndColon, ReadOnlySpan<byte> value)
+    public void Field(scoped ReadOnlySpan<byte> nameAndColon, scoped ReadOnlySpan<byte> value)
     {
         Write(nameAndColon);
         Write(value);

@@ -56,6 +56,9 @@ public sealed class ResponseHead
     /// <summary>A range response to a part of the body was made already.</summary>
     public bool SingleRange { get; set; }
 
+    /// <summary>Trailers will follow the body: it has to be chunked where the client can take that.</summary>
+    public bool ExpectTrailers { get; set; }
+
     /// <summary>Set by the driver: the body is sent chunked.</summary>
     public bool Chunked { get; set; }
 
@@ -180,6 +183,7 @@ public sealed class ResponseHead
         AllowRanges = false;
         SingleRange = false;
         Chunked = false;
+        ExpectTrailers = false;
         IsSent = false;
         VaryAcceptEncoding = false;
         HeaderOnly = false;

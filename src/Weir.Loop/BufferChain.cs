@@ -178,6 +178,32 @@ public sealed unsafe class BufferChain
         Take(ref segment);
     }
 
+    /// <summary>Appends a part of another chain, which keeps its own: the bytes are shared.</summary>
+    public void AppendRangeOf(BufferChain source, long offset, long length)
+    {
+        for (int i = 0; i < source._count && length > 0; i++)
+        {
+            ChainSegment part = source[i];
+            if (offset >= part.Length)
+            {
+                offset -= part.Length;
+                continue;
+            }
+            part.Length = Math.Min(part.Length - offset, length);
+            if (part.File is null)
+            {
+                part.Pointer += offset;
+            }
+            else
+            {
+                part.FileOffset += offset;
+            }
+            offset = 0;
+            length -= part.Length;
+            AppendShared(ref part);
+        }
+    }
+
     /// <summary>Moves everything to the end of another chain.</summary>
     public void MoveTo(BufferChain target) => MoveTo(target, long.MaxValue);
 

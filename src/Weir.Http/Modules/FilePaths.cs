@@ -31,7 +31,7 @@ internal static class FilePaths
         {
             if (location.AliasLength == int.MaxValue)
             {
-                uri = default;
+                uri = r.Find(AliasTail.Slot) is { AddsUri: true } ? uri : default;
             }
             else if (location.AliasLength > uri.Length || !FitsAlias(location, uri))
             {

@@ -5,6 +5,7 @@
 using Weir.Kernel;
 using Weir.Kernel.Net;
 using Weir.Loop;
+using Weir.Protocol.Http1;
 
 namespace Weir.Http.Modules;
 
@@ -19,6 +20,23 @@ internal static class FileSender
     private const int PageBytes = 4096;
 
     private static readonly RequestSlot<ColdRead> s_coldRead = new();
+
+    /// <summary>Pushes a file whose head was sent, or of it what a range filter wants.</summary>
+    internal static LoopTask<PhaseResult> SendWholeAsync(HttpRequest r, FileRef file, long size)
+    {
+        RangeFilter? ranges = r.Find(RangeFilter.Slot);
+        if (ranges is { IsSingle: true })
+        {
+            ByteRange range = ranges[0];
+            ranges.SkipTo(range.Start);
+            return SendAsync(r, file, range.Start, range.End);
+        }
+        if (ranges is { IsMultiple: true } && size > MemoryBytesMax && !r.Response.HeaderOnly)
+        {
+            return SendPartsAsync(r, file, size, ranges);
+        }
+        return SendAsync(r, file, 0, size);
+    }
 
     /// <summary>Pushes [from, end) of the file and ends the body. The head was sent.</summary>
     internal static LoopTask<PhaseResult> SendAsync(HttpRequest r, FileRef file, long from, long end)
@@ -135,6 +153,27 @@ internal static class FileSender
                 break;
             }
         }
+        file.Release();
+        return PhaseResult.Done;
+    }
+
+    /// <summary>Several ranges: the filter needs the whole body at once, as a slice of the file.</summary>
+    private static async LoopTask<PhaseResult> SendPartsAsync(HttpRequest r, FileRef file, long size, RangeFilter ranges)
+    {
+        for (int i = 0; i < ranges.Count; i++)
+        {
+            if (!IsCached(file.Fd, ranges[i].Start, ranges[i].Length))
+            {
+                BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
+                ColdRead cold = r.Rent(s_coldRead);
+                await cold.WarmAsync(r.Loop, file.Fd, scratch.Memory, ranges[i].Start, ranges[i].Length);
+                scratch.Release();
+            }
+        }
+        BufferChain chain = r.Loop.RentChain();
+        chain.AppendFile(file, 0, size);
+        r.Push(chain, PushFlags.Last);
+        r.Loop.Return(chain);
         file.Release();
         return PhaseResult.Done;
     }

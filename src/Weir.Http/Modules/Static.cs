@@ -119,7 +119,7 @@ internal sealed class StaticHandler : PhaseHandler
         }
         Describe(r, in found.Status);
         r.SendHead();
-        return FileSender.SendAsync(r, file, 0, found.Status.Size);
+        return FileSender.SendWholeAsync(r, file, found.Status.Size);
     }
 
     /// <summary>Nobody made a listing or an index of a directory: what nginx's content phase ends with.</summary>
