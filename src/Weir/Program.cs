@@ -1,5 +1,5 @@
-// The executable: a role when it was started as one, else nginx's command line and the verbs. The one place where a role
-// meets its work.
+// The executable: a role when it was started as one, else nginx's command line and the verbs. The one place where a
+// role meets its work.
 using Weir;
 using Weir.Conf;
 using Weir.Kernel;

@@ -39,17 +39,20 @@ internal static class BuiltInConfigurations
     public static BuiltInConfiguration Welcome()
     {
         IReadOnlyList<string> listens = Localhost(DefaultPort);
+        string status = Has("weir_status") ? """
+
+                location = /status.json {
+                    weir_status json;
+                }
+            """ : "";
         string body = """
                 location = / {
                     weir_welcome;
                 }
-                location = /status.json {
-                    weir_status json;
-                }
                 location = /favicon.ico {
                     return 204;
                 }
-            """;
+            """ + status;
         string text = Compose("The welcome page of a start without arguments.",
             new CommonOptions(listens, null, false), "", body);
         string banner = $"Weir is running: {Url(listens)}\n"
@@ -69,7 +72,7 @@ internal static class BuiltInConfigurations
                 root {{options.Root}};
                 index index.html index.htm;
                 location / {
-                    {{find.Replace("\n", "\n    ", StringComparison.Ordinal)}}
+                    {{find}}
                 }
                 # What versioning tools keep in a folder is nobody's business.
                 location ~ /\.(?:git|hg|svn)(?:/|$) {
@@ -83,8 +86,6 @@ internal static class BuiltInConfigurations
                     application/xml application/manifest+json application/wasm image/svg+xml;
 
             """ : "";
-        // As root, the files are those that root can read; nobody else was named.
-        string user = Identity.IsRoot ? "user root;\n" : "";
         string http = $$"""
                 include mime.types;
                 default_type application/octet-stream;
@@ -92,7 +93,8 @@ internal static class BuiltInConfigurations
                 tcp_nopush on;
 
             """ + gzip;
-        string text = user + Compose("A folder over HTTP.", options.Common, http, body);
+        // As root, the files are those that root can read; nobody else was named.
+        string text = Compose("A folder over HTTP.", options.Common, http, body, Identity.IsRoot ? "\nuser root;" : "");
         IReadOnlyList<string> listens = options.Common.Listens;
         return Make("serve", text, listens, $"Serving {options.Root} on {Url(listens)}\nStop it with Ctrl-C.");
     }
@@ -142,7 +144,7 @@ internal static class BuiltInConfigurations
         return HasIpv6Loopback() ? ["127.0.0.1:" + number, "[::1]:" + number] : ["127.0.0.1:" + number];
     }
 
-    private static string Compose(string what, CommonOptions common, string http, string server)
+    private static string Compose(string what, CommonOptions common, string http, string server, string main = "")
     {
         var listens = new StringBuilder();
         foreach (string listen in common.Listens)
@@ -153,7 +155,7 @@ internal static class BuiltInConfigurations
         string log = common.Logs ? "/dev/stdout" : "off";
         return $$"""
             # {{what}}
-            daemon off;
+            daemon off;{{main}}
             worker_processes {{workers}};
             pid {{PidPath(common.Listens)}};
             error_log stderr;

@@ -51,6 +51,9 @@ internal static class CommandAnswers
         return false;
     }
 
+    /// <summary>A new binary beside a running one inherits the very sockets that are in use.</summary>
+    private static bool TakesOver => Environment.GetEnvironmentVariable("WEIR") is { Length: > 0 };
+
     private static string TextOf(InvocationAction action) => action switch
     {
         InvocationAction.Help => VersionText.Short + HelpText.Of("flags")
@@ -62,8 +65,7 @@ internal static class CommandAnswers
     /// <summary>Who listens already where a built-in configuration wants to; null when nobody does.</summary>
     private static string? HeldBy(BuiltInConfiguration configuration)
     {
-        // A binary that takes over from a running one inherits the very sockets that are in use.
-        if (Environment.GetEnvironmentVariable("WEIR") is { Length: > 0 })
+        if (TakesOver)
         {
             return null;
         }

@@ -1,6 +1,6 @@
 // What -v and -V print. Tools read nginx's -V for the version line and for the `configure arguments:` line, so its
 // words are nginx's: a module that nginx builds only when asked is named when it is here (--with-…), one that nginx
-// builds unless told otherwise is named when it is missing (--without-…). Made from the catalogue of this very binary.
+// builds unless told otherwise is named when it is missing (--without-…). Made from this very binary's catalogue.
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
