@@ -192,6 +192,10 @@ internal sealed partial class Http1Driver : ClientStream
             r.LogAction = null;
             return AnswerAsync(r, 400);
         }
+        if (r.IsTold)
+        {
+            r.TellHead();
+        }
         return r.RunAsync();
     }
 
@@ -513,6 +517,10 @@ internal sealed partial class Http1Driver : ClientStream
 
     private void EndRequest(HttpRequest r, bool log)
     {
+        if (r.IsTold)
+        {
+            r.Tell($"http close request, keepalive: {(r.KeepAlive ? 1 : 0)}, sent: {r.HeadBytesSent + r.WireBodyBytes}");
+        }
         _current = null;
         _idleTimeoutMs = r.Location.KeepAliveTimeoutMs;
         if (log)

@@ -122,6 +122,10 @@ public sealed partial class HttpRequest
         _inLocation = true;
         location = location.LimitExcept?.For(this) ?? location;
         Location = location;
+        if (IsTold)
+        {
+            Tell($"using configuration \"{(location.IsExact ? "=" : "")}{location.Name}\"");
+        }
         if (location.IsInternal && !IsInternal)
         {
             return SpecialResponse.RunAsync(this, 404);

@@ -360,6 +360,10 @@ public sealed partial class HttpRequest : Session.Session
             Response.HeaderOnly = true;
         }
         Response.IsSent = true;
+        if (IsTold)
+        {
+            Tell($"http response: {Response.Status}, content length {Response.ContentLength}");
+        }
         Stream.WriteHead(this);
     }
 

@@ -181,6 +181,10 @@ public sealed class HttpServer
         Counters.Add(StatusCounter.Handled, 1);
         ActiveCount++;
         Counters.Add(StatusCounter.Active, 1);
+        if (Log.Enabled(LogLevel.Debug))
+        {
+            Log.Write(LogLevel.Debug, $"accept: {HttpRequest.FormatAddress(connection.PeerAddress)}", 0, connection.Number);
+        }
         var binding = (ListenBinding)connection.Listener!.Tag!;
         Http1Driver driver = _freeDrivers ?? new Http1Driver(this);
         _freeDrivers = driver.NextFree;

@@ -66,6 +66,25 @@ public sealed partial class HttpRequest
         log.Write(level, line.ToString(), 0, Connection.Number);
     }
 
+    /// <summary>Whether the story of the request is told (`error_log … debug`). Guards every call of <see cref="Tell"/>.</summary>
+    internal bool IsTold => Log.Enabled(LogLevel.Debug);
+
+    /// <summary>A debug line in nginx's manner.</summary>
+    internal void Tell(string text) => Log.Write(LogLevel.Debug, text, 0, Connection.Number);
+
+    /// <summary>The request as it was understood: line, normalised URI, arguments, header lines.</summary>
+    internal void TellHead()
+    {
+        Tell($"http request line: \"{RequestLine}\"");
+        Tell($"http uri: \"{Uri}\"");
+        Tell($"http args: \"{Args}\"");
+        foreach (ref readonly HeaderField field in Head.Fields)
+        {
+            string text = Encoding.Latin1.GetString(field.Line(HeadBytes.Span));
+            Tell(field.Dropped ? $"client sent invalid header line: \"{text}\"" : $"http header: \"{text}\"");
+        }
+    }
+
     internal static string FormatAddress(ReadOnlySpan<byte> native)
     {
         if (native.Length < 2)
