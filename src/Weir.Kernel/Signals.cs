@@ -45,7 +45,9 @@ public static unsafe class Signals
         Signal.Alrm, Signal.Io,
     ];
 
-    /// <summary>Whether the calling thread has all of <see cref="Handled"/> blocked (main: so has every thread).</summary>
+    /// <summary>
+    /// Whether the calling thread has all of <see cref="Handled"/> blocked (main: so has every thread).
+    /// </summary>
     public static bool HandledAreBlocked()
     {
         byte* current = stackalloc byte[SetBytes];
@@ -64,7 +66,9 @@ public static unsafe class Signals
         return true;
     }
 
-    /// <summary>Blocks <see cref="Handled"/> in the calling thread and in what it spawns or executes from now on.</summary>
+    /// <summary>
+    /// Blocks <see cref="Handled"/> in the calling thread and in what it spawns or executes from now on.
+    /// </summary>
     public static SysResult BlockHandled()
     {
         byte* set = stackalloc byte[SetBytes];

@@ -3,7 +3,9 @@
 // Equality says "the same kernel object": a reload keeps what compares equal. Immutable, any thread, owns nothing.
 namespace Weir.Kernel;
 
-/// <summary>A listening socket as the `listen` directive describes it. Equality is by address and socket type alone.</summary>
+/// <summary>
+/// A listening socket as the `listen` directive describes it. Equality is by address and socket type alone.
+/// </summary>
 public sealed record ListenSpec
 {
     public const int DefaultBacklog = 511;
@@ -46,7 +48,8 @@ public sealed record ListenSpec
     public bool Multipath { get; init; }
 
     public bool Equals(ListenSpec? other) =>
-        other is not null && Address.Equals(other.Address) && Datagram == other.Datagram && Multipath == other.Multipath;
+        other is not null && Address.Equals(other.Address) && Datagram == other.Datagram
+        && Multipath == other.Multipath;
 
     public override int GetHashCode() => HashCode.Combine(Address, Datagram, Multipath);
 
@@ -67,7 +70,9 @@ public enum ListenKeepAlive : byte
     Off,
 }
 
-/// <summary>A log file opened by the master for appending (created 0644), reopened on USR1. Equality is by path.</summary>
+/// <summary>
+/// A log file opened by the master for appending (created 0644), reopened on USR1. Equality is by path.
+/// </summary>
 /// <param name="Path">An absolute path, or <see cref="StandardError"/>.</param>
 public sealed record LogSpec(string Path)
 {

@@ -56,7 +56,9 @@ public sealed class ListenTable : IDisposable
         }
     }
 
-    /// <summary>Opens what the specifications need and is not open yet. False after nginx's words were logged.</summary>
+    /// <summary>
+    /// Opens what the specifications need and is not open yet. False after nginx's words were logged.
+    /// </summary>
     public bool Prepare(IReadOnlyList<ListenSpec> specs, int workers, Log log)
     {
         Abort();

@@ -50,9 +50,9 @@ internal sealed class LiveSnapshot : IDisposable
     }
 
     /// <summary>
-    /// The message for worker <paramref name="index"/>, from the prepared or the settled tables. The text names the worker, its
-    /// counter slot, and for each descriptor at the end the listen it belongs to: the queues of removed workers,
-    /// which the first one drains.
+    /// The message for worker <paramref name="index"/>, from the prepared or the settled tables. The text names the
+    /// worker, its counter slot, and for each descriptor at the end the listen it belongs to: the queues of removed
+    /// workers, which the first one drains.
     /// </summary>
     public ChannelMessage ToMessage(
         MasterTables tables, int index, int counterSlot, bool prepared, bool running)

@@ -86,8 +86,8 @@ public sealed partial class Master
             StartMissing();
         }
         old.Dispose();
-        _log.Write(
-            LogLevel.Notice, $"reconfigured, generation {pending.Generation}{(pending.IsClassic ? ", new processes" : "")}");
+        string road = pending.IsClassic ? ", new processes" : "";
+        _log.Write(LogLevel.Notice, $"reconfigured, generation {pending.Generation}{road}");
     }
 
     private void AbortPending(string reason)

@@ -1,5 +1,5 @@
-// The master: holds what is open, watches its processes, and turns signals into nginx's actions. One thread with a small
-// poll loop over a signalfd, the pidfds and the channels; it never serves a byte and never sees a directive.
+// The master: holds what is open, watches its processes, and turns signals into nginx's actions. One thread with a
+// small poll loop over a signalfd, the pidfds and the channels; it never serves a byte and never sees a directive.
 // This file: start, loop, signals, end. Master.Reload.cs: the two roads of a reload. Master.Workers.cs: the processes.
 using Weir.Kernel;
 using Weir.Zones;
@@ -51,6 +51,7 @@ public sealed partial class Master : IDisposable
     private readonly int _parentPid = ProcessControl.ParentPid;
     private CounterSlots? _counters;
     private LiveSnapshot? _running;
+    private Upgrade? _upgrade;
     private Log _log;
     private uint _generation;
     private int _signalFd = -1;
@@ -350,7 +351,9 @@ public sealed partial class Master : IDisposable
         }
     }
 
-    /// <summary>Whether closing a unix listener also removes its path: not while another binary listens on it.</summary>
+    /// <summary>
+    /// Whether closing a unix listener also removes its path: not while another binary listens on it.
+    /// </summary>
     private bool UnlinksUnix =>
         _upgrade is null && (_start.InheritedListeners is null || ProcessControl.ParentPid != _parentPid);
 
@@ -362,10 +365,37 @@ public sealed partial class Master : IDisposable
         _log.Write(LogLevel.Notice, "exit");
     }
 
+    private void ChangeBinary()
+    {
+        if (_start.Upgrade is not { } command)
+        {
+            _log.Write(LogLevel.Alert, "this process cannot change its binary");
+            return;
+        }
+        int[] sockets = [.. _tables.Listens.Open.SelectMany(static open => open.Fds)];
+        _upgrade = Upgrade.Start(command, _running!.Plan.PidPath, sockets, _log);
+    }
+
+    private void CollectUpgrade()
+    {
+        if (!_upgrade!.TryCollect(_log))
+        {
+            return;
+        }
+        _upgrade = null;
+        if (_noAccepting)
+        {
+            _noAccepting = false;
+            _log.Write(LogLevel.Notice, "start worker processes");
+            StartMissing();
+        }
+    }
+
     private void DetachConsole()
     {
         // Standard error becomes the error log, so that what the runtime itself may say is not lost.
-        ErrorLogSpec? file = _running!.Snapshot.ErrorLogs.FirstOrDefault(static l => l.File is { IsStandardError: false });
+        ErrorLogSpec? file = _running!.Snapshot.ErrorLogs.FirstOrDefault(
+            static l => l.File is { IsStandardError: false });
         if (file is not null)
         {
             Descriptors.Replace(_tables.Logs.FdOf(file.File!.Path), 2, inheritable: true);

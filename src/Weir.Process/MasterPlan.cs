@@ -10,13 +10,17 @@ public sealed record SecretContent(SecretSpec Spec, byte[] Bytes);
 /// <summary>One destination of the main context's error_log: a file, or a syslog server.</summary>
 public sealed record ErrorLogSpec(LogLevel Level, LogSpec? File, SyslogTarget? Syslog = null);
 
-/// <summary>A directory to be made at start and given to the workers' user (client_body_temp_path and the like).</summary>
+/// <summary>
+/// A directory to be made at start and given to the workers' user (client_body_temp_path and the like).
+/// </summary>
 public sealed record DirectorySpec(string Path);
 
 /// <summary>One reading of the configuration.</summary>
 public sealed record MasterPlan
 {
-    /// <summary>Content without generation, descriptors' specifications included (the master adds its own zones).</summary>
+    /// <summary>
+    /// Content without generation, descriptors' specifications included (the master adds its own zones).
+    /// </summary>
     public required Snapshot Snapshot { get; init; }
 
     public IReadOnlyList<SecretContent> Secrets { get; init; } = [];
@@ -30,7 +34,9 @@ public sealed record MasterPlan
     /// <summary>master_process.</summary>
     public bool MasterProcess { get; init; } = true;
 
-    /// <summary>CPU masks (64-bit words) by worker; a worker beyond the end takes the last; empty for no binding.</summary>
+    /// <summary>
+    /// CPU masks (64-bit words) by worker; a worker beyond the end takes the last; empty for no binding.
+    /// </summary>
     public IReadOnlyList<IReadOnlyList<ulong>> Affinity { get; init; } = [];
 
     /// <summary>Environment of workers as NAME=value: TZ and what `env` names.</summary>

@@ -1,6 +1,6 @@
 // A snapshot: everything from which a worker builds a configuration without reading anything itself. The master makes
-// it once per reload, seals its bytes in a memfd and sends that with the descriptors it speaks of. Descriptors travel in
-// one fixed order: the memfd, then one per listen, log (but standard error), zone and secret, as listed here.
+// it once per reload, seals its bytes in a memfd and sends that with the descriptors it speaks of. Descriptors travel
+// in one fixed order: the memfd, then one per listen, log (but standard error), zone and secret, as listed here.
 // Immutable; building a configuration from it is a pure function.
 using System.Text;
 using Weir.Kernel;
@@ -78,7 +78,9 @@ public sealed record Snapshot
         return w.ToArray();
     }
 
-    /// <summary>Reads what <see cref="Serialize"/> wrote; throws on anything else (the peer is our own master).</summary>
+    /// <summary>
+    /// Reads what <see cref="Serialize"/> wrote; throws on anything else (the peer is our own master).
+    /// </summary>
     public static Snapshot Deserialize(byte[] bytes)
     {
         var r = new SnapshotReader(bytes);

@@ -1,11 +1,13 @@
-// Starts a process of a role: the same binary, from /proc/self/exe unless the caller says otherwise, with the channel as
-// descriptor 3, its CPUs and blocked signals from birth, and only the environment it is meant to have.
-// Master's thread only.
+// Starts a process of a role: the same binary, from /proc/self/exe unless the caller says otherwise, with the channel
+// as descriptor 3, its CPUs and blocked signals from birth, and only the environment it is meant to have. Master's
+// thread only.
 using Weir.Kernel;
 
 namespace Weir.Process;
 
-/// <summary>How the own binary is started: its path, and what must stand before arguments (a .dll under `dotnet`).</summary>
+/// <summary>
+/// How the own binary is started: its path, and what must stand before arguments (a .dll under `dotnet`).
+/// </summary>
 public sealed record SelfCommand(string Path, IReadOnlyList<string> LeadingArguments)
 {
     /// <summary>This process's own way of being started.</summary>
@@ -40,7 +42,11 @@ public readonly record struct Launched(int Pid, int PidFd);
 public interface IRoleLauncher
 {
     SysResult Launch(
-        Role role, int channelFd, IReadOnlyList<string> environment, IReadOnlyList<ulong> affinity, out Launched launched);
+        Role role,
+        int channelFd,
+        IReadOnlyList<string> environment,
+        IReadOnlyList<ulong> affinity,
+        out Launched launched);
 }
 
 /// <summary>Starts roles as processes.</summary>
@@ -52,7 +58,11 @@ public sealed class Spawner(SelfCommand self) : IRoleLauncher
     private readonly SelfCommand _self = self;
 
     public SysResult Launch(
-        Role role, int channelFd, IReadOnlyList<string> environment, IReadOnlyList<ulong> affinity, out Launched launched)
+        Role role,
+        int channelFd,
+        IReadOnlyList<string> environment,
+        IReadOnlyList<ulong> affinity,
+        out Launched launched)
     {
         launched = default;
         SysResult pid = ProcessSpawn.Start(new SpawnRequest

@@ -1,6 +1,6 @@
 // A worker's side of its process: receives the first snapshot, becomes its user, then turns what comes through the
-// channel and the signalfd into calls on the program. Two descriptors belong into the program's event loop; whenever one
-// is readable the loop calls the method named after it. Everything happens on the loop's thread.
+// channel and the signalfd into calls on the program. Two descriptors belong into the program's event loop; whenever
+// one is readable the loop calls the method named after it. Everything happens on the loop's thread.
 using System.Globalization;
 using Weir.Kernel;
 using Weir.Zones;
@@ -76,7 +76,9 @@ public sealed class WorkerHost : IDisposable
     /// <summary>When readable: <see cref="OnChannelReadable"/>.</summary>
     public int ChannelFd => _channel.Fd;
 
-    /// <summary>When readable: <see cref="OnSignalReadable"/>; -1 when signals are the master's (single process).</summary>
+    /// <summary>
+    /// When readable: <see cref="OnSignalReadable"/>; -1 when signals are the master's (single process).
+    /// </summary>
     public int SignalFd { get; }
 
     public bool IsQuitting { get; private set; }

@@ -32,14 +32,18 @@ public sealed class WorkerSnapshot : IDisposable
 
     public uint Generation => Content.Generation;
 
-    /// <summary>This worker's sockets of a listen; the first is its own, others are queues of removed workers.</summary>
+    /// <summary>
+    /// This worker's sockets of a listen; the first is its own, others are queues of removed workers.
+    /// </summary>
     public IReadOnlyList<int> Listeners(ListenSpec spec) => _listens.GetValueOrDefault(spec, []);
 
     internal IEnumerable<int> AllListeners => _listens.Values.SelectMany(static fds => fds);
 
     internal IEnumerable<Zone> AllZones => _zones.Values;
 
-    /// <summary>The descriptor of a log, the same number for as long as any snapshot names the path; -1 if none does.</summary>
+    /// <summary>
+    /// The descriptor of a log, the same number for as long as any snapshot names the path; -1 if none does.
+    /// </summary>
     public int LogDescriptor(string path) => _owner.Logs.SinkFdOf(path);
 
     /// <summary>A zone of the snapshot, mapped once per process.</summary>
@@ -112,7 +116,9 @@ internal sealed class WorkerDescriptors : IDisposable
         return taken;
     }
 
-    /// <summary>The snapshot is the running one: its logs take effect, listeners only the past knew are closed.</summary>
+    /// <summary>
+    /// The snapshot is the running one: its logs take effect, listeners only the past knew are closed.
+    /// </summary>
     public void Commit(WorkerSnapshot running)
     {
         Logs.Commit(LivingPaths());

@@ -138,7 +138,9 @@ public sealed class CounterSlots : IDisposable
         Volatile.Write(ref sequence, sequence + 1);
     }
 
-    /// <summary>Sums of all counters over all owners, past ones included; <paramref name="sums"/> by counter number.</summary>
+    /// <summary>
+    /// Sums of all counters over all owners, past ones included; <paramref name="sums"/> by counter number.
+    /// </summary>
     public void Sum(Span<long> sums)
     {
         sums = sums[..CountersPerSlot];

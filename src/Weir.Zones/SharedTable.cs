@@ -34,8 +34,9 @@ public sealed class SharedTable
     private uint OwnTag => (uint)_index + 1;
 
     /// <summary>
-    /// Opens table <paramref name="index"/> (0 to 7), making it on first use with about <paramref name="expectedEntries"/>
-    /// entries in mind. Takes the lock itself. Null when the zone is too small for its buckets.
+    /// Opens table <paramref name="index"/> (0 to 7), making it on first use with about <paramref
+    /// name="expectedEntries"/> entries in mind. Takes the lock itself. Null when the zone is too small for its
+    /// buckets.
     /// </summary>
     public static SharedTable? Open(Zone zone, int index, int expectedEntries)
     {
@@ -44,7 +45,8 @@ public sealed class SharedTable
         ref TableRoot root = ref RootOf(zone, index);
         if (root.Buckets == 0)
         {
-            int buckets = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Clamp(expectedEntries, 64, 1 << 22));
+            int wanted = Math.Clamp(expectedEntries, 64, 1 << 22);
+            int buckets = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)wanted);
             uint block = zone.Slab.Allocate(8 + (buckets * sizeof(uint)));
             if (block == 0)
             {
@@ -167,7 +169,9 @@ public sealed class SharedTable
     public ref T Value<T>(uint at)
         where T : unmanaged => ref _zone.At<T>(ValueOffset(at));
 
-    /// <summary>Forgets a table's chains and order and makes them anew from its complete entries, oldest first.</summary>
+    /// <summary>
+    /// Forgets a table's chains and order and makes them anew from its complete entries, oldest first.
+    /// </summary>
     internal static void Unlink(Zone zone, int index)
     {
         ref TableRoot root = ref RootOf(zone, index);

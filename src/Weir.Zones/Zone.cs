@@ -1,14 +1,17 @@
 // A shared zone: a memfd that master, workers and cache processes each map at their own address, so everything inside
-// is an offset. Page 0 holds the header (magic, layout id, size), the robust lock, the allocator's and the tables' heads.
-// Whoever finds the lock's holder dead rebuilds the zone before going on; content of half-made entries is dropped.
-// The lock is the one lock a loop may take: hold it for a few hundred instructions, allocate nothing, await nothing.
+// is an offset. Page 0 holds the header (magic, layout id, size), the robust lock, the allocator's and the tables'
+// heads. Whoever finds the lock's holder dead rebuilds the zone before going on; content of half-made entries is
+// dropped. The lock is the one lock a loop may take: hold it for a few hundred instructions, allocate nothing, await
+// nothing.
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Weir.Kernel;
 
 namespace Weir.Zones;
 
-/// <summary>A mapped shared zone. Not thread-safe in itself: take <see cref="Lock"/> around every use of its content.</summary>
+/// <summary>
+/// A mapped shared zone. Not thread-safe in itself: take <see cref="Lock"/> around every use of its content.
+/// </summary>
 public sealed class Zone : IDisposable
 {
     public const int PageBytes = 4096;

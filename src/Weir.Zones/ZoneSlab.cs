@@ -24,7 +24,9 @@ internal struct SlabHeads
     private int _first;
 }
 
-/// <summary>One page: which blocks are used, its neighbours in a list, its class and (for a run) how many pages.</summary>
+/// <summary>
+/// One page: which blocks are used, its neighbours in a list, its class and (for a run) how many pages.
+/// </summary>
 internal struct PageInfo
 {
     public ulong Used;

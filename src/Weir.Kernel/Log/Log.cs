@@ -37,7 +37,9 @@ public sealed class Log
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool Enabled(LogLevel level) => level <= _level;
 
-    /// <summary>Writes a line; <paramref name="connection"/> above 0 is shown as "*5 ", an errno as "(2: text)".</summary>
+    /// <summary>
+    /// Writes a line; <paramref name="connection"/> above 0 is shown as "*5 ", an errno as "(2: text)".
+    /// </summary>
     public void Write(LogLevel level, string message, int errno = 0, long connection = 0)
     {
         if (!Enabled(level))
@@ -63,7 +65,9 @@ public sealed class Log
         Emit(ref writer, level, errno);
     }
 
-    /// <summary>An interpolated message, formatted only when the level is on. Not for the data path: it allocates.</summary>
+    /// <summary>
+    /// An interpolated message, formatted only when the level is on. Not for the data path: it allocates.
+    /// </summary>
     public void Write(
         LogLevel level,
         [InterpolatedStringHandlerArgument("", "level")] ref LogText message,

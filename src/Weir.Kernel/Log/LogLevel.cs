@@ -33,7 +33,9 @@ public static class LogLevels
 
     public static string Name(LogLevel level) => System.Text.Encoding.ASCII.GetString(Utf8Name(level));
 
-    /// <summary>A level by its name; nginx's debug_core, debug_http and the like are all <see cref="LogLevel.Debug"/>.</summary>
+    /// <summary>
+    /// A level by its name; nginx's debug_core, debug_http and the like are all <see cref="LogLevel.Debug"/>.
+    /// </summary>
     public static bool TryParse(string name, out LogLevel level)
     {
         level = name switch

@@ -68,7 +68,9 @@ public sealed record SyslogTarget
     ];
 }
 
-/// <summary>A syslog server reached by datagrams over UDP or a unix socket; a message that cannot be sent is lost.</summary>
+/// <summary>
+/// A syslog server reached by datagrams over UDP or a unix socket; a message that cannot be sent is lost.
+/// </summary>
 public sealed class SyslogSink : LogSink, IDisposable
 {
     private readonly SyslogTarget _target;

@@ -10,7 +10,9 @@ public static unsafe class SharedMemory
     private const int SealSeal = 1, SealShrink = 2, SealGrow = 4, SealWrite = 8;
     private const int PROT_READ = 1, PROT_WRITE = 2, MAP_SHARED = 1;
 
-    /// <summary>A memfd of a fixed size, zero-filled, that can neither shrink nor grow: a mapping never faults.</summary>
+    /// <summary>
+    /// A memfd of a fixed size, zero-filled, that can neither shrink nor grow: a mapping never faults.
+    /// </summary>
     public static SysResult Create(string name, long sizeBytes)
     {
         SysResult fd = CreateEmpty(name);

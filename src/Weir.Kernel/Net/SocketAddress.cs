@@ -72,7 +72,9 @@ public sealed class SocketAddress : IEquatable<SocketAddress>
         return new SocketAddress(native);
     }
 
-    /// <summary>A unix address; a path that begins with '@' is an abstract one. Null when the path is too long or empty.</summary>
+    /// <summary>
+    /// A unix address; a path that begins with '@' is an abstract one. Null when the path is too long or empty.
+    /// </summary>
     public static SocketAddress? Unix(string path)
     {
         byte[] bytes = Encoding.UTF8.GetBytes(path);
@@ -198,7 +200,9 @@ public sealed class SocketAddress : IEquatable<SocketAddress>
         return part == 4;
     }
 
-    /// <summary>An IPv6 address without brackets, with "::" and a dotted tail (RFC 4291 section 2.2). No scope.</summary>
+    /// <summary>
+    /// An IPv6 address without brackets, with "::" and a dotted tail (RFC 4291 section 2.2). No scope.
+    /// </summary>
     public static bool TryParseInet6(ReadOnlySpan<char> text, Span<byte> address)
     {
         Span<byte> bytes = stackalloc byte[16];

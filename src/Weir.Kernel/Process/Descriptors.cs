@@ -103,7 +103,9 @@ public static unsafe class Descriptors
     public static SysResult Duplicate(int fd, int atLeast = 3) =>
         LibcProcess.Of(LibcProcess.fcntl(fd, F_DUPFD_CLOEXEC, atLeast));
 
-    /// <summary>Makes the number <paramref name="target"/> mean what <paramref name="source"/> means, atomically.</summary>
+    /// <summary>
+    /// Makes the number <paramref name="target"/> mean what <paramref name="source"/> means, atomically.
+    /// </summary>
     public static SysResult Replace(int source, int target, bool inheritable = false) =>
         LibcProcess.Of(LibcProcess.dup3(source, target, inheritable ? 0 : O_CLOEXEC));
 

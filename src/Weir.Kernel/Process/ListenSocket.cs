@@ -22,7 +22,9 @@ public static unsafe class ListenSocket
     private const int IPPROTO_MPTCP = 262, IPPROTO_IPV6 = 41, IPV6_V6ONLY = 26, IPV6_RECVPKTINFO = 49,
         IPPROTO_IP = 0, IP_PKTINFO = 8;
 
-    /// <summary>Opens, binds and listens. On failure the value is -1 and <paramref name="failure"/> says where.</summary>
+    /// <summary>
+    /// Opens, binds and listens. On failure the value is -1 and <paramref name="failure"/> says where.
+    /// </summary>
     public static int Open(ListenSpec spec, bool reusePort, out ListenFailure failure)
     {
         int type = (spec.Datagram ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
@@ -64,7 +66,9 @@ public static unsafe class ListenSocket
             : failure;
     }
 
-    /// <summary>What an inherited descriptor is bound to; null when it is no listening (or bound datagram) socket.</summary>
+    /// <summary>
+    /// What an inherited descriptor is bound to; null when it is no listening (or bound datagram) socket.
+    /// </summary>
     public static SocketAddress? AddressOf(int fd, out bool datagram)
     {
         datagram = false;

@@ -44,7 +44,9 @@ public static unsafe class ProcessControl
     /// <summary>Blocks until the child behind a pidfd has ended.</summary>
     public static SysResult WaitFor(int pidFd, out ExitInfo exit) => Wait(P_PIDFD, (uint)pidFd, 0, out exit);
 
-    /// <summary>Any ended child: looked at (left to be collected) or collected. ECHILD when there are no children.</summary>
+    /// <summary>
+    /// Any ended child: looked at (left to be collected) or collected. ECHILD when there are no children.
+    /// </summary>
     public static SysResult TryWaitAny(bool collect, out ExitInfo exit) =>
         Wait(P_ALL, 0, WNOHANG | (collect ? 0 : WNOWAIT), out exit);
 

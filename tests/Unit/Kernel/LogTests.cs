@@ -1,5 +1,4 @@
 // The error log's lines: nginx's form, levels, limits.
-using System.Text.RegularExpressions;
 using Weir.Kernel;
 using Xunit;
 
@@ -13,7 +12,8 @@ public sealed class LogTests
         var (log, lines) = Make(LogLevel.Error);
         log.Write(LogLevel.Error, "open() \"/x\" failed", Errno.ENOENT, connection: 5);
         Assert.Matches(
-            @"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[error\] \d+#\d+: \*5 open\(\) ""/x"" failed \(2: No such file or directory\)\n$",
+            @"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[error\] \d+#\d+: \*5 open\(\) ""/x"" failed "
+            + @"\(2: No such file or directory\)\n$",
             Assert.Single(lines));
     }
 
@@ -88,7 +88,7 @@ public sealed class LogTests
         byte[] buffer = new byte[4096];
         string packet = System.Text.Encoding.ASCII.GetString(buffer, 0, server.Receive(buffer));
         File.Delete(path);
-        Assert.Matches(new Regex(@"^<132>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ web: \d{4}/.*\[warn\] .*: hello$"), packet);
+        Assert.Matches(@"^<132>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ web: \d{4}/.*\[warn\] .*: hello$", packet);
     }
 
     private static (Log Log, List<string> Lines) Make(LogLevel level)

@@ -48,7 +48,7 @@ public sealed class MasterTests
         Assert.True(int.Parse(server.Ask()["hits"], CultureInfo.InvariantCulture) >= 20);
     }
 
-    [Fact(DisplayName = "reload: a broken file, a refusing worker and a taken port each leave the old configuration running")]
+    [Fact(DisplayName = "reload: a broken file, a refusing worker and a taken port each leave the old one running")]
     public void RefusedReload()
     {
         using var server = new Fixture(18434, "workers 2");
@@ -298,7 +298,8 @@ public sealed class MasterTests
         public string PidPath => Directory + "/pid";
 
         /// <summary>The master by the pid file; the started process while there is none.</summary>
-        public int Master => File.Exists(PidPath) && int.TryParse(File.ReadAllText(PidPath), out int pid) ? pid : _process.Id;
+        public int Master =>
+            File.Exists(PidPath) && int.TryParse(File.ReadAllText(PidPath), out int pid) ? pid : _process.Id;
 
         public static Reply AskPort(int port)
         {
@@ -345,7 +346,7 @@ public sealed class MasterTests
             var watch = Stopwatch.StartNew();
             while (!condition())
             {
-                Assert.True(watch.ElapsedMilliseconds < PatienceMs, "waited in vain; the log:\n" + ErrorLog() + Output());
+                Assert.True(watch.ElapsedMilliseconds < PatienceMs, "in vain; the log:\n" + ErrorLog() + Output());
                 Thread.Sleep(5);
             }
         }
@@ -359,7 +360,8 @@ public sealed class MasterTests
             return _process.ExitCode;
         }
 
-        public string ErrorLog() => File.Exists(Directory + "/error.log") ? File.ReadAllText(Directory + "/error.log") : "";
+        public string ErrorLog() =>
+            File.Exists(Directory + "/error.log") ? File.ReadAllText(Directory + "/error.log") : "";
 
         public string Output()
         {

@@ -48,7 +48,9 @@ public sealed class SnapshotTests
             });
             master.Send(new ChannelMessage(ChannelMessageKind.Commit, 7));
             Assert.Equal(ReceiveOutcome.Message, worker.TryReceive(out ChannelMessage? message));
-            Assert.Equal((ChannelMessageKind.Prepare, 7u, true, "0 1"), (message!.Kind, message.Generation, message.Running, message.Text));
+            Assert.Equal(
+                (ChannelMessageKind.Prepare, 7u, true, "0 1"),
+                (message!.Kind, message.Generation, message.Running, message.Text));
             Assert.Equal(600, message.Descriptors.Distinct().Count());
             message.CloseDescriptors();
             Assert.Equal(ReceiveOutcome.Message, worker.TryReceive(out message));
@@ -69,7 +71,8 @@ public sealed class SnapshotTests
             const int messages = 2000;
             for (uint i = 0; i < messages; i++)
             {
-                Assert.True(master!.Send(new ChannelMessage(ChannelMessageKind.Refused, i) { Text = new string('x', 1000) }).IsOk);
+                var message = new ChannelMessage(ChannelMessageKind.Refused, i) { Text = new string('x', 1000) };
+                Assert.True(master!.Send(message).IsOk);
             }
             Assert.True(master!.HasUnsent);
             for (uint i = 0; i < messages; i++)
@@ -87,7 +90,7 @@ public sealed class SnapshotTests
         }
     }
 
-    [Fact(DisplayName = "listen table: an aborted reload closes only what it opened, a settled one only what nobody names")]
+    [Fact(DisplayName = "listen table: an abort closes only what was opened for it, a commit only what nobody names")]
     public void ListenTableRoads()
     {
         using var table = new ListenTable();
@@ -107,7 +110,7 @@ public sealed class SnapshotTests
         Assert.Null(ListenSocket.AddressOf(fd, out _));
     }
 
-    [Fact(DisplayName = "listen table: a unix socket's file goes when it is closed, and stays when a reload is aborted")]
+    [Fact(DisplayName = "listen table: a unix socket's file goes when it is closed, and stays over an abort")]
     public void UnixPaths()
     {
         string path = Path.GetTempPath() + "weir-listen-" + Guid.NewGuid().ToString("N"), other = path + "2";
@@ -123,7 +126,7 @@ public sealed class SnapshotTests
         Assert.False(File.Exists(path));
     }
 
-    [Fact(DisplayName = "log table: a path keeps its number over reload and reopening, and a refused reload changes nothing")]
+    [Fact(DisplayName = "log table: a path keeps its number over reload and reopening, and a refusal changes nothing")]
     public void LogTableNumbers()
     {
         string directory = Directory.CreateTempSubdirectory().FullName;
@@ -144,7 +147,7 @@ public sealed class SnapshotTests
         Directory.Delete(directory, recursive: true);
     }
 
-    [Fact(DisplayName = "zone table: an equal zone keeps its memory, another size starts fresh, an abort keeps the old")]
+    [Fact(DisplayName = "zone table: an equal zone keeps its memory, another size is fresh, an abort keeps the old")]
     public void ZoneTableRoads()
     {
         using var table = new ZoneTable();
@@ -192,15 +195,29 @@ public sealed class SnapshotTests
         Names = [new ResolvedName("app", [SocketAddress.Parse("127.0.0.1:1"), SocketAddress.Parse("[::1]:1")])],
         Settings = new ProcessSettings
         {
-            UserName = "www-data", UserId = 33, GroupId = 33, OpenFilesMax = 1024, Priority = -5, WorkingDirectory = "/tmp",
+            UserName = "www-data",
+            UserId = 33,
+            GroupId = 33,
+            OpenFilesMax = 1024,
+            Priority = -5,
+            WorkingDirectory = "/tmp",
             WorkerCount = 4, ShutdownTimeoutMs = 5000,
         },
         Listens =
         [
             Listen("127.0.0.1:80") with
             {
-                Backlog = 5, ReceiveBufferBytes = 1, SendBufferBytes = 2, ReusePort = true, DeferAccept = true, Ipv6Only = false,
-                KeepAlive = ListenKeepAlive.Off, KeepIdleSeconds = 3, KeepIntervalSeconds = 4, KeepCount = 5, FastOpenQueue = 6,
+                Backlog = 5,
+                ReceiveBufferBytes = 1,
+                SendBufferBytes = 2,
+                ReusePort = true,
+                DeferAccept = true,
+                Ipv6Only = false,
+                KeepAlive = ListenKeepAlive.Off,
+                KeepIdleSeconds = 3,
+                KeepIntervalSeconds = 4,
+                KeepCount = 5,
+                FastOpenQueue = 6,
             },
             Listen("unix:/x"),
         ],
@@ -208,7 +225,8 @@ public sealed class SnapshotTests
         ErrorLogs =
         [
             new ErrorLogSpec(LogLevel.Error, new LogSpec("/var/log/e")),
-            new ErrorLogSpec(LogLevel.Crit, null, new SyslogTarget { Server = SocketAddress.Parse("127.0.0.1:514"), Tag = "t" }),
+            new ErrorLogSpec(
+                LogLevel.Crit, null, new SyslogTarget { Server = SocketAddress.Parse("127.0.0.1:514"), Tag = "t" }),
         ],
         Zones = [new ZoneSpec("z", 65536, ulong.MaxValue)],
         Secrets = [new SecretSpec("/key")],

@@ -1,5 +1,6 @@
 // A binary upgrade (USR2): the pid file steps aside to .oldbin, the binary at the original path is started with all
 // listening sockets, and both serve until an operator ends one of them. If the new one dies, the pid file steps back.
+// Belongs to a running master, on its thread.
 using Weir.Kernel;
 
 namespace Weir.Process;
@@ -12,29 +13,35 @@ namespace Weir.Process;
 public sealed record UpgradeCommand(
     string Path, IReadOnlyList<string> LeadingArguments, IReadOnlyList<string> Arguments, string Title);
 
-public sealed partial class Master
+/// <summary>A new binary that runs beside this one.</summary>
+internal sealed class Upgrade
 {
-    private NewBinary? _upgrade;
+    private readonly string _pidPath;
 
-    private void ChangeBinary()
+    private Upgrade(string pidPath, int pid, int pidFd)
     {
-        if (_start.Upgrade is not { } command)
-        {
-            _log.Write(LogLevel.Alert, "this process cannot change its binary");
-            return;
-        }
-        string pidPath = _running!.Plan.PidPath;
+        _pidPath = pidPath;
+        Pid = pid;
+        PidFd = pidFd;
+    }
+
+    public int Pid { get; }
+
+    public int PidFd { get; }
+
+    /// <summary>Starts the new binary; null after the reason was logged, with the pid file where it was.</summary>
+    public static Upgrade? Start(UpgradeCommand command, string pidPath, IReadOnlyList<int> sockets, Log log)
+    {
         SysResult renamed = Descriptors.Rename(pidPath, pidPath + PidFile.OldSuffix);
         if (renamed.IsError)
         {
-            _log.Write(
+            log.Write(
                 LogLevel.Alert,
                 $"rename() {pidPath} to {pidPath}{PidFile.OldSuffix} failed before executing new binary process "
                 + $"\"{command.Path}\"",
                 renamed.Errno);
-            return;
+            return null;
         }
-        int[] sockets = [.. _tables.Listens.Open.SelectMany(static open => open.Fds)];
         string list = string.Concat(sockets.Select(static (_, i) => (RoleEntry.FirstInheritedFd + i) + ";"));
         SysResult pid = ProcessSpawn.Start(new SpawnRequest
         {
@@ -47,50 +54,42 @@ public sealed partial class Master
         SysResult pidFd = pid.IsOk ? ProcessControl.OpenPidFd(pid.Int) : pid;
         if (pidFd.IsError)
         {
-            _log.Write(LogLevel.Alert, $"posix_spawn() failed while executing new binary \"{command.Path}\"", pidFd.Errno);
-            RestorePidFile();
-            return;
+            log.Write(
+                LogLevel.Alert, $"posix_spawn() failed while executing new binary \"{command.Path}\"", pidFd.Errno);
+            RestorePidFile(pidPath, log);
+            return null;
         }
-        _upgrade = new NewBinary(pid.Int, pidFd.Int);
-        _log.Write(LogLevel.Notice, $"start new binary process {pid.Int}");
+        log.Write(LogLevel.Notice, $"start new binary process {pid.Int}");
+        return new Upgrade(pidPath, pid.Int, pidFd.Int);
     }
 
-    private void CollectUpgrade()
+    /// <summary>True when the new binary has ended; the pid file is back then and the object of no more use.</summary>
+    public bool TryCollect(Log log)
     {
-        SysResult waited = ProcessControl.TryWait(_upgrade!.PidFd, out ExitInfo exit);
+        SysResult waited = ProcessControl.TryWait(PidFd, out ExitInfo exit);
         if (waited.IsOk && exit.IsNone)
         {
-            return;
+            return false;
         }
-        _log.Write(
+        log.Write(
             exit.Signaled ? LogLevel.Alert : LogLevel.Notice,
-            $"new binary process {_upgrade.Pid} exited {(exit.Signaled ? "on signal" : "with code")} {exit.Code}");
-        _upgrade.Close();
-        _upgrade = null;
-        RestorePidFile();
-        if (_noAccepting)
-        {
-            _noAccepting = false;
-            _log.Write(LogLevel.Notice, "start worker processes");
-            StartWorkers(_running!, prepared: false);
-        }
+            $"new binary process {Pid} exited {(exit.Signaled ? "on signal" : "with code")} {exit.Code}");
+        RestorePidFile(_pidPath, log);
+        Close();
+        return true;
     }
 
-    private void RestorePidFile()
+    public void Close() => Descriptors.Close(PidFd);
+
+    private static void RestorePidFile(string pidPath, Log log)
     {
-        string pidPath = _running!.Plan.PidPath;
         SysResult renamed = Descriptors.Rename(pidPath + PidFile.OldSuffix, pidPath);
         if (renamed.IsError)
         {
-            _log.Write(
+            log.Write(
                 LogLevel.Alert,
                 $"rename() {pidPath}{PidFile.OldSuffix} back to {pidPath} failed after the new binary process exited",
                 renamed.Errno);
         }
-    }
-
-    private sealed record NewBinary(int Pid, int PidFd)
-    {
-        public void Close() => Descriptors.Close(PidFd);
     }
 }
