@@ -19,5 +19,7 @@ public static class Catalog
         new NotModifiedModule(),
         new HeadersModule(),
         new RangeModule(),
+        new UpstreamModule(),
+        new ProxyModule(),
     ];
 }

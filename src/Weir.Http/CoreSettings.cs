@@ -165,6 +165,9 @@ public sealed class LocationConf
     public Inherited<int> SubrequestOutputBufferSize;
     public Inherited<bool> AuthDelaySet;
     public Inherited<long> AuthDelayMs;
+
+    /// <summary>Conditions under which 103 answers of upstreams are passed on; null or empty for never.</summary>
+    public Inherited<Template[]?> EarlyHints;
     public InheritedList<ErrorPage> ErrorPages;
     public InheritedList<LogTarget> ErrorLogs;
 

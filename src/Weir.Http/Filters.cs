@@ -69,6 +69,9 @@ public abstract class RequestState
     internal RequestState? NextInRequest;
     internal RequestStatePool? Pool;
 
+    /// <summary>Whether it stays the request's own across internal redirects.</summary>
+    protected internal virtual bool SurvivesRedirect => false;
+
     /// <summary>Gives back what it holds and makes it as new. Called when the request ends.</summary>
     protected internal abstract void Reset();
 }

@@ -242,6 +242,9 @@ public readonly struct DirectiveUse(ConfWalker walker, ConfDirective directive, 
 /// <summary>Where modules declare what they understand.</summary>
 public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build)
 {
+    /// <summary>Blocks with settings of their own; `upstream` is none of them.</summary>
+    private const ConfContext HttpBlocks = ConfContext.HttpAny & ~ConfContext.Upstream;
+
     internal HttpModule Module { get; set; } = null!;
 
     public VariableTable Variables => build.Configuration.Variables;
@@ -253,7 +256,7 @@ public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build
     public void Location<T>(string name, Action<DirectiveUse, T> apply) where T : class
     {
         int index = Module.Index;
-        registry.AddNginx(name, ConfContext.HttpAny, (walker, directive) =>
+        registry.AddNginx(name, HttpBlocks, (walker, directive) =>
         {
             HttpBlock block = walker.Need<HttpBlock>();
             apply(new DirectiveUse(walker, directive, block, build), (T)block.Location[index]!);
@@ -263,7 +266,7 @@ public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build
     public void Server<T>(string name, Action<DirectiveUse, T> apply) where T : class
     {
         int index = Module.Index;
-        registry.AddNginx(name, ConfContext.HttpAny, (walker, directive) =>
+        registry.AddNginx(name, HttpBlocks, (walker, directive) =>
         {
             HttpBlock block = walker.Need<HttpBlock>();
             apply(new DirectiveUse(walker, directive, block, build), (T)block.Server[index]!);
@@ -273,7 +276,7 @@ public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build
     public void Main<T>(string name, Action<DirectiveUse, T> apply) where T : class
     {
         int index = Module.Index;
-        registry.AddNginx(name, ConfContext.HttpAny, (walker, directive) =>
+        registry.AddNginx(name, HttpBlocks, (walker, directive) =>
         {
             HttpBlock block = walker.Need<HttpBlock>();
             apply(new DirectiveUse(walker, directive, block, build), (T)block.Main[index]!);
@@ -282,8 +285,12 @@ public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build
 
     /// <summary>A directive that needs more than one level, or opens a block.</summary>
     public void Block(string name, Action<DirectiveUse> apply) =>
-        registry.AddNginx(name, ConfContext.HttpAny, (walker, directive) =>
+        registry.AddNginx(name, HttpBlocks, (walker, directive) =>
             apply(new DirectiveUse(walker, directive, walker.Need<HttpBlock>(), build)));
+
+    /// <summary>A directive inside `upstream`; its block is the walker's scope.</summary>
+    public void Upstream<T>(string name, Action<ConfWalker, ConfDirective, T> apply) where T : class =>
+        registry.AddNginx(name, ConfContext.Upstream, (walker, directive) => apply(walker, directive, walker.Need<T>()));
 
     /// <summary>A directive that nginx does not have.</summary>
     public void Own(DirectiveSpec spec) => registry.Add(spec);

@@ -207,7 +207,6 @@ public sealed partial class HttpRequest
     {
         _namedLocation = name;
         IsInternal = true;
-        IsUriAsSent = false;
         OnRedirect();
         return PhaseResult.Rerun;
     }
@@ -215,7 +214,13 @@ public sealed partial class HttpRequest
     private void OnRedirect()
     {
         // Modules' states belong to the location that was left, as nginx clears its contexts.
-        Array.Clear(_states);
+        foreach (ref RequestState? state in _states.AsSpan())
+        {
+            if (state is { SurvivesRedirect: false })
+            {
+                state = null;
+            }
+        }
         _firstBodyFilter = null;
         _lastBodyFilter = null;
     }

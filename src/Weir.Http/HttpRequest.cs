@@ -111,8 +111,8 @@ public sealed partial class HttpRequest : Session.Session
     /// <summary>A rewrite changed the URI: the location must be found again.</summary>
     public bool UriChanged { get; set; }
 
-    /// <summary>The path ended in a slash-dot or quote form that only matters to logs; the URI is as sent ($request_uri
-    /// can be passed upstream unchanged).</summary>
+    /// <summary>No rewrite or redirect changed the URI: $request_uri can be passed upstream as the client sent
+    /// it.</summary>
     public bool IsUriAsSent { get; set; }
 
     /// <summary>An error page is being made: `error_page` is not consulted again unless recursive_error_pages.</summary>
@@ -219,7 +219,6 @@ public sealed partial class HttpRequest : Session.Session
             return false;
         }
         Uri = target.Slice(0, length);
-        IsUriAsSent = false;
         return true;
     }
 
@@ -436,6 +435,20 @@ public sealed partial class HttpRequest : Session.Session
         SendHead();
         Push(body, owner, PushFlags.Last);
         return PhaseResult.Done;
+    }
+
+    /// <summary>Bytes of the body that were pushed and have not left: held by filters, or not taken by the kernel.</summary>
+    public long PendingBytes
+    {
+        get
+        {
+            long bytes = Stream.UnsentBytes;
+            for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
+            {
+                bytes += filter.HeldBytes;
+            }
+            return bytes;
+        }
     }
 
     /// <summary>Waits until the client has taken enough that more may be produced. False when it is gone.</summary>

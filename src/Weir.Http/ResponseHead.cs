@@ -36,10 +36,10 @@ public sealed class ResponseHead
     public NativeSlice Charset { get; set; }
 
     /// <summary>Bytes of the body, or -1 when not known.</summary>
-    public long ContentLength { get; set; }
+    public long ContentLength { get; set; } = -1;
 
     /// <summary>Seconds since 1970, or -1.</summary>
-    public long LastModified { get; set; }
+    public long LastModified { get; set; } = -1;
 
     /// <summary>The Last-Modified text when an upstream sent it; wins over <see cref="LastModified"/>.</summary>
     public NativeSlice LastModifiedText { get; set; }
@@ -49,6 +49,9 @@ public sealed class ResponseHead
     /// <summary>A Server or Date of an upstream that is passed through; empty for ours.</summary>
     public NativeSlice Server { get; set; }
     public NativeSlice Date { get; set; }
+
+    /// <summary>Conditional requests were the upstream's to answer: the not-modified filter leaves it alone.</summary>
+    public bool NotModifiedDisabled { get; set; }
 
     /// <summary>Whether the body may be cut into ranges (Accept-Ranges, Range).</summary>
     public bool AllowRanges { get; set; }
@@ -161,6 +164,7 @@ public sealed class ResponseHead
         LastModified = -1;
         LastModifiedText = default;
         AllowRanges = false;
+        NotModifiedDisabled = false;
         Remove(KnownResponseHeader.AcceptRanges);
         Remove(KnownResponseHeader.ContentEncoding);
         Remove(KnownResponseHeader.ETag);
@@ -181,6 +185,7 @@ public sealed class ResponseHead
         Server = default;
         Date = default;
         AllowRanges = false;
+        NotModifiedDisabled = false;
         SingleRange = false;
         Chunked = false;
         ExpectTrailers = false;

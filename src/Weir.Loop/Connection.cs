@@ -1,6 +1,7 @@
 // A byte stream with a peer, as operations: receive into a buffer that arrives with the bytes, send a chain, deadlines,
 // close. Engines derive from it. One loop's thread. Objects are recycled by their engine: nobody keeps one after Close.
 using Weir.Kernel;
+using Weir.Kernel.Net;
 
 namespace Weir.Loop;
 
@@ -159,6 +160,28 @@ public abstract class Connection
     public abstract void ShutdownSend();
 
     public abstract void SetNoDelay();
+
+    /// <summary>Keep-alive probes, and buffer sizes where they are not 0.</summary>
+    public void Tune(bool keepAlive, int receiveBytes, int sendBytes)
+    {
+        if (keepAlive)
+        {
+            SetOption(Sys.SO_KEEPALIVE, 1);
+        }
+        if (receiveBytes > 0)
+        {
+            SetOption(Sys.SO_RCVBUF, receiveBytes);
+        }
+        if (sendBytes > 0)
+        {
+            SetOption(Sys.SO_SNDBUF, sendBytes);
+        }
+    }
+
+    /// <summary>Sets an option of the socket, where there is one.</summary>
+    protected virtual void SetOption(int option, int value)
+    {
+    }
 
     /// <summary>Closes; with <paramref name="reset"/> the peer gets RST. Waiting operations end with
     /// ECANCELED.</summary>

@@ -531,6 +531,9 @@ internal sealed unsafe class EpollStream : Connection
         }
     }
 
+    protected override void SetOption(int option, int value) =>
+        Sys.SetOption(_target.Fd, Sys.SOL_SOCKET, option, value);
+
     public override int TcpInfo(Span<byte> into)
     {
         SysResult r = Sys.GetOptionBytes(_target.Fd, Sys.IPPROTO_TCP, Sys.TCP_INFO, into);

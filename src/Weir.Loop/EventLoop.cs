@@ -9,8 +9,15 @@ namespace Weir.Loop;
 /// <summary>A place for one value per loop; created once, at start-up, per use.</summary>
 public sealed class LoopSlot<T> where T : class
 {
+    public int Index { get; } = LoopSlots.Next();
+}
+
+/// <summary>One count for the slots of all types.</summary>
+internal static class LoopSlots
+{
     private static int s_next;
-    public int Index { get; } = Interlocked.Increment(ref s_next) - 1;
+
+    internal static int Next() => Interlocked.Increment(ref s_next) - 1;
 }
 
 /// <summary>An event loop. Engines derive from it and supply the operations.</summary>

@@ -320,6 +320,7 @@ internal static class CoreLocations
         c.DisableSymlinks.Merge(p.DisableSymlinks, SymlinkPolicy.Off);
         c.DisableSymlinksFrom.Merge(p.DisableSymlinksFrom, null!);
         c.SubrequestOutputBufferSize.Merge(p.SubrequestOutputBufferSize, 4096);
+        c.EarlyHints.Merge(p.EarlyHints, null);
         c.ErrorPages.Merge(p.ErrorPages);
         if (!c.ErrorLogs.IsSet && p.ErrorLogs.Items.Length == 0)
         {

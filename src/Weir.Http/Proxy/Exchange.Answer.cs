@@ -1,0 +1,427 @@
+// The answer's half of an exchange: the head with its interim answers, what it decides, and the body on its way to the
+// client, with back-pressure or through a spill file when the client is slower than the server.
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+
+namespace Weir.Http.Proxy;
+
+public sealed partial class Exchange
+{
+    private const int InterimMax = 100;
+
+    private bool _keep;
+    private bool _bodyFailed;
+    private bool _buffered;
+    private FileRef? _spillFile;
+    private SpillWrite? _spillWrite;
+    private BufferChain? _spillChain;
+    private long _spillOffset;
+    private long _rateBytes;
+
+    private async LoopTask<UpstreamFault> ReadAnswerHeadAsync()
+    {
+        Connection stream = Stream;
+        Protocol.StartAnswer(this);
+        BodyEnded = false;
+        int interims = 0;
+        while (true)
+        {
+            if (_clientGone || _senderStatus != 0)
+            {
+                return FailHead(RecvLease.Failed(Errno.ECANCELED));
+            }
+            stream.SetReadDeadline(Request.Loop.NowMs + Settings.ReadTimeoutMs.Value);
+            RecvLease lease = await stream.ReceiveAsync();
+            if (lease.IsError || lease.IsEnd)
+            {
+                if (lease.Error == Errno.ETIMEDOUT && _senderActive)
+                {
+                    continue;
+                }
+                return FailHead(lease);
+            }
+            TakeInput(lease);
+            while (true)
+            {
+                ReadStep step = Protocol.ReadHead(this);
+                if (step == ReadStep.Reject)
+                {
+                    return new UpstreamFault(FaultKind.InvalidHeader, FaultLeg.Head);
+                }
+                if (step == ReadStep.NeedMore)
+                {
+                    break;
+                }
+                if (Head.Status is >= 200 or 101)
+                {
+                    ref UpstreamAttempt attempt = ref _record.Current;
+                    attempt.HeaderMs = Request.Loop.NowMs - attempt.StartMs;
+                    attempt.Status = Head.Status;
+                    return default;
+                }
+                if (++interims > InterimMax)
+                {
+                    LogWith(LogLevel.Error, "upstream sent too many interim responses", 0,
+                        "reading response header from upstream");
+                    return new UpstreamFault(FaultKind.InvalidHeader, FaultLeg.Head);
+                }
+                AnswerHead.PassInterim(this);
+                Protocol.StartAnswer(this);
+                if (_start == _end)
+                {
+                    break;
+                }
+            }
+        }
+    }
+
+    private UpstreamFault FailHead(RecvLease lease)
+    {
+        const string Action = "reading response header from upstream";
+        if (_clientGone)
+        {
+            return ClientGone();
+        }
+        if (_senderStatus != 0)
+        {
+            return new UpstreamFault(FaultKind.Client, FaultLeg.Send, _senderStatus);
+        }
+        if (lease.Error == Errno.ETIMEDOUT)
+        {
+            LogWith(LogLevel.Error, "upstream timed out", Errno.ETIMEDOUT, Action);
+            return new UpstreamFault(FaultKind.Timeout, FaultLeg.Head);
+        }
+        if (Stream.SendError != 0 && Stream.SendError == Errno.ETIMEDOUT)
+        {
+            LogWith(LogLevel.Error, "upstream timed out", Errno.ETIMEDOUT, "sending request to upstream");
+            return new UpstreamFault(FaultKind.Timeout, FaultLeg.Send);
+        }
+        if (lease.IsEnd)
+        {
+            LogWith(LogLevel.Error, "upstream prematurely closed connection", 0, Action);
+        }
+        else
+        {
+            LogWith(LogLevel.Error, "recv() failed", lease.Error, Action);
+        }
+        return new UpstreamFault(FaultKind.Error, FaultLeg.Head);
+    }
+
+    /// <summary>The head is there: passes the answer on, unless another server or another page answers.</summary>
+    private LoopTask<UpstreamFault> AnswerAsync()
+    {
+        HttpRequest r = Request;
+        int status = Head.Status;
+        if (status >= 300)
+        {
+            if (PassesOver(status))
+            {
+                return new LoopTask<UpstreamFault>(new UpstreamFault(FaultKind.Status, FaultLeg.Head, status));
+            }
+            if (Settings.InterceptErrors.Value && AnswerHead.Intercepts(this))
+            {
+                _keep = false;
+                _result = PhaseResult.Answer(status);
+                return default;
+            }
+        }
+        if (AnswerHead.TryRedirect(this, out _result))
+        {
+            _keep = false;
+            return default;
+        }
+        AnswerHead.Pass(this);
+        _buffered = AnswerHead.DecideBuffering(this);
+        if (status == 101)
+        {
+            return TunnelAsync();
+        }
+        r.SendHead();
+        _result = PhaseResult.Done;
+        return RelayAsync();
+    }
+
+    // The body.
+
+    private async LoopTask<UpstreamFault> RelayAsync()
+    {
+        HttpRequest r = Request;
+        Connection stream = Stream;
+        _body ??= r.Loop.RentChain();
+        _spillOffset = 0;
+        long rate = RateOf(r);
+        _rateBytes = 0;
+        long startMs = r.Loop.NowMs;
+        BodyEnded = Protocol.IsBodyless(this);
+        while (true)
+        {
+            if (!BodyEnded)
+            {
+                ReadStep step = Protocol.ReadBody(this, _body);
+                if (step == ReadStep.Reject)
+                {
+                    return await FailBodyAsync(FaultKind.InvalidHeader);
+                }
+                BodyEnded = step == ReadStep.Done;
+            }
+            _record.Current.ResponseBytes += _body.Length;
+            if (BodyEnded)
+            {
+                break;
+            }
+            if (_body.Length > 0 && !await DeliverAsync())
+            {
+                return Gone();
+            }
+            if (_start == _end)
+            {
+                ReleaseInput();
+            }
+            if (rate > 0)
+            {
+                await PaceAsync(rate, startMs);
+            }
+            if (_clientGone)
+            {
+                return Gone();
+            }
+            stream.SetReadDeadline(r.Loop.NowMs + Settings.ReadTimeoutMs.Value);
+            RecvLease lease = await stream.ReceiveAsync(ReceiveBytes());
+            if (lease.IsEnd && Protocol.EndsWithClose(this))
+            {
+                BodyEnded = true;
+                break;
+            }
+            if (lease.IsError || lease.IsEnd)
+            {
+                if (_clientGone)
+                {
+                    return Gone();
+                }
+                LogBodyFailure(lease);
+                return await FailBodyAsync(lease.Error == Errno.ETIMEDOUT ? FaultKind.Timeout : FaultKind.Error);
+            }
+            _rateBytes += lease.Length;
+            TakeInput(lease);
+        }
+        return await FinishAsync();
+    }
+
+    private int ReceiveBytes() =>
+        Protocol.BodyLength(this) > 64 * 1024 || _record.Current.ReceivedBytes > 32 * 1024 ? 64 * 1024
+            : BufferPool.StandardSize;
+
+    /// <summary>The body is complete: the server is free before the last bytes leave for the client.</summary>
+    private LoopTask<UpstreamFault> FinishAsync()
+    {
+        HttpRequest r = Request;
+        if (_start < _end)
+        {
+            LogWith(LogLevel.Warn, "upstream sent more data than specified in \"Content-Length\" header", 0,
+                "reading upstream");
+        }
+        _keep = Protocol.CanKeep(this) && !_senderActive && _senderStatus == 0 && Stream.SendError == 0;
+        AnswerHead.PassTrailers(this);
+        if (_spillChain is null or { IsEmpty: true })
+        {
+            r.Push(_body!, PushFlags.Last);
+            return default;
+        }
+        return FinishSpilledAsync();
+    }
+
+    private async LoopTask<UpstreamFault> FinishSpilledAsync()
+    {
+        _body!.MoveTo(_spillChain!);
+        if (!await WriteSpillAsync())
+        {
+            _keep = false;
+        }
+        Request.Push(_body, PushFlags.Last);
+        return default;
+    }
+
+    private UpstreamFault Gone()
+    {
+        _body!.Clear();
+        _keep = false;
+        if (_clientGone)
+        {
+            ClientGone();
+        }
+        Request.Abort(AbortReason.ClientGone);
+        _result = PhaseResult.Done;
+        return default;
+    }
+
+    private void LogBodyFailure(RecvLease lease)
+    {
+        const string Action = "reading upstream";
+        if (lease.Error == Errno.ETIMEDOUT)
+        {
+            LogWith(LogLevel.Error, "upstream timed out", lease.Error, Action);
+        }
+        else if (lease.IsEnd)
+        {
+            LogWith(LogLevel.Error, "upstream prematurely closed connection", 0, Action);
+        }
+        else
+        {
+            LogWith(LogLevel.Error, "recv() failed", lease.Error, Action);
+        }
+    }
+
+    /// <summary>The answer was begun and cannot be completed: what came is passed on, then the connection ends.</summary>
+    private async LoopTask<UpstreamFault> FailBodyAsync(FaultKind kind)
+    {
+        _keep = false;
+        _bodyFailed = kind != FaultKind.InvalidHeader;
+        HttpRequest r = Request;
+        r.Push(_body!, PushFlags.Flush);
+        if (_spillChain is { IsEmpty: false })
+        {
+            r.Push(_spillChain, PushFlags.Flush);
+        }
+        await r.Drained(0);
+        r.Abort(AbortReason.Failed);
+        _result = PhaseResult.Done;
+        return default;
+    }
+
+    /// <summary>Passes what was read on. May wait for the client. False when it is gone.</summary>
+    private LoopTask<bool> DeliverAsync()
+    {
+        HttpRequest r = Request;
+        if (!_buffered)
+        {
+            r.Push(_body!, PushFlags.Flush);
+            if (!r.Stream.Flush(r))
+            {
+                return new LoopTask<bool>(false);
+            }
+            return r.Drained(Settings.BufferSizeBytes.Value);
+        }
+        long pending = r.PendingBytes;
+        if (_spillChain is null or { IsEmpty: true } && pending + _body!.Length <= Settings.MemoryBytesMax)
+        {
+            r.Push(_body!, PushFlags.None);
+            bool fine = r.PendingBytes < Settings.BufferSizeBytes.Value || r.Stream.Flush(r);
+            return new LoopTask<bool>(fine);
+        }
+        return DeliverSlowAsync();
+    }
+
+    /// <summary>The client is behind: memory is bounded by waiting, or by a file where that is allowed.</summary>
+    private async LoopTask<bool> DeliverSlowAsync()
+    {
+        HttpRequest r = Request;
+        if (!r.Stream.Flush(r))
+        {
+            return false;
+        }
+        long memory = Settings.MemoryBytesMax;
+        bool pending = _spillChain is { IsEmpty: false };
+        if (!pending && r.PendingBytes + _body!.Length <= memory)
+        {
+            r.Push(_body, PushFlags.None);
+            return r.Stream.Flush(r);
+        }
+        // A filter that must see the bytes holds the server back instead: it cannot read them from a file.
+        if (Settings.TempFileBytesMax.Value == 0 || r.BodyNeedsBytes
+            || _spillOffset + _body!.Length + (_spillChain?.Length ?? 0) > Settings.TempFileBytesMax.Value)
+        {
+            if (pending && !await WriteSpillAsync())
+            {
+                return false;
+            }
+            r.Push(_body!, PushFlags.None);
+            bool fine = await r.Drained(memory / 2);
+            if (r.PendingBytes == 0)
+            {
+                _spillOffset = 0;
+            }
+            return fine;
+        }
+        _spillChain ??= r.Loop.RentChain();
+        _body.MoveTo(_spillChain);
+        if (r.PendingBytes <= memory / 2)
+        {
+            // It caught up: straight from memory again.
+            r.Push(_spillChain, PushFlags.None);
+            return r.Stream.Flush(r);
+        }
+        return _spillChain.Length < Settings.TempWriteBytes.Value || await WriteSpillAsync();
+    }
+
+    /// <summary>Writes what is set aside to the file and passes it on as a slice of it.</summary>
+    private async LoopTask<bool> WriteSpillAsync()
+    {
+        HttpRequest r = Request;
+        if (_spillFile is null)
+        {
+            string directory = Settings.TempPath.Value;
+            SysResult fd = SpillFile.Create(directory, keepName: false, out string? _);
+            if (fd.IsError)
+            {
+                LogWith(LogLevel.Crit, $"open() \"{directory}\" failed", fd.Errno, "reading upstream");
+                return false;
+            }
+            _spillFile = FileRef.Own(fd.Int);
+            LogWith(LogLevel.Warn, $"an upstream response is buffered to a temporary file {directory}", 0, "reading upstream");
+        }
+        _spillWrite ??= new SpillWrite();
+        _spillWrite.Start(_spillFile.Fd, _spillOffset, _spillChain!);
+        await r.Loop.Blocking.RunAsync(_spillWrite);
+        if (_spillWrite.Error != 0)
+        {
+            LogWith(LogLevel.Crit, "pwrite() to a temporary file failed", _spillWrite.Error, "reading upstream");
+            return false;
+        }
+        long written = _spillWrite.Bytes;
+        _spillChain!.Clear();
+        _spillChain.AppendFile(_spillFile, _spillOffset, written);
+        _spillOffset += written;
+        r.Push(_spillChain, PushFlags.None);
+        return r.Stream.Flush(r);
+    }
+
+    private void ResetSpill()
+    {
+        _spillFile?.Release();
+        _spillFile = null;
+        if (_spillChain is not null)
+        {
+            Request.Loop.Return(_spillChain);
+            _spillChain = null;
+        }
+    }
+
+    // proxy_limit_rate.
+
+    private long RateOf(HttpRequest r)
+    {
+        if (!_buffered || Settings.LimitRate.Value is not { } template)
+        {
+            return 0;
+        }
+        string text = template.IsConstant ? template.Source : template.Evaluate(r).ToString();
+        return Conf.ConfValues.TrySize(text, out long rate) ? rate : 0;
+    }
+
+    private async LoopTask<Unit> PaceAsync(long rate, long startMs)
+    {
+        EventLoop loop = Request.Loop;
+        while (!_clientGone)
+        {
+            long allowed = rate * ((loop.NowMs - startMs) / 1000 + 1);
+            if (_rateBytes < allowed)
+            {
+                break;
+            }
+            long waitMs = (_rateBytes - allowed) * 1000 / rate + 1;
+            await loop.DelayAsync((int)Math.Min(waitMs, 1000));
+        }
+        return default;
+    }
+}

@@ -1,0 +1,545 @@
+// One request's exchange with upstream servers: pick a server, lease a connection, send, read the head, relay the body,
+// give the connection back or try the next server. Charter: here lives the order of these steps and nothing of a protocol
+// (UpstreamProtocol), of headers (AnswerHead), of balancing (GroupState). One loop's thread; pooled with its request.
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+using Weir.Session.Upstream;
+
+using HttpResponse = Weir.Protocol.Http1.ResponseHead;
+
+namespace Weir.Http.Proxy;
+
+/// <summary>An exchange with upstream servers.</summary>
+public sealed partial class Exchange : RequestState, IPeerWatcher
+{
+    public static readonly RequestSlot<Exchange> Slot = new();
+
+    private PeerWalk _walk;
+    private UpstreamConnection? _lease;
+    private Connection? _connecting;
+    private Peer? _peer;
+    private BufferChain? _output;
+    private BufferChain? _body;
+    private BufferSlab? _input;
+    private int _start;
+    private int _end;
+    private UpstreamRecord _record = null!;
+    private long _startedMs;
+    private bool _requestSent;
+    private bool _reused;
+    private bool _clientGone;
+    private bool _firstAttempt;
+
+    // The request.
+
+    public HttpRequest Request { get; private set; } = null!;
+    public UpstreamSettings Settings { get; private set; } = null!;
+    public UpstreamProtocol Protocol { get; private set; } = null!;
+
+    /// <summary>The group that is asked; set by the handler, or by the resolver's answer.</summary>
+    public GroupState Group { get; set; } = null!;
+
+    /// <summary>Who may use a connection of this exchange again.</summary>
+    private object _tag = null!;
+
+    /// <summary>The authority as the configuration names it ($proxy_host), its port, and the target to ask for.</summary>
+    public NativeSlice TargetHost { get; set; }
+    public NativeSlice TargetPort { get; set; }
+    public NativeSlice TargetUri { get; set; }
+
+    /// <summary>A body that the configuration puts in place of the client's.</summary>
+    public NativeSlice OwnBody { get; set; }
+    public bool HasOwnBody { get; set; }
+
+    /// <summary>The request body is sent while it is read from the client.</summary>
+    public bool StreamsBody { get; private set; }
+
+    /// <summary>Bytes of the request body, or -1 when they are sent in chunks; 0 also when there is none.</summary>
+    public long BodyBytes { get; private set; }
+
+    /// <summary>Whether a body or at least its length is sent.</summary>
+    public bool HasBody { get; private set; }
+
+    /// <summary>The method the server was asked with.</summary>
+    public HttpMethod MethodAsked { get; internal set; }
+
+    /// <summary>The request named a protocol to change to.</summary>
+    public bool AsksForUpgrade { get; internal set; }
+
+    /// <summary>Values of header templates while a head is written.</summary>
+    internal NativeSlice[] Values = new NativeSlice[16];
+
+    // The answer.
+
+    public HttpResponse Head { get; } = new();
+
+    /// <summary>The bytes <see cref="Head"/> refers to, in the request's arena.</summary>
+    public NativeSlice HeadBytes { get; internal set; }
+    internal ResponseHeadParser Parser;
+    internal ChunkedDecoder Chunks = new();
+    internal BufferSlab? HeadSlab;
+    internal int HeadLength;
+    internal long BodyLeft;
+    internal bool BodyEnded;
+
+    /// <summary>Trailer lines of a chunked answer as they came.</summary>
+    internal BufferSlab? TrailerSlab;
+    internal int TrailerLength;
+
+    /// <summary>Trailers of the answer reach the client.</summary>
+    public bool PassesTrailers { get; internal set; }
+
+    internal bool Obeys(IgnoredHeaders header) => (Settings.IgnoreHeaders.Value & header) == 0;
+
+    /// <summary>Bytes received and not read yet.</summary>
+    public ReadOnlySpan<byte> Input => _input is null ? default : _input.Span[_start.._end];
+
+    public NativeSlice InputMemory => _input is null ? default : _input.Memory.Slice(_start, _end - _start);
+
+    public BufferSlab InputSlab => _input!;
+
+    public void Consume(int bytes) => _start += bytes;
+
+    public Connection Stream => _lease!.Stream;
+
+    internal void Begin(HttpRequest r, UpstreamSettings settings, UpstreamProtocol protocol)
+    {
+        Request = r;
+        Settings = settings;
+        Protocol = protocol;
+        _record = r.Get(UpstreamRecord.Slot);
+        _startedMs = r.Loop.NowMs;
+        _firstAttempt = true;
+    }
+
+    /// <summary>Runs to the end of the response, or to a status to answer with.</summary>
+    public async LoopTask<PhaseResult> RunAsync()
+    {
+        HttpRequest r = Request;
+        bool ownsBody = HasOwnBody || !Settings.PassRequestBody.Value;
+        StreamsBody = !ownsBody && !Settings.RequestBuffering.Value && r.Body.IsExpected && !r.Body.IsCollected;
+        if (!StreamsBody)
+        {
+            // As nginx: the client's body is read even when another is sent.
+            int status = await r.Body.CollectAsync();
+            if (status != 0)
+            {
+                return PhaseResult.Answer(status);
+            }
+        }
+        PlanBody(r, ownsBody);
+        _tag = Group.Group.KeepAlive.Local ? r.Location : Protocol.Scheme;
+        Group.StartWalk(ref _walk, Settings.NextTries.Value);
+        PhaseResult result;
+        Watch(true);
+        while (true)
+        {
+            UpstreamFault fault = await AttemptAsync();
+            if (fault.IsNone)
+            {
+                result = _result;
+                break;
+            }
+            if (!MayTryNext(fault))
+            {
+                result = PhaseResult.Answer(fault.Status);
+                break;
+            }
+        }
+        Watch(false);
+        return result;
+    }
+
+    private PhaseResult _result;
+
+    private void PlanBody(HttpRequest r, bool ownsBody)
+    {
+        if (ownsBody)
+        {
+            HasBody = HasOwnBody;
+            BodyBytes = OwnBody.Length;
+            return;
+        }
+        HasBody = r.Body.IsExpected || r.IsMain && r.Head.ContentLength == 0;
+        BodyBytes = StreamsBody ? r.Head.Chunked ? -1 : r.Head.ContentLength : r.Body.Bytes;
+    }
+
+    // The client.
+
+    private void Watch(bool on)
+    {
+        if (Settings.IgnoreClientAbort.Value || !Request.IsMain)
+        {
+            return;
+        }
+        Connection client = Request.Connection;
+        if (on)
+        {
+            client.Watcher = this;
+            _clientGone = client.PeerClosed;
+        }
+        else if (client.Watcher == this)
+        {
+            client.Watcher = null;
+        }
+    }
+
+    void IPeerWatcher.PeerGone(Connection connection, bool reset)
+    {
+        _clientGone = true;
+        if (_connecting is { } connecting)
+        {
+            connecting.Close();
+        }
+        _lease?.Stream.CancelReceive();
+    }
+
+    private UpstreamFault ClientGone()
+    {
+        LogWith(LogLevel.Info, "client prematurely closed connection, so upstream connection is closed too", 0, null);
+        return new UpstreamFault(FaultKind.Client, FaultLeg.Head, 499);
+    }
+
+    // Attempts.
+
+    private async LoopTask<UpstreamFault> AttemptAsync()
+    {
+        UpstreamFault fault = await ConnectAsync();
+        if (fault.IsNone)
+        {
+            fault = await SendAndReadAsync();
+            await StopSenderAsync();
+            Leave(fault);
+        }
+        return fault;
+    }
+
+    /// <summary>Picks a server and leases a connection to it.</summary>
+    private async LoopTask<UpstreamFault> ConnectAsync()
+    {
+        HttpRequest r = Request;
+        EventLoop loop = r.Loop;
+        _requestSent = false;
+        _reused = false;
+        Peer? peer = Group.Enter(ref _walk);
+        bool afterRedirect = _firstAttempt && _record.Count > 0;
+        _firstAttempt = false;
+        if (peer is null)
+        {
+            _record.Begin(Group.Group.Name, loop.NowMs, afterRedirect);
+            LogWith(LogLevel.Error, "no live upstreams", 0, "connecting to upstream", Group.Group.Name.ToString());
+            EndRecord(502);
+            return new UpstreamFault(FaultKind.NoLive, FaultLeg.Connect);
+        }
+        _peer = peer;
+        _record.Begin(r.Arena.Store(peer.Spec.Name.Span), loop.NowMs, afterRedirect);
+        _record.Last = this;
+        if (_clientGone)
+        {
+            UpstreamFault gone = ClientGone();
+            EndRecord(499);
+            LeavePeer(PeerEnd.Fine);
+            return gone;
+        }
+        _lease = Group.Idle.Take(peer, _tag);
+        if (_lease is not null)
+        {
+            _reused = true;
+            _lease.Requests++;
+            _record.Current.ConnectMs = 0;
+            return default;
+        }
+        byte[] local = [];
+        if (Settings.Bind.Value is { } bind && !TryBind(bind, out local))
+        {
+            EndRecord(500);
+            LeavePeer(PeerEnd.Fine);
+            return new UpstreamFault(FaultKind.Internal, FaultLeg.Connect, 500);
+        }
+        LoopTask<ConnectOutcome> task = loop.ConnectAsync(peer.Spec.Address, local, (int)Settings.ConnectTimeoutMs.Value,
+            out Connection connection);
+        _connecting = connection;
+        ConnectOutcome outcome = await task;
+        _connecting = null;
+        if (outcome.IsError)
+        {
+            return FailConnect(outcome.Error);
+        }
+        _record.Current.ConnectMs = loop.NowMs - _record.Current.StartMs;
+        connection.Tune(Settings.SocketKeepAlive.Value, (int)Settings.SocketReceiveBytes.Value,
+            (int)Settings.SocketSendBytes.Value);
+        _lease = UpstreamConnection.Rent(loop, connection, peer);
+        _lease.Tag = _tag;
+        _lease.Requests = 1;
+        return default;
+    }
+
+    private UpstreamFault FailConnect(int errno)
+    {
+        UpstreamFault fault;
+        if (_clientGone)
+        {
+            fault = ClientGone();
+        }
+        else if (errno == Errno.ETIMEDOUT)
+        {
+            LogWith(LogLevel.Error, "upstream timed out", errno, "connecting to upstream");
+            fault = new UpstreamFault(FaultKind.Timeout, FaultLeg.Connect);
+        }
+        else
+        {
+            LogWith(LogLevel.Error, "connect() failed", errno, "connecting to upstream");
+            fault = new UpstreamFault(FaultKind.Error, FaultLeg.Connect);
+        }
+        EndRecord(fault.Status);
+        LeavePeer(fault.Kind == FaultKind.Client ? PeerEnd.Fine : PeerEnd.Failed);
+        return fault;
+    }
+
+    private bool TryBind(BindAddress bind, out byte[] local)
+    {
+        local = bind.Address ?? [];
+        if (bind.Template is null)
+        {
+            return true;
+        }
+        string text = bind.Template.Evaluate(Request).ToString();
+        if (text.Length == 0)
+        {
+            return true;
+        }
+        if (!SocketAddress.TryParse(text, 0, out SocketAddress? address, out string _))
+        {
+            Request.LogError(LogLevel.Error, $"invalid local address \"{text}\"");
+            return true;
+        }
+        local = address!.Native.ToArray();
+        return true;
+    }
+
+    private async LoopTask<UpstreamFault> SendAndReadAsync()
+    {
+        HttpRequest r = Request;
+        _output ??= r.Loop.RentChain();
+        int status = Protocol.WriteRequest(this, _output);
+        if (status != 0)
+        {
+            return new UpstreamFault(FaultKind.Internal, FaultLeg.Send, status);
+        }
+        Connection stream = Stream;
+        _requestSent = true;
+        _senderStatus = 0;
+        stream.SendTimeoutMs = (int)Settings.SendTimeoutMs.Value;
+        long before = stream.SentBytes;
+        _sentBefore = before;
+        if (!stream.Send(_output))
+        {
+            LogWith(LogLevel.Error, "writev() failed", stream.SendError, "sending request to upstream");
+            return new UpstreamFault(FaultKind.Error, FaultLeg.Send);
+        }
+        if (StreamsBody || !_output.IsEmpty)
+        {
+            _senderActive = true;
+            SendRestAsync().Forget();
+        }
+        UpstreamFault fault = await ReadAnswerHeadAsync();
+        return fault.IsNone ? await AnswerAsync() : fault;
+    }
+
+    private long _sentBefore;
+
+    /// <summary>Ends an attempt: the connection is kept or closed, the server judged.</summary>
+    private void Leave(UpstreamFault fault)
+    {
+        if (_lease is { } lease)
+        {
+            _record.Current.SentBytes = lease.Stream.SentBytes - _sentBefore;
+            _lease = null;
+            if (fault.IsNone && _keep && _start == _end)
+            {
+                Group.Idle.Give(lease);
+            }
+            else
+            {
+                lease.Close();
+            }
+        }
+        ReleaseInput();
+        _output?.Clear();
+        EndRecord(fault.Kind is FaultKind.None or FaultKind.Status ? 0 : fault.Status);
+        PeerEnd end = fault.Kind switch
+        {
+            FaultKind.None or FaultKind.Client or FaultKind.Internal => PeerEnd.Fine,
+            FaultKind.Status when fault.UpstreamStatus is 403 or 404 => PeerEnd.Next,
+            _ => PeerEnd.Failed,
+        };
+        LeavePeer(_bodyFailed ? PeerEnd.Failed : end);
+    }
+
+    private void LeavePeer(PeerEnd end)
+    {
+        if (_peer is { } peer)
+        {
+            _peer = null;
+            if (Group.Leave(ref _walk, peer, end))
+            {
+                LogWith(LogLevel.Warn, "upstream server temporarily disabled", 0, "connecting to upstream",
+                    peer.Spec.Name.ToString());
+            }
+        }
+    }
+
+    private void EndRecord(int status)
+    {
+        ref UpstreamAttempt attempt = ref _record.Current;
+        if (status != 0)
+        {
+            attempt.Status = status;
+        }
+        attempt.ResponseMs = Request.Loop.NowMs - attempt.StartMs;
+    }
+
+    private bool MayTryNext(UpstreamFault fault)
+    {
+        if (fault.Kind is FaultKind.Client or FaultKind.Internal or FaultKind.NoLive || _clientGone || Request.Response.IsSent)
+        {
+            return false;
+        }
+        if (_reused && fault.Kind == FaultKind.Error)
+        {
+            // An idle connection that the server closed at this very moment says nothing about the server.
+            _walk.TriesLeft++;
+        }
+        NextUpstream reason = fault.Reason;
+        if (_requestSent && Request.Method is HttpMethod.Post or HttpMethod.Lock or HttpMethod.Patch)
+        {
+            reason |= NextUpstream.NonIdempotent;
+        }
+        long timeoutMs = Settings.NextTimeoutMs.Value;
+        return _walk.TriesLeft > 0 && (Settings.Next.Value & reason) == reason && !(_requestSent && StreamsBody)
+            && (timeoutMs == 0 || Request.Loop.NowMs - _startedMs < timeoutMs);
+    }
+
+    /// <summary>Whether an answer with this status is passed over in favour of another server.</summary>
+    private bool PassesOver(int status)
+    {
+        NextUpstream reason = UpstreamFault.ReasonOf(status);
+        if (reason == NextUpstream.None || _walk.TriesLeft <= 1)
+        {
+            return false;
+        }
+        if (Request.Method is HttpMethod.Post or HttpMethod.Lock or HttpMethod.Patch)
+        {
+            reason |= NextUpstream.NonIdempotent;
+        }
+        long timeoutMs = Settings.NextTimeoutMs.Value;
+        return (Settings.Next.Value & reason) == reason && !StreamsBody
+            && (timeoutMs == 0 || Request.Loop.NowMs - _startedMs < timeoutMs);
+    }
+
+    // The log.
+
+    internal void LogWith(LogLevel level, string message, int errno, string? action, string? upstream = null)
+    {
+        HttpRequest r = Request;
+        if (!r.Logs(level))
+        {
+            return;
+        }
+        string? address = upstream ?? _peer?.Spec.Name.ToString();
+        string? before = r.LogAction;
+        string text = errno == 0 ? message : $"{message} ({errno}: {Errno.Describe(errno)})";
+        r.LogAction = action;
+        r.LogUpstream = address is null ? null : $"{Protocol.Scheme}{address}{TargetUri}";
+        r.LogError(level, text);
+        r.LogAction = before;
+        r.LogUpstream = null;
+    }
+
+    // Memory.
+
+    private void TakeInput(RecvLease lease)
+    {
+        _record.Current.ReceivedBytes += lease.Length;
+        if (_input is null || _start == _end)
+        {
+            _input?.Release();
+            _input = lease.Slab;
+            _start = 0;
+            _end = lease.Length;
+            return;
+        }
+        int have = _end - _start;
+        int need = have + lease.Length;
+        if (_start + need > _input.Capacity || !_input.IsExclusive)
+        {
+            BufferSlab bigger = Request.Loop.Buffers.Rent(need);
+            _input.Span[_start.._end].CopyTo(bigger.Span);
+            _input.Release();
+            _input = bigger;
+            _start = 0;
+            _end = have;
+        }
+        lease.Span.CopyTo(_input.Span[_end..]);
+        _end += lease.Length;
+        lease.Release();
+    }
+
+    private void ReleaseInput()
+    {
+        _input?.Release();
+        _input = null;
+        _start = 0;
+        _end = 0;
+    }
+
+    internal void ReleaseSlabs()
+    {
+        HeadSlab?.Release();
+        HeadSlab = null;
+        HeadLength = 0;
+        TrailerSlab?.Release();
+        TrailerSlab = null;
+        TrailerLength = 0;
+    }
+
+    protected internal override void Reset()
+    {
+        // A request that was torn down in the middle of its exchange still owes these.
+        Connection? connecting = _connecting;
+        _connecting = null;
+        connecting?.Close();
+        _lease?.Close();
+        _lease = null;
+        if (_peer is { } peer)
+        {
+            _peer = null;
+            Group.Leave(ref _walk, peer, PeerEnd.Fine);
+        }
+        ReleaseInput();
+        ReleaseSlabs();
+        EventLoop loop = Request.Loop;
+        if (_output is not null)
+        {
+            loop.Return(_output);
+            _output = null;
+        }
+        if (_body is not null)
+        {
+            loop.Return(_body);
+            _body = null;
+        }
+        ResetSpill();
+        Request = null!;
+        Group = null!;
+        TargetHost = TargetPort = TargetUri = OwnBody = HeadBytes = default;
+        HasOwnBody = false;
+        _clientGone = false;
+        _bodyFailed = false;
+        _keep = false;
+        _senderActive = false;
+        _stopSending = false;
+        _result = default;
+    }
+}
