@@ -531,8 +531,7 @@ internal sealed unsafe class EpollStream : Connection
         }
     }
 
-    protected override void SetOption(int option, int value) =>
-        Sys.SetOption(_target.Fd, Sys.SOL_SOCKET, option, value);
+    protected override void SetOption(int option, int n) => Sys.SetOption(_target.Fd, Sys.SOL_SOCKET, option, n);
 
     public override int TcpInfo(Span<byte> into)
     {

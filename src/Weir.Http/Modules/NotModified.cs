@@ -22,7 +22,7 @@ internal sealed class NotModifiedFilter(IfModifiedSinceMode mode) : HeadFilter
     public override void OnHead(HttpRequest r)
     {
         ResponseHead head = r.Response;
-        if (head.Status != 200 || !r.IsMain)
+        if (head.Status != 200 || !r.IsMain || head.NotModifiedDisabled)
         {
             return;
         }
