@@ -162,9 +162,10 @@ internal sealed partial class Http1Driver : ClientStream
     }
 
     /// <summary>A request that is complete in the buffer may be answered before the earlier answers leave; one that
-    /// is not would make them wait for the client.</summary>
-    private bool CanCoalesce() =>
-        _input!.Span[_start.._end].IndexOf("\r\n\r\n"u8) >= 0 || _input.Span[_start.._end].IndexOf("\n\n"u8) >= 0;
+    /// is not would make them wait for the client. What the earlier request lends to the output dies with it, so an
+    /// answer with borrowed memory leaves before its request ends.</summary>
+    private bool CanCoalesce() => !_out!.HasBorrowed &&
+        (_input!.Span[_start.._end].IndexOf("\r\n\r\n"u8) >= 0 || _input.Span[_start.._end].IndexOf("\n\n"u8) >= 0);
 
     private LoopTask<Unit> RunRequestAsync(HttpRequest r)
     {

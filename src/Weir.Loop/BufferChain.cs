@@ -204,6 +204,23 @@ public sealed unsafe class BufferChain
         }
     }
 
+    /// <summary>Whether a slice belongs to somebody else (an arena, a configuration) who must outlive the chain.</summary>
+    public bool HasBorrowed
+    {
+        get
+        {
+            for (int i = 0; i < _count; i++)
+            {
+                ref ChainSegment item = ref this[i];
+                if (item.Slab is null && item.File is null)
+                {
+                    return true;
+                }
+            }
+            return false;
+        }
+    }
+
     /// <summary>Moves everything to the end of another chain.</summary>
     public void MoveTo(BufferChain target) => MoveTo(target, long.MaxValue);
 
