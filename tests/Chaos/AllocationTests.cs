@@ -1,0 +1,107 @@
+// No managed byte per request on warm connections: read inside the published binary, over real sockets, between request
+// 1,000 and 11,000, with 64 requests in flight at once.
+using System.Globalization;
+using System.Text;
+using System.Text.RegularExpressions;
+using Weir.Tests.Harness;
+using Xunit;
+
+namespace Weir.Tests.Chaos;
+
+public sealed partial class AllocationTests
+{
+    private const int InFlight = 64;
+    private const int WarmRequests = 1_000;
+    private const int CountedRequests = 10_000;
+
+    private const string Status = "location = /status { weir_status json; }";
+
+    [Fact]
+    public void A_return_allocates_nothing()
+    {
+        using var weir = ServerProcess.Weir(Conf.Server(Status + " location / { return 200 hello; }", master: true));
+        Assert.Equal(0, AllocatedBy(weir, "/"));
+    }
+
+    [Fact]
+    public void A_cached_file_allocates_nothing()
+    {
+        using var files = new TempDir();
+        files.Write("f.txt", new string('x', 1024));
+        using var weir = ServerProcess.Weir(Conf.Server(
+            Status + " open_file_cache max=100; location / { }", master: true), files);
+        Assert.Equal(0, AllocatedBy(weir, "/f.txt"));
+    }
+
+    [Fact]
+    public void A_file_without_cache_allocates_nothing()
+    {
+        using var files = new TempDir();
+        files.Write("f.txt", new string('x', 1024));
+        using var weir = ServerProcess.Weir(Conf.Server(Status + " location / { }", master: true), files);
+        Assert.Equal(0, AllocatedBy(weir, "/f.txt"));
+    }
+
+    [Fact]
+    public void A_proxied_request_allocates_nothing()
+    {
+        using var upstream = ServerProcess.Weir(Conf.Server("location / { return 200 hello; }"));
+        using var weir = ServerProcess.Weir(Conf.Server(
+            Status + " location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\"; }",
+            http: "upstream app { server 127.0.0.1:%UPSTREAM%; keepalive 128; }", master: true),
+            upstreamPort: upstream.Port);
+        Assert.Equal(0, AllocatedBy(weir, "/"));
+    }
+
+    [Fact]
+    public void A_logged_request_allocates_nothing()
+    {
+        using var weir = ServerProcess.Weir(Conf.Server(
+            Status + " access_log %DIR%/access.log combined; location / { return 200 hello; }", master: true));
+        Assert.Equal(0, AllocatedBy(weir, "/"));
+    }
+
+    /// <summary>Bytes the worker's loop allocated while it answered the counted requests.</summary>
+    private static long AllocatedBy(ServerProcess weir, string path)
+    {
+        byte[] request = Encoding.Latin1.GetBytes(RawClient.Request("GET", path, []));
+        using RawClient status = weir.Connect();
+        RawClient[] clients = [.. Enumerable.Range(0, InFlight).Select(_ => weir.Connect())];
+        Rounds(clients, request, WarmRequests / InFlight + 1);
+        // The question itself has to be warm too.
+        Allocated(status);
+        Allocated(status);
+        Rounds(clients, request, 2);
+        long before = Allocated(status);
+        Rounds(clients, request, CountedRequests / InFlight);
+        long after = Allocated(status);
+        foreach (RawClient client in clients)
+        {
+            client.Dispose();
+        }
+        return after - before;
+    }
+
+    /// <summary>Every client sends, then every client reads: all requests are in flight together.</summary>
+    private static void Rounds(RawClient[] clients, byte[] request, int rounds)
+    {
+        for (int i = 0; i < rounds; i++)
+        {
+            foreach (RawClient client in clients)
+            {
+                client.Send(request);
+            }
+            foreach (RawClient client in clients)
+            {
+                HttpResponse answer = client.ReadResponse();
+                Assert.Equal(200, answer.Status);
+            }
+        }
+    }
+
+    private static long Allocated(RawClient status) => long.Parse(
+        Counter().Match(status.Get("/status").Text).Groups[1].Value, CultureInfo.InvariantCulture);
+
+    [GeneratedRegex("\"allocated_bytes\":([0-9]+)")]
+    private static partial Regex Counter();
+}
