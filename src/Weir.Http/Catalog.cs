@@ -11,6 +11,8 @@ public static class Catalog
     [
         new CoreModule(),
         new SslModule(),
+        new VariablesModule(),
+        new LogModule(),
         new RewriteModule(),
         new WelcomeModule(),
         new TryFilesModule(),

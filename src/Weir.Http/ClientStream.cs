@@ -56,6 +56,9 @@ public abstract class ClientStream
     /// response was begun and its length would lie).</summary>
     public abstract void Abort(HttpRequest r);
 
+    /// <summary>What the PROXY protocol said of the client; null without it.</summary>
+    public virtual ProxyClient? Proxy => null;
+
     /// <summary>The transport under the stream, for addresses, TCP_INFO and the peer watcher.</summary>
     public abstract Connection Transport { get; }
 }

@@ -259,7 +259,7 @@ internal sealed partial class Http1Driver
             ParseStep step = ProxyProtocol.Read(bytes, out ProxyHeader header);
             if (step == ParseStep.Done)
             {
-                Proxy = new ProxyClient(header, bytes[..header.Length]);
+                _proxy = new ProxyClient(header, bytes[..header.Length]);
                 _start += header.Length;
                 return true;
             }

@@ -84,7 +84,8 @@ internal sealed partial class Http1Driver
             w.Skip(HttpDate.Format(head.LastModified, w.Rest));
             w.Write("\r\n"u8);
         }
-        if (!head.Location.IsEmpty)
+        bool rebased = !head.Location.IsEmpty && head.Location.Span[0] == '/' && location.AbsoluteRedirect.Value;
+        if (rebased)
         {
             WriteLocation(ref w, r, head.Location.Span, location);
         }
@@ -113,6 +114,10 @@ internal sealed partial class Http1Driver
         if (head.VaryAcceptEncoding)
         {
             w.Write("Vary: Accept-Encoding\r\n"u8);
+        }
+        if (!rebased && !head.Location.IsEmpty)
+        {
+            w.Field("Location: "u8, head.Location.Span);
         }
         foreach (ref readonly ResponseField field in head.Fields)
         {
@@ -145,10 +150,11 @@ internal sealed partial class Http1Driver
         {
             if (head.Status == 204 && head.ContentLength <= 0)
             {
-                // RFC 9110 §8.6: no Content-Length in a 204; nginx writes none either.
+                // RFC 9110 §8.6: no Content-Length in a 204; nginx writes none either, and no type.
                 head.ContentLength = -1;
+                head.ContentType = default;
             }
-            if (head.Status == 304)
+            if (head.Status == 304 && head.ContentLength > 0)
             {
                 head.ContentLength = -1;
                 head.ContentType = default;
@@ -168,28 +174,25 @@ internal sealed partial class Http1Driver
     private void WriteLocation(ref SpanWriter w, HttpRequest r, ReadOnlySpan<byte> target, LocationConf location)
     {
         w.Write("Location: "u8);
-        if (target.Length > 0 && target[0] == '/' && location.AbsoluteRedirect.Value)
+        bool tls = r.Group.Tls;
+        w.Write(tls ? "https://"u8 : "http://"u8);
+        if (location.ServerNameInRedirect.Value && !r.Server.PrimaryNameBytes.IsEmpty)
         {
-            bool tls = r.Group.Tls;
-            w.Write(tls ? "https://"u8 : "http://"u8);
-            if (location.ServerNameInRedirect.Value && !r.Server.PrimaryNameBytes.IsEmpty)
-            {
-                w.Write(r.Server.PrimaryNameBytes.Span);
-            }
-            else if (!r.Host.IsEmpty)
-            {
-                w.Write(r.Host.Span);
-            }
-            else
-            {
-                w.Skip(SocketAddress.Format(_connection.LocalAddress, w.Rest, withPort: false));
-            }
-            int port = SocketAddress.PortOf(_connection.LocalAddress);
-            if (location.PortInRedirect.Value && port != (tls ? 443 : 80) && port > 0)
-            {
-                w.Write(":"u8);
-                w.Number(port);
-            }
+            w.Write(r.Server.PrimaryNameBytes.Span);
+        }
+        else if (!r.Host.IsEmpty)
+        {
+            w.Write(r.Host.Span);
+        }
+        else
+        {
+            w.Skip(SocketAddress.Format(_connection.LocalAddress, w.Rest, withPort: false));
+        }
+        int port = SocketAddress.PortOf(_connection.LocalAddress);
+        if (location.PortInRedirect.Value && port != (tls ? 443 : 80) && port > 0)
+        {
+            w.Write(":"u8);
+            w.Number(port);
         }
         w.Write(target);
         w.Write("\r\n"u8);

@@ -32,8 +32,9 @@ internal sealed partial class Http1Driver : ClientStream
     private HttpRequest? _current;
     internal Http1Driver? NextFree;
 
-    /// <summary>What the PROXY protocol said of the client; null without it.</summary>
-    internal ProxyClient? Proxy { get; private set; }
+    private ProxyClient? _proxy;
+
+    public override ProxyClient? Proxy => _proxy;
 
     internal Http1Driver(HttpServer server)
     {
@@ -61,7 +62,7 @@ internal sealed partial class Http1Driver : ClientStream
         _reset = false;
         _ended = false;
         _needsLingering = false;
-        Proxy = null;
+        _proxy = null;
         _parser.Reset();
         connection.Owner = this;
         RunAsync().Forget();
@@ -96,6 +97,7 @@ internal sealed partial class Http1Driver : ClientStream
     {
         while (true)
         {
+            bool buffered = _start != _end && _requests > 0;
             if (_start == _end && !await WaitForInputAsync())
             {
                 return default;
@@ -103,6 +105,7 @@ internal sealed partial class Http1Driver : ClientStream
             HttpRequest r = _server.RentRequest();
             _current = r;
             r.Begin(_binding.Group.Configuration, _binding.Group, this, _loop);
+            r.IsPipelined = buffered;
             if (!ParseBuffered(r, out bool rejected) && !rejected)
             {
                 if (!await ReadHeadAsync(r))

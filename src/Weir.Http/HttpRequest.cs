@@ -80,6 +80,12 @@ public sealed partial class HttpRequest : Session.Session
     /// protocol put in its place. Native sockaddr bytes.</summary>
     public NativeSlice ClientAddress { get; set; }
 
+    /// <summary>The client's address in force: <see cref="ClientAddress"/>, else the peer's.</summary>
+    public ReadOnlySpan<byte> RemoteAddress => Main.ClientAddress.IsEmpty ? Connection.PeerAddress : Main.ClientAddress.Span;
+
+    /// <summary>It was in the buffer already when the answer before it was made ($pipe).</summary>
+    public bool IsPipelined { get; internal set; }
+
     public ResponseHead Response { get; } = new();
 
     public RequestBody Body { get; }
@@ -257,6 +263,7 @@ public sealed partial class HttpRequest : Session.Session
         BodyBytesSent = 0;
         KeepAlive = false;
         IsInternal = false;
+        IsPipelined = false;
         UriChanged = false;
         IsErrorPage = false;
         ErrorStatus = 0;

@@ -87,7 +87,7 @@ internal static class SpecialResponse
         }
         if (text.Length > 0 && text[0] == '@')
         {
-            return r.GoToNamed(target.Slice(1));
+            return r.GoToNamed(target);
         }
         // An absolute URL: a redirect, 302 unless another redirect status was asked for.
         r.ErrorStatus = 0;

@@ -4,6 +4,7 @@
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;
+using Weir.Protocol.Http1;
 using Weir.Session;
 
 namespace Weir.Http.Modules;
@@ -22,7 +23,11 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
 
     public override void Declare(HttpDeclarations d)
     {
+        d.Location<RewriteSettings>("rewrite", static (u, s) => Add(s, RewriteRule.Compile(u)));
         d.Location<RewriteSettings>("return", static (u, s) => Add(s, ReturnStep.Compile(u)));
+        d.Location<RewriteSettings>("break", static (_, s) => Add(s, new BreakStep()));
+        d.Location<RewriteSettings>("set", (u, s) => Add(s, SetStep.Compile(u, this)));
+        d.Location<RewriteSettings>("if", (u, s) => Add(s, EnterIf(u)));
         d.Location<RewriteSettings>("rewrite_log", static (u, s) => u.SetFlag(ref s.Log));
         d.Location<RewriteSettings>("uninitialized_variable_warn", static (u, s) => u.SetFlag(ref s.WarnUninitialized));
     }
@@ -33,6 +38,35 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
         {
             (settings.Steps ??= []).Add(step);
         }
+    }
+
+    /// <summary>The block has settings of its own, below those of the location around; its steps belong to the `if`.</summary>
+    private IfStep? EnterIf(DirectiveUse use)
+    {
+        Condition? condition = Condition.Compile(use);
+        HttpBlock block = use.Build.NewBlock(HttpBlockKind.If, use.Block);
+        LocationConf location = block.Core;
+        LocationConf around = use.Block.Core;
+        location.IsNoName = true;
+        location.Name = around.Name;
+        location.NameBytes = around.NameBytes;
+        around.Children.Add(location);
+        bool inServer = use.Block.Kind == HttpBlockKind.Server;
+        use.Walker.WalkBlock(use.Directive, inServer ? ConfContext.IfInServer : ConfContext.IfInLocation, block);
+        var settings = (RewriteSettings)block.Location[Index]!;
+        RewriteStep[] steps = settings.Steps is null ? [] : [.. settings.Steps];
+        settings.Steps = null;
+        return condition is null ? null : new IfStep(condition, steps, inServer ? null : location);
+    }
+
+    /// <summary>The getter of a variable that only `set` gives a value.</summary>
+    internal bool WarnUninitialized(HttpRequest r, Variable variable)
+    {
+        if (Settings(r.Location).WarnUninitialized.Value)
+        {
+            r.LogError(LogLevel.Warn, $"using uninitialized \"{variable.Name}\" variable");
+        }
+        return true;
     }
 
     protected override void Merge(HttpBuild build, RewriteSettings parent, RewriteSettings child)
@@ -167,6 +201,11 @@ internal sealed class ReturnStep : RewriteStep
         if (_status is 301 or 302 or 303 or 307 or 308)
         {
             r.Response.Location = text;
+            if (text.IsEmpty)
+            {
+                // nginx sends the field even so.
+                r.Response.Add(NativeSlice.Literal("Location"u8), default, KnownResponseHeader.Location);
+            }
             return PhaseResult.Answer(_status);
         }
         r.Response.Status = _status;

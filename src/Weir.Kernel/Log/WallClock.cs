@@ -37,6 +37,15 @@ public sealed unsafe partial class WallClock
         return SyslogTimeBytes;
     }
 
+    /// <summary>Minutes that local time is ahead of UTC at that second.</summary>
+    public static int OffsetMinutes(long seconds)
+    {
+        // tm_gmtoff stands behind nine ints, at the next multiple of eight.
+        int* tm = stackalloc int[16];
+        localtime_r(&seconds, tm);
+        return (int)(*(long*)(tm + 10) / 60);
+    }
+
     private Stamp StampOf(long seconds)
     {
         Stamp last = _last;

@@ -92,6 +92,68 @@ public static class UriEscaper
         return n;
     }
 
+    /// <summary>Decodes what need not be escaped in a redirect, in place, up to the question mark.</summary>
+    public static int UnescapeRedirect(Span<byte> text)
+    {
+        int n = 0;
+        for (int i = 0; i < text.Length; i++)
+        {
+            byte c = text[i];
+            if (c == '?')
+            {
+                return CopyRest(text, i, n);
+            }
+            if (c != '%')
+            {
+                text[n++] = c;
+                continue;
+            }
+            if (++i >= text.Length)
+            {
+                break;
+            }
+            int high = Hex.Value(text[i]);
+            if (high < 0)
+            {
+                text[n++] = text[i];
+                continue;
+            }
+            if (++i >= text.Length)
+            {
+                break;
+            }
+            int low = Hex.Value(text[i]);
+            if (low < 0)
+            {
+                continue;
+            }
+            byte decoded = (byte)(high << 4 | low);
+            // nginx ends at a question mark that was escaped only when its second digit is a letter: it always is.
+            if (decoded == '?')
+            {
+                text[n++] = decoded;
+                return CopyRest(text, i + 1, n);
+            }
+            if (decoded is > (byte)'%' and < 0x7F)
+            {
+                text[n++] = decoded;
+                continue;
+            }
+            byte first = text[i - 1];
+            byte second = text[i];
+            text[n++] = (byte)'%';
+            text[n++] = first;
+            text[n++] = second;
+        }
+        return n;
+
+        static int CopyRest(Span<byte> text, int from, int to)
+        {
+            text[from..].CopyTo(text[to..]);
+            return to + text.Length - from;
+        }
+    }
+
     private static ReadOnlySpan<uint> UriSet =>
         [~0u, 0xD000002D, 0x50000000, 0xB8000001, ~0u, ~0u, ~0u, ~0u];
 

@@ -184,7 +184,7 @@ public static class ProxyProtocol
 
     /// <summary>Takes the next field off; false at the end (or, for fields nobody has checked, when one is cut
     /// off).</summary>
-    public static bool NextTlv(ref ReadOnlySpan<byte> tlvs, out byte type, out ReadOnlySpan<byte> value)
+    public static bool NextTlv(scoped ref ReadOnlySpan<byte> tlvs, out byte type, out ReadOnlySpan<byte> value)
     {
         type = 0;
         value = default;
