@@ -59,6 +59,11 @@ public sealed partial class Master
         {
             return;
         }
+        if (_quit || _terminate)
+        {
+            AbortPending("the server is shutting down");
+            return;
+        }
         LiveSnapshot old = _running!;
         _pending = null;
         _running = pending.Live;

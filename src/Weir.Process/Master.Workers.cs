@@ -92,6 +92,10 @@ public sealed partial class Master
     /// <summary>Starts what the running snapshot wants and nobody does: more workers, or all after a WINCH.</summary>
     private void StartMissing()
     {
+        if (_quit || _terminate || _noAccepting)
+        {
+            return;
+        }
         ProcessSettings settings = _running!.Snapshot.Settings;
         for (int i = 0; i < settings.WorkerCount; i++)
         {

@@ -227,7 +227,9 @@ public sealed partial class Master : IDisposable
                 break;
             case Signal.Hup:
                 // While a successor runs the old workers come back as they were; else the file is read again.
-                if (_noAccepting && _upgrade is not null)
+                bool stopped = _noAccepting;
+                _noAccepting = false;
+                if (stopped && _upgrade is not null)
                 {
                     _log.Write(LogLevel.Notice, "start worker processes");
                     StartMissing();
@@ -236,7 +238,6 @@ public sealed partial class Master : IDisposable
                 {
                     _reloadWanted = true;
                 }
-                _noAccepting = false;
                 break;
             case Signal.Usr1:
                 _log.Write(LogLevel.Notice, "reopening logs");

@@ -27,8 +27,28 @@ internal sealed class ConfigurationReader(ConfigurationSource source) : IMasterP
     public MasterPlan? Load(Log log)
     {
         Reading reading = Read();
-        Report(reading.Tree.Errors, quiet: false);
+        if (log.Sinks.Any(static sink => sink is ConsoleLogSink))
+        {
+            // Somebody watches the start: the source line and a caret help. A daemon has shown its warnings before.
+            Report(reading.Tree.Errors, quiet: !log.Enabled(LogLevel.Warn));
+        }
+        else
+        {
+            Write(reading.Tree.Errors, log);
+        }
         return reading.Plan;
+    }
+
+    /// <summary>A reload's findings go where nginx's go: into the error log, a line each.</summary>
+    private static void Write(ConfErrors errors, Log log)
+    {
+        foreach (ConfError error in errors.All)
+        {
+            // The log's own line names the level.
+            string text = error.Format();
+            log.Write(
+                error.Level == ConfLevel.Emerg ? LogLevel.Emerg : LogLevel.Warn, text[(text.IndexOf(']') + 2)..]);
+        }
     }
 
     /// <summary>Shows what was found on standard error; warnings too unless quiet.</summary>
