@@ -163,7 +163,6 @@ public sealed class LocationConf
     public Inherited<SymlinkPolicy> DisableSymlinks;
     public Inherited<Template> DisableSymlinksFrom;
     public Inherited<int> SubrequestOutputBufferSize;
-    public Inherited<bool> AuthDelaySet;
     public Inherited<long> AuthDelayMs;
 
     /// <summary>Conditions under which 103 answers of upstreams are passed on; null or empty for never.</summary>

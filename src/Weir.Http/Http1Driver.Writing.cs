@@ -174,6 +174,7 @@ internal sealed partial class Http1Driver
     private void WriteLocation(ref SpanWriter w, HttpRequest r, ReadOnlySpan<byte> target, LocationConf location)
     {
         w.Write("Location: "u8);
+        int start = w.Written;
         bool tls = r.Group.Tls;
         w.Write(tls ? "https://"u8 : "http://"u8);
         if (location.ServerNameInRedirect.Value && !r.Server.PrimaryNameBytes.IsEmpty)
@@ -195,6 +196,8 @@ internal sealed partial class Http1Driver
             w.Number(port);
         }
         w.Write(target);
+        // What was sent is what $sent_http_location says.
+        r.Response.Location = r.Arena.Store(w.Since(start));
         w.Write("\r\n"u8);
     }
 
@@ -359,6 +362,8 @@ internal ref struct SpanWriter(Span<byte> target)
     private readonly Span<byte> _target = target;
 
     public int Written { get; private set; }
+
+    public readonly ReadOnlySpan<byte> Since(int start) => _target[start..Written];
 
     public readonly Span<byte> Rest => _target[Written..];
 

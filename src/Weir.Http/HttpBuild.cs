@@ -269,7 +269,8 @@ public sealed class HttpBuild
         PhaseHandler[] access = Of(Phase.Access);
         if (access.Length > 0)
         {
-            pipeline.Add(new AccessHandler(access, location.SatisfyMode.Value == Satisfy.Any));
+            pipeline.Add(new AccessHandler(access, location.SatisfyMode.Value == Satisfy.Any,
+                (int)Math.Min(location.AuthDelayMs.Value, int.MaxValue)));
         }
         pipeline.AddRange(Of(Phase.PreContent));
         if (location.ContentHandler is not null)

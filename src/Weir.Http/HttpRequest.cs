@@ -165,6 +165,35 @@ public sealed partial class HttpRequest : Session.Session
         configuration.AddReference();
     }
 
+    /// <summary>The stream of this object when it serves as a subrequest.</summary>
+    internal SubRequestStream? SubStream { get; set; }
+
+    /// <summary>Begins as a subrequest: a GET for the URI, with the head of the main request and no body.</summary>
+    internal void BeginSub(HttpRequest parent, SubRequestStream stream, NativeSlice uri, NativeSlice args)
+    {
+        stream.Start(parent);
+        Begin(parent.Configuration, parent.Group, stream, parent.Loop);
+        Parent = parent;
+        Main = parent.Main;
+        Head = parent.Head;
+        HeadBytes = parent.HeadBytes;
+        Server = parent.Server;
+        Location = Server.Location;
+        Host = parent.Host;
+        Version = parent.Version;
+        RequestLine = parent.RequestLine;
+        UnparsedUri = parent.UnparsedUri;
+        Method = HttpMethod.Get;
+        MethodName = NativeSlice.Literal("GET"u8);
+        Uri = uri;
+        Args = args;
+        IsInternal = true;
+        SubrequestsLeft = parent.SubrequestsLeft - 1;
+        Captures = parent.Captures;
+        InheritVariables(parent);
+        BeginWalk();
+    }
+
     internal void SetHead(NativeSlice bytes)
     {
         HeadBytes = bytes;
@@ -252,6 +281,7 @@ public sealed partial class HttpRequest : Session.Session
         Connection = null!;
         Server = null!;
         Location = null!;
+        RequestLine = default;
         Parent = null;
         Main = null!;
         Group = null!;

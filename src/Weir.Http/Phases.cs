@@ -1,7 +1,9 @@
 // The phases of a request in nginx's order, and what a handler answers. The order of phases is written once, here;
 // the order of handlers within a phase is the order of Catalog.cs. A location's pipeline is one flat array that is
 // built when the configuration is read: a module that is not used costs nothing.
+using Weir.Kernel;
 using Weir.Loop;
+using Weir.Protocol.Http1;
 
 namespace Weir.Http;
 
@@ -70,7 +72,7 @@ public abstract class PhaseHandler
 }
 
 /// <summary>The access handlers of a location under `satisfy all|any`.</summary>
-internal sealed class AccessHandler(PhaseHandler[] handlers, bool satisfyAny) : PhaseHandler
+internal sealed class AccessHandler(PhaseHandler[] handlers, bool satisfyAny, int delayMs) : PhaseHandler
 {
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
     {
@@ -79,7 +81,20 @@ internal sealed class AccessHandler(PhaseHandler[] handlers, bool satisfyAny) : 
             // As nginx: subrequests pass the access phase unchecked.
             return PhaseResult.Next;
         }
-        return satisfyAny ? AnyAsync(r) : AllAsync(r, 0);
+        LoopTask<PhaseResult> task = satisfyAny ? AnyAsync(r) : AllAsync(r, 0);
+        return delayMs > 0 ? DelayedAsync(r, task) : task;
+    }
+
+    /// <summary>auth_delay: who guesses passwords waits.</summary>
+    private async LoopTask<PhaseResult> DelayedAsync(HttpRequest r, LoopTask<PhaseResult> task)
+    {
+        PhaseResult result = await task;
+        if (result is { Outcome: PhaseOutcome.Answer, Status: 401 })
+        {
+            r.LogError(LogLevel.Info, "delaying unauthorized request");
+            await r.Loop.DelayAsync(delayMs);
+        }
+        return result;
     }
 
     private LoopTask<PhaseResult> AllAsync(HttpRequest r, int from)
@@ -119,6 +134,8 @@ internal sealed class AccessHandler(PhaseHandler[] handlers, bool satisfyAny) : 
             switch (result.Outcome)
             {
                 case PhaseOutcome.Allow:
+                    // The challenge of another handler is not needed any more.
+                    r.Response.Remove(KnownResponseHeader.WwwAuthenticate);
                     return PhaseResult.Next;
                 case PhaseOutcome.Answer when result.Status is 401 or 403:
                     // nginx keeps the 401, whose challenge the client needs, over a 403.
@@ -129,6 +146,10 @@ internal sealed class AccessHandler(PhaseHandler[] handlers, bool satisfyAny) : 
                 default:
                     return result;
             }
+        }
+        if (denied == 403)
+        {
+            r.LogError(LogLevel.Error, "access forbidden by rule");
         }
         return denied == 0 ? PhaseResult.Next : PhaseResult.Answer(denied);
     }

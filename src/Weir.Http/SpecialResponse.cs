@@ -23,12 +23,6 @@ internal static class SpecialResponse
             r.Abort(status == 499 ? AbortReason.ClientGone : AbortReason.Failed);
             return PhaseResult.Done;
         }
-        if (!r.IsMain)
-        {
-            // The parent looks at the status; a subrequest makes no page of its own.
-            r.Response.Status = status;
-            return PhaseResult.Done;
-        }
         switch (status)
         {
             case 400 or 413 or 414 or 497 or 495 or 496 or 500 or 501 or 494 or 408 or 505:
@@ -104,6 +98,11 @@ internal static class SpecialResponse
         }
         ResponseHead response = r.Response;
         response.Status = ErrorPages.WireStatus(status);
+        if (!r.IsMain)
+        {
+            // The parent looks at the status; a subrequest makes no page of its own.
+            return PhaseResult.Done;
+        }
         response.StatusText = default;
         response.ClearContent();
         ReadOnlySpan<byte> page = ErrorPages.Head(status);

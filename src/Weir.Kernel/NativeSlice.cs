@@ -11,6 +11,9 @@ public readonly unsafe struct NativeSlice(byte* pointer, int length)
     public readonly byte* Pointer = pointer;
     public readonly int Length = length;
 
+    /// <summary>Whether both are the same place of the same length.</summary>
+    public bool IsSameAs(NativeSlice other) => Pointer == other.Pointer && Length == other.Length;
+
     public bool IsEmpty => Length == 0;
 
     /// <summary>A slice over a <c>u8</c> literal or other memory that never moves and never dies. Nothing else may be

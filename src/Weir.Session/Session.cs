@@ -36,6 +36,39 @@ public abstract class Session
         }
     }
 
+    /// <summary>Begins with the values that another session has.</summary>
+    protected void InheritVariables(Session from)
+    {
+        from._values.AsSpan(0, Variables.Count).CopyTo(_values);
+        foreach (ref VariableValue value in _values.AsSpan(0, Variables.Count))
+        {
+            if (value.State == VariableState.Evaluating)
+            {
+                value.State = VariableState.None;
+            }
+        }
+    }
+
+    /// <summary>Gives the values that came to be here to another session, whose memory takes a copy.</summary>
+    public void ShareVariables(Session to)
+    {
+        for (int i = 0; i < Variables.Count; i++)
+        {
+            ref VariableValue mine = ref _values[i];
+            ref VariableValue theirs = ref to._values[i];
+            if (mine.State == VariableState.NotFound)
+            {
+                theirs.State = theirs.State == VariableState.None ? VariableState.NotFound : theirs.State;
+            }
+            else if (mine.State == VariableState.Valid && theirs.State != VariableState.Evaluating
+                && (theirs.State != VariableState.Valid || !mine.Text.IsSameAs(theirs.Text)))
+            {
+                theirs.Text = to.Arena.Store(mine.Text.Span);
+                theirs.State = VariableState.Valid;
+            }
+        }
+    }
+
     /// <summary>The place of an indexed variable's value.</summary>
     internal ref VariableValue Value(int index) => ref _values[index];
 

@@ -316,6 +316,7 @@ internal static class CoreLocations
         c.PortInRedirect.Merge(p.PortInRedirect, true);
         c.MsiePadding.Merge(p.MsiePadding, true);
         c.MsieRefresh.Merge(p.MsieRefresh, false);
+        c.AuthDelayMs.Merge(p.AuthDelayMs, 0);
         c.SatisfyMode.Merge(p.SatisfyMode, Satisfy.All);
         c.DisableSymlinks.Merge(p.DisableSymlinks, SymlinkPolicy.Off);
         c.DisableSymlinksFrom.Merge(p.DisableSymlinksFrom, null!);

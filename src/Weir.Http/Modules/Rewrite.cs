@@ -197,6 +197,7 @@ internal sealed class ReturnStep : RewriteStep
         {
             return PhaseResult.Answer(_status);
         }
+        r.Response.Status = _status;
         NativeSlice text = _text is null ? default : _text.Evaluate(r);
         if (_status is 301 or 302 or 303 or 307 or 308)
         {
@@ -208,7 +209,6 @@ internal sealed class ReturnStep : RewriteStep
             }
             return PhaseResult.Answer(_status);
         }
-        r.Response.Status = _status;
         r.SetContentType();
         return r.SendComplete(text);
     }

@@ -1,0 +1,94 @@
+// Subrequests: an HttpRequest with a parent that walks the phases on its own and whose answer stays inside (auth_request,
+// mirror). It shares the main request's head and sees the values of its parent's variables; what it assigns is the
+// parent's afterwards, as in nginx. Its memory is its own: what outlives it is copied. One loop's thread; rented.
+using Weir.Kernel;
+using Weir.Loop;
+
+namespace Weir.Http;
+
+/// <summary>Starts and ends subrequests.</summary>
+public static class SubRequest
+{
+    private static readonly LoopSlot<Pool> s_pool = new();
+
+    private sealed class Pool
+    {
+        internal HttpRequest? Free;
+    }
+
+    /// <summary>A subrequest for a URI, ready to run; null (and a line in the error log) when there are too many below
+    /// each other. Whoever starts it awaits <see cref="RunAsync"/> and then ends it.</summary>
+    public static HttpRequest? Start(HttpRequest parent, NativeSlice uri, NativeSlice args)
+    {
+        if (parent.SubrequestsLeft == 0)
+        {
+            parent.LogError(LogLevel.Error, $"subrequests cycle while processing \"{uri}\"");
+            return null;
+        }
+        Pool pool = parent.Loop.Slot(s_pool, static _ => new Pool());
+        HttpRequest r = pool.Free ?? new HttpRequest();
+        pool.Free = r.NextFree;
+        r.NextFree = null;
+        r.BeginSub(parent, r.SubStream ??= new SubRequestStream(), uri, args);
+        return r;
+    }
+
+    /// <summary>Runs a subrequest to the end of its answer.</summary>
+    public static LoopTask<Unit> RunAsync(HttpRequest sub) => sub.RunAsync();
+
+    /// <summary>Logs it where log_subrequest is on, gives its assignments to the parent and its memory back.</summary>
+    public static void End(HttpRequest sub)
+    {
+        if (sub.Location.LogSubrequest.Value)
+        {
+            foreach (LogHandler handler in sub.Configuration.LogHandlers)
+            {
+                handler.OnLog(sub);
+            }
+        }
+        Pool pool = sub.Loop.Slot(s_pool, static _ => new Pool());
+        sub.ShareVariables(sub.Parent!);
+        sub.End();
+        sub.NextFree = pool.Free;
+        pool.Free = sub;
+    }
+}
+
+/// <summary>The way of a subrequest's answer: nowhere. The head stays readable in the request.</summary>
+internal sealed class SubRequestStream : ClientStream
+{
+    private HttpRequest _parent = null!;
+
+    internal void Start(HttpRequest parent) => _parent = parent;
+
+    public override void WriteHead(HttpRequest r)
+    {
+    }
+
+    public override void WriteBody(HttpRequest r, BufferChain chain, PushFlags flags)
+    {
+        r.BodyBytesSent += chain.Length;
+        r.WireBodyBytes += chain.Length;
+        chain.Clear();
+    }
+
+    public override void WriteInterim(HttpRequest r, int status, ReadOnlySpan<ResponseField> fields)
+    {
+    }
+
+    public override LoopTask<bool> DrainAsync(HttpRequest r, long keptBytes) => new(Flush(r));
+
+    public override bool Flush(HttpRequest r) => r.Aborted == AbortReason.None && _parent.Aborted == AbortReason.None;
+
+    public override long UnsentBytes => 0;
+
+    public override LoopTask<BodyPiece> ReadBodyAsync(HttpRequest r) => new(new BodyPiece(default, 0, 0, true, 0));
+
+    public override LoopTask<RecvLease> ReadTunnelAsync(HttpRequest r) => new(RecvLease.End);
+
+    public override void Abort(HttpRequest r)
+    {
+    }
+
+    public override Connection Transport => _parent.Connection;
+}
