@@ -28,7 +28,9 @@ public static class Catalog
         new NotModifiedModule(),
         new HeadersModule(),
         new RangeModule(),
+        new ResolverModule(),
         new UpstreamModule(),
         new ProxyModule(),
+        new FastCgiModule(),
     ];
 }

@@ -229,6 +229,8 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
             HostHeader = hostHeader,
             Port = port,
             UriPart = memory.Store(target.Uri),
+            Groups = build.Configuration.MainConfs.OfType<UpstreamGroups>().First().ByName,
+            Resolver = target.Template is null ? null : ResolverModule.Of(location),
             LocationName = named.Regex is null && !named.IsNamed ? named.NameBytes : default,
         };
     }

@@ -19,6 +19,10 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
     public NativeSlice UriPart { get; init; }
     public NativeSlice LocationName { get; init; }
 
+    /// <summary>For URLs with variables: the groups that a host may name, and who looks others up.</summary>
+    public ByteTable<UpstreamGroup>? Groups { get; init; }
+    public ResolverSettings? Resolver { get; init; }
+
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
     {
         Exchange x = r.Get(Exchange.Slot);
@@ -33,8 +37,12 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
         }
         else
         {
-            r.LogError(LogLevel.Error, $"invalid URL prefix in \"{url.Evaluate(r)}\"");
-            return PhaseResult.Answer(500);
+            NativeSlice text = url.Evaluate(r);
+            if (!VariableTarget.Apply(x, text, Groups!, Resolver, out NativeSlice uri))
+            {
+                return PhaseResult.Answer(500);
+            }
+            x.TargetUri = uri.IsEmpty ? Target(r, default) : uri;
         }
         if (settings.Body.Value is { } body)
         {
@@ -77,5 +85,103 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
             w.Write(args.Span);
         }
         return target.Slice(0, w.Written);
+    }
+}
+
+/// <summary>A URL that variables made, taken apart for one request.</summary>
+internal static class VariableTarget
+{
+    /// <summary>Sets the exchange's host, port and group (or the name to look up). False after logging why not.</summary>
+    internal static bool Apply(Exchange x, NativeSlice url, ByteTable<UpstreamGroup> groups, ResolverSettings? resolver,
+        out NativeSlice uri)
+    {
+        uri = default;
+        HttpRequest r = x.Request;
+        ReadOnlySpan<byte> text = url.Span;
+        if (text.Length < 7 || !HeaderName.Same(text[..7], "http://"u8))
+        {
+            string reason = text.StartsWith("https://"u8) ? "https:// is not supported by this build of weir yet"
+                : "invalid URL prefix";
+            r.LogError(LogLevel.Error, $"{reason} in \"{url}\"");
+            return false;
+        }
+        NativeSlice rest = url.Slice(7);
+        if (rest.Span.StartsWith("unix:"u8))
+        {
+            return ApplyUnix(x, rest, out uri);
+        }
+        int slash = rest.Span.IndexOfAny((byte)'/', (byte)'?');
+        NativeSlice authority = slash < 0 ? rest : rest.Slice(0, slash);
+        uri = slash < 0 ? default : rest.Slice(slash);
+        if (!uri.IsEmpty && uri.Span[0] == '?')
+        {
+            uri = r.Arena.Concat("/"u8, uri.Span);
+        }
+        ReadOnlySpan<byte> a = authority.Span;
+        int colon = a.Length > 0 && a[0] == '[' ? a.IndexOf("]:"u8) + 1 : a.LastIndexOf((byte)':');
+        bool hasPort = colon > 0;
+        NativeSlice host = hasPort ? authority.Slice(0, colon) : authority;
+        int port = 80;
+        if (host.IsEmpty || hasPort && (!System.Buffers.Text.Utf8Parser.TryParse(a[(colon + 1)..], out port, out int used)
+            || used != a.Length - colon - 1 || port is <= 0 or > 65535))
+        {
+            r.LogError(LogLevel.Error, $"{(host.IsEmpty ? "no host" : "invalid port")} in upstream \"{rest}\"");
+            return false;
+        }
+        x.TargetHost = hasPort && port != 80 ? authority : host;
+        x.TargetPort = hasPort ? authority.Slice(colon + 1) : NativeSlice.Literal("80"u8);
+        if (!hasPort && groups.TryGet(host.Span, out UpstreamGroup group))
+        {
+            x.Group = UpstreamStates.Of(r.Loop).For(group);
+            return true;
+        }
+        if (TryLiteral(host.Span, port, out SocketAddress? address))
+        {
+            x.Use([new PeerSpec { Address = address!.Native.ToArray(), Name = default }]);
+            return true;
+        }
+        x.TargetName = host;
+        x.TargetPortNumber = port;
+        x.Resolver = resolver;
+        return true;
+    }
+
+    private static bool ApplyUnix(Exchange x, NativeSlice rest, out NativeSlice uri)
+    {
+        int end = rest.Span[5..].IndexOf((byte)':');
+        NativeSlice path = end < 0 ? rest.Slice(5) : rest.Slice(5, end);
+        uri = end < 0 ? default : rest.Slice(5 + end + 1);
+        x.TargetHost = NativeSlice.Literal("localhost"u8);
+        if (SocketAddress.Unix(path.ToString()) is not { } address)
+        {
+            x.Request.LogError(LogLevel.Error, $"invalid path in upstream \"{rest}\"");
+            return false;
+        }
+        x.Use([new PeerSpec { Address = address.Native.ToArray(), Name = default }]);
+        return true;
+    }
+
+    private static bool TryLiteral(ReadOnlySpan<byte> host, int port, out SocketAddress? address)
+    {
+        address = null;
+        if (host.Length > 47 || host[0] != '[' && !char.IsAsciiDigit((char)host[0]))
+        {
+            return false;
+        }
+        Span<char> chars = stackalloc char[host.Length];
+        for (int i = 0; i < host.Length; i++)
+        {
+            chars[i] = (char)host[i];
+        }
+        Span<byte> bytes = stackalloc byte[16];
+        if (host[0] == '[' && host[^1] == ']' && SocketAddress.TryParseInet6(chars[1..^1], bytes))
+        {
+            address = SocketAddress.Inet6(bytes, port);
+        }
+        else if (host[0] != '[' && SocketAddress.TryParseInet(chars, bytes))
+        {
+            address = SocketAddress.Inet(bytes[..4], port);
+        }
+        return address is not null;
     }
 }

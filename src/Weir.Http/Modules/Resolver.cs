@@ -2,6 +2,7 @@
 // is Session/Upstream/Resolver.cs.
 using Weir.Conf;
 using Weir.Kernel;
+using Weir.Loop;
 using Weir.Session.Upstream;
 
 namespace Weir.Http.Modules;
@@ -60,6 +61,22 @@ internal sealed class ResolverModule : HttpModule
         c.Servers.Merge(p.Servers, null);
         c.TimeoutMs.Merge(p.TimeoutMs, 30_000);
         c.Settings = c.Servers.IsSet || c.TimeoutMs.IsSet || p.Settings is null ? c.Freeze() : p.Settings;
+        if (c.Settings is { } settings && settings != p.Settings)
+        {
+            build.Configuration.Own(new ResolverEnd(settings));
+        }
+    }
+
+    /// <summary>Closes the loop's resolver when the last request of the configuration has ended.</summary>
+    internal sealed class ResolverEnd(ResolverSettings settings) : IDisposable
+    {
+        public void Dispose()
+        {
+            if (EventLoop.Current is { } loop)
+            {
+                Session.Upstream.Resolver.Forget(loop, settings);
+            }
+        }
     }
 
     /// <summary>The resolver of the http level, for upstreams without one of their own.</summary>

@@ -143,6 +143,10 @@ internal sealed class UpstreamModule : HttpModule
                     TimeoutMs = block.KeepAliveTimeoutMs.ValueOr(60_000),
                 },
             };
+            if (resolver is not null)
+            {
+                build.Configuration.Own(new ResolverModule.ResolverEnd(resolver));
+            }
             groups.ByName.TryAdd(block.Frozen.Name, block.Frozen);
             Own(build, block.Frozen);
         }

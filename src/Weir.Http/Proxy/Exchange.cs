@@ -3,6 +3,7 @@
 // (UpstreamProtocol), of headers (AnswerHead), of balancing (GroupState). One loop's thread; pooled with its request.
 using Weir.Kernel;
 using Weir.Loop;
+using Weir.Protocol.FastCgi;
 using Weir.Protocol.Http1;
 using Weir.Session.Upstream;
 
@@ -48,6 +49,11 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     public NativeSlice TargetPort { get; set; }
     public NativeSlice TargetUri { get; set; }
 
+    /// <summary>The host to look up when there is no group yet, and who looks it up.</summary>
+    public NativeSlice TargetName { get; set; }
+    public int TargetPortNumber { get; set; }
+    public ResolverSettings? Resolver { get; set; }
+
     /// <summary>A body that the configuration puts in place of the client's.</summary>
     public NativeSlice OwnBody { get; set; }
     public bool HasOwnBody { get; set; }
@@ -78,6 +84,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     public NativeSlice HeadBytes { get; internal set; }
     internal ResponseHeadParser Parser;
     internal ChunkedDecoder Chunks = new();
+    internal FastCgiReader Records;
     internal BufferSlab? HeadSlab;
     internal int HeadLength;
     internal long BodyLeft;
@@ -129,6 +136,18 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             }
         }
         PlanBody(r, ownsBody);
+        if (Group is null)
+        {
+            int status = await FindGroupAsync();
+            if (status != 0)
+            {
+                return PhaseResult.Answer(status);
+            }
+        }
+        if (Group!.Named is { } named)
+        {
+            await named.FirstAnswers();
+        }
         _tag = Group.Group.KeepAlive.Local ? r.Location : Protocol.Scheme;
         Group.StartWalk(ref _walk, Settings.NextTries.Value);
         PhaseResult result;
@@ -152,6 +171,35 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     }
 
     private PhaseResult _result;
+
+    /// <summary>A host that a variable named: its addresses are a group for this exchange alone.</summary>
+    private async LoopTask<int> FindGroupAsync()
+    {
+        HttpRequest r = Request;
+        if (Resolver is null)
+        {
+            r.LogError(LogLevel.Error, $"no resolver defined to resolve {TargetName}");
+            return 502;
+        }
+        ResolveOutcome outcome = await Session.Upstream.Resolver.Of(r.Loop, Resolver).ResolveAsync(TargetName.Span);
+        if (outcome.Name is not { } name)
+        {
+            r.LogError(LogLevel.Error, $"{TargetName} could not be resolved ({outcome.Code}: {outcome.Message})");
+            return 502;
+        }
+        Use(name.Peers(TargetPortNumber));
+        return 0;
+    }
+
+    /// <summary>Asks these addresses, in this exchange only.</summary>
+    internal void Use(ReadOnlySpan<PeerSpec> addresses)
+    {
+        _own ??= new GroupState(Request.Loop);
+        _own.Restart(addresses);
+        Group = _own;
+    }
+
+    private GroupState? _own;
 
     private void PlanBody(HttpRequest r, bool ownsBody)
     {
@@ -233,7 +281,8 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             return new UpstreamFault(FaultKind.NoLive, FaultLeg.Connect);
         }
         _peer = peer;
-        _record.Begin(r.Arena.Store(peer.Spec.Name.Span), loop.NowMs, afterRedirect);
+        _peerName = peer.Spec.Name.IsEmpty ? NameOf(r, peer.Spec.Address) : peer.Spec.Name;
+        _record.Begin(_peerName, loop.NowMs, afterRedirect);
         _record.Last = this;
         if (_clientGone)
         {
@@ -273,6 +322,14 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         _lease.Tag = _tag;
         _lease.Requests = 1;
         return default;
+    }
+
+    private NativeSlice _peerName;
+
+    private static NativeSlice NameOf(HttpRequest r, byte[] address)
+    {
+        Span<byte> text = stackalloc byte[SocketAddress.TextBytesMax];
+        return r.Arena.Store(text[..SocketAddress.Format(address, text, withPort: true)]);
     }
 
     private UpstreamFault FailConnect(int errno)
@@ -385,7 +442,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             if (Group.Leave(ref _walk, peer, end))
             {
                 LogWith(LogLevel.Warn, "upstream server temporarily disabled", 0, "connecting to upstream",
-                    peer.Spec.Name.ToString());
+                    _peerName.ToString());
             }
         }
     }
@@ -447,7 +504,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         {
             return;
         }
-        string? address = upstream ?? _peer?.Spec.Name.ToString();
+        string? address = upstream ?? (_peer is null ? null : _peerName.ToString());
         string? before = r.LogAction;
         string text = errno == 0 ? message : $"{message} ({errno}: {Errno.Describe(errno)})";
         r.LogAction = action;
@@ -533,7 +590,8 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         ResetSpill();
         Request = null!;
         Group = null!;
-        TargetHost = TargetPort = TargetUri = OwnBody = HeadBytes = default;
+        TargetHost = TargetPort = TargetUri = TargetName = OwnBody = HeadBytes = _peerName = default;
+        Resolver = null;
         HasOwnBody = false;
         _clientGone = false;
         _bodyFailed = false;

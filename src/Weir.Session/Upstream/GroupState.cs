@@ -98,9 +98,16 @@ public sealed class GroupState
         Idle = new IdleConnections(this);
         Fill(_primary, group.Primary);
         Fill(_backup, group.Backup);
+        if (group.Named.Length > 0)
+        {
+            Named = new NamedPeers(this);
+        }
     }
 
-    /// <summary>An empty group that <see cref="Assign"/> fills.</summary>
+    /// <summary>The servers with changing addresses; null without such.</summary>
+    public NamedPeers? Named { get; }
+
+    /// <summary>An empty group that <see cref="Restart"/> fills.</summary>
     public GroupState(EventLoop loop) : this(s_none, loop)
     {
     }
@@ -156,6 +163,26 @@ public sealed class GroupState
             {
                 Idle.CloseOf(peers[i]);
                 peers.RemoveAt(i);
+            }
+        }
+    }
+
+    /// <summary>Makes the peers those of these addresses, with nothing known of them: for one exchange.</summary>
+    public void Restart(ReadOnlySpan<PeerSpec> specs)
+    {
+        while (_primary.Count > specs.Length)
+        {
+            _primary.RemoveAt(_primary.Count - 1);
+        }
+        for (int i = 0; i < specs.Length; i++)
+        {
+            if (i < _primary.Count)
+            {
+                _primary[i].Start(specs[i]);
+            }
+            else
+            {
+                _primary.Add(new Peer(specs[i]));
             }
         }
     }

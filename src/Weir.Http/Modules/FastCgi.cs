@@ -1,0 +1,232 @@
+// fastcgi_pass and its family: requests to FastCGI servers such as PHP-FPM. The protocol is Proxy/FastCgiProtocol.cs, the
+// exchange Proxy/Exchange.cs.
+using Weir.Conf;
+using Weir.Http.Proxy;
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Session;
+using Weir.Session.Upstream;
+
+namespace Weir.Http.Modules;
+
+internal sealed class FastCgiSettings : UpstreamSettings
+{
+    public ProxyTarget? Target { get; set; }
+    public InheritedList<(string Name, Template Value, bool IfNotEmpty)> Params;
+    public Inherited<string> IndexName;
+    public Inherited<Regex?> SplitPath;
+    public Inherited<bool> KeepConnection;
+    public InheritedList<string> CatchStderr;
+
+    public NativeSlice IndexBytes { get; set; }
+
+    protected override string Prefix => "fastcgi";
+
+    protected override ReadOnlySpan<string> HiddenByDefault => (string[])["Status", "X-Accel-Expires", "X-Accel-Redirect",
+        "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"];
+
+    internal void Merge(HttpBuild build, FastCgiSettings p)
+    {
+        MergeCommon(build, p);
+        Params.Merge(p.Params);
+        IndexName.Merge(p.IndexName, "");
+        IndexBytes = build.Memory.Store(IndexName.Value);
+        SplitPath.Merge(p.SplitPath, null);
+        KeepConnection.Merge(p.KeepConnection, false);
+        CatchStderr.Merge(p.CatchStderr);
+    }
+}
+
+internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
+{
+    public override string Name => "http_fastcgi";
+
+    public override void Declare(HttpDeclarations d)
+    {
+        UpstreamDirectives.Declare<FastCgiSettings>(d, "fastcgi");
+        d.Location<FastCgiSettings>("fastcgi_pass", SetPass);
+        d.Location<FastCgiSettings>("fastcgi_param", static (u, s) =>
+        {
+            if (u.Count == 3 && u[2] != "if_not_empty")
+            {
+                u.InvalidParameter(2);
+            }
+            else if (u.Template(1) is { } value)
+            {
+                s.Params.Add((u[0], value, u.Count == 3));
+            }
+        });
+        d.Location<FastCgiSettings>("fastcgi_index", static (u, s) => u.SetText(ref s.IndexName));
+        d.Location<FastCgiSettings>("fastcgi_split_path_info", SetSplit);
+        d.Location<FastCgiSettings>("fastcgi_keep_conn", static (u, s) => u.SetFlag(ref s.KeepConnection));
+        d.Location<FastCgiSettings>("fastcgi_catch_stderr", static (u, s) => s.CatchStderr.Add(u[0]));
+        d.Variable("fastcgi_script_name", (Session.Session s, Variable _, ref NativeSlice value) =>
+            ScriptName((HttpRequest)s, ref value), VariableFlags.NoCache);
+        d.Variable("fastcgi_path_info", (Session.Session s, Variable _, ref NativeSlice value) =>
+        {
+            bool split = TrySplit((HttpRequest)s, out NativeSlice _, out NativeSlice info);
+            value = info;
+            return split;
+        }, VariableFlags.NoCache);
+    }
+
+    private static void SetPass(DirectiveUse use, FastCgiSettings settings)
+    {
+        if (settings.Target is not null)
+        {
+            use.Complain("is duplicate");
+            return;
+        }
+        LocationConf location = use.Block.Core;
+        if (location.Name.EndsWith('/') && location.Regex is null && !location.IsExact)
+        {
+            location.AutoRedirect = true;
+        }
+        ConfSpan span = use.Directive.Args[0].Span;
+        if (use[0].Contains('$'))
+        {
+            if (use.Template(0) is { } template)
+            {
+                settings.Target = new ProxyTarget { Url = use[0], Span = span, Template = template };
+            }
+            return;
+        }
+        if (!UpstreamServers.TrySplit(use[0], 0, out string host, out int port, out bool hasPort))
+        {
+            use.Error(0, $"invalid port in upstream \"{use[0]}\"");
+            return;
+        }
+        settings.Target = new ProxyTarget { Url = use[0], Span = span, Host = host, Port = port, HasPort = hasPort };
+    }
+
+    private static void SetSplit(DirectiveUse use, FastCgiSettings settings)
+    {
+        if (!use.Walker.Fresh(use.Directive, in settings.SplitPath))
+        {
+            return;
+        }
+        Regex? regex = Regex.Compile(use[0], caseless: false, use.Build.Configuration.Variables, out string? error);
+        if (regex is null)
+        {
+            use.Error(0, error!);
+            return;
+        }
+        use.Build.Configuration.Own(regex.Pattern);
+        if (regex.CaptureCount != 2)
+        {
+            use.Error(0, $"pattern \"{use[0]}\" must have 2 captures");
+            return;
+        }
+        settings.SplitPath.Set(regex);
+    }
+
+    protected override void Merge(HttpBuild build, FastCgiSettings parent, FastCgiSettings child) => child.Merge(build, parent);
+
+    public override void InstallLocation(LocationInstall install)
+    {
+        LocationConf location = install.Location;
+        var settings = install.Settings<FastCgiSettings>(this);
+        FastCgiSettings passing = settings;
+        HttpBlock block = location.Block;
+        while (passing.Target is null && block.Core.IsNoName && block.Parent is { } parent)
+        {
+            block = parent;
+            passing = (FastCgiSettings)parent.Location[Index]!;
+        }
+        if (passing.Target is not { } target || location.ContentHandler is not null)
+        {
+            return;
+        }
+        HttpBuild build = install.Build;
+        UpstreamGroup? group = null;
+        if (target.Template is null)
+        {
+            bool known = build.Configuration.MainConfs.OfType<UpstreamGroups>().First().Explicit.ContainsKey(target.Host);
+            if (!known && !target.HasPort && !target.Host.StartsWith("unix:", StringComparison.Ordinal))
+            {
+                build.Errors.Emerg($"no port in upstream \"{target.Url}\"", target.Span, null);
+                return;
+            }
+            group = UpstreamModule.Find(build, target.Host, target.Port, target.HasPort, target.Span, target.Url);
+            if (group is null)
+            {
+                return;
+            }
+        }
+        FastCgiParam[] parameters =
+            [.. settings.Params.Array.Select(p => new FastCgiParam(build.Memory.Store(p.Name), p.Value, p.IfNotEmpty))];
+        var protocol = new FastCgiProtocol(parameters, settings.KeepConnection.Value,
+            [.. settings.CatchStderr.Array.Select(System.Text.Encoding.Latin1.GetBytes)]);
+        location.ContentHandler = new FastCgiHandler(settings, protocol, group, target.Template,
+            build.Configuration.MainConfs.OfType<UpstreamGroups>().First().ByName, ResolverModule.Of(location));
+    }
+
+    // Variables.
+
+    private static FastCgiSettings SettingsOf(HttpRequest r)
+    {
+        foreach (object? settings in r.Location.Modules)
+        {
+            if (settings is FastCgiSettings found)
+            {
+                return found;
+            }
+        }
+        throw new InvalidOperationException("every location has these settings");
+    }
+
+    private static bool TrySplit(HttpRequest r, out NativeSlice script, out NativeSlice info)
+    {
+        script = r.Uri;
+        info = default;
+        if (SettingsOf(r).SplitPath.Value is not { } regex)
+        {
+            return false;
+        }
+        // Not through Regex.Match: $1 and $2 of the location stay what they are.
+        Span<int> groups = stackalloc int[6];
+        if (regex.Pattern.Match(r.Uri.Span, groups) <= 0)
+        {
+            return false;
+        }
+        script = groups[2] < 0 ? default : r.Uri.Slice(groups[2], groups[3] - groups[2]);
+        info = groups[4] < 0 ? default : r.Uri.Slice(groups[4], groups[5] - groups[4]);
+        return true;
+    }
+
+    private static bool ScriptName(HttpRequest r, ref NativeSlice value)
+    {
+        TrySplit(r, out value, out NativeSlice _);
+        NativeSlice index = SettingsOf(r).IndexBytes;
+        if (value.Length > 0 && value.Span[^1] == '/' && index.Length > 0)
+        {
+            value = r.Arena.Concat(value.Span, index.Span);
+        }
+        return true;
+    }
+}
+
+internal sealed class FastCgiHandler(FastCgiSettings settings, FastCgiProtocol protocol, UpstreamGroup? group, Template? address,
+    ByteTable<UpstreamGroup> groups, ResolverSettings? resolver) : PhaseHandler
+{
+    public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
+    {
+        Exchange x = r.Get(Exchange.Slot);
+        x.Begin(r, settings, protocol);
+        x.MethodAsked = r.Method;
+        if (address is null)
+        {
+            x.Group = UpstreamStates.Of(r.Loop).For(group!);
+        }
+        else
+        {
+            // The same forms as in proxy_pass, without a scheme.
+            NativeSlice url = r.Arena.Concat("http://"u8, address.Evaluate(r).Span);
+            if (!VariableTarget.Apply(x, url, groups, resolver, out NativeSlice _))
+            {
+                return PhaseResult.Answer(500);
+            }
+        }
+        return x.RunAsync();
+    }
+}
