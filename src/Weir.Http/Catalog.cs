@@ -22,6 +22,7 @@ public static class Catalog
         new AuthBasicModule(),
         new AuthRequestModule(),
         new WelcomeModule(),
+        new WeirStatusModule(),
         new TryFilesModule(),
         new IndexModule(),
         new StaticModule(),

@@ -12,7 +12,7 @@ namespace Weir;
 /// <summary>A configuration in memory.</summary>
 /// <param name="Path">The name of the main file, as messages show it.</param>
 /// <param name="Text">The main file.</param>
-/// <param name="Files">The main file and what it includes.</param>
+/// <param name="Files">The same, as the configuration's reader wants it.</param>
 /// <param name="Listens">The addresses it listens on, as `listen` has them.</param>
 /// <param name="Banner">What to tell the person at the terminal.</param>
 internal sealed record BuiltInConfiguration(
@@ -87,12 +87,12 @@ internal static class BuiltInConfigurations
 
             """ : "";
         string http = $$"""
-                include mime.types;
                 default_type application/octet-stream;
                 sendfile on;
                 tcp_nopush on;
 
-            """ + gzip;
+            """ + gzip + "    " + MimeTypes.Text.TrimEnd().Replace("\n", "\n    ", StringComparison.Ordinal)
+            .Replace("\n    \n", "\n\n", StringComparison.Ordinal) + "\n";
         // As root, the files are those that root can read; nobody else was named.
         string text = Compose("A folder over HTTP.", options.Common, http, body, Identity.IsRoot ? "\nuser root;" : "");
         IReadOnlyList<string> listens = options.Common.Listens;
@@ -175,7 +175,7 @@ internal static class BuiltInConfigurations
     private static BuiltInConfiguration Make(string name, string text, IReadOnlyList<string> listens, string banner)
     {
         string path = Directory + name + ".conf";
-        MemoryConfFiles files = new MemoryConfFiles().Add(path, text).Add(Directory + "mime.types", MimeTypes.Text);
+        MemoryConfFiles files = new MemoryConfFiles().Add(path, text);
         return new BuiltInConfiguration(path, text, files, listens, banner);
     }
 

@@ -117,4 +117,16 @@ public sealed class VerbTests
 
     [Fact]
     public void The_configuration_is_printed_on_request() => Assert.True(Parse("serve", "/tmp", "--print-conf").PrintConf);
+
+    [Fact]
+    public void The_media_types_of_the_samples_are_those_of_the_verbs()
+    {
+        string? root = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(root!, "Weir.slnx")))
+        {
+            root = Path.GetDirectoryName(root);
+        }
+        string sample = File.ReadAllText(Path.Combine(root!, "samples/mime.types"));
+        Assert.Equal(MimeTypes.Text.Trim(), sample[sample.IndexOf("types {", StringComparison.Ordinal)..].Trim());
+    }
 }
