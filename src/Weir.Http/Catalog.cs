@@ -22,7 +22,6 @@ public static class Catalog
         new AuthBasicModule(),
         new AuthRequestModule(),
         new WelcomeModule(),
-        new WeirStatusModule(),
         new TryFilesModule(),
         new IndexModule(),
         new StaticModule(),

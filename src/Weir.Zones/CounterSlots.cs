@@ -37,7 +37,7 @@ public sealed class CounterSlots : IDisposable
     /// <summary>Workers alive at the same time, old generations of a reload included.</summary>
     public const int SlotsMax = 1023;
 
-    private const int SlotBytes = 128, OwnerOffset = 120, HeaderBytes = 128, StartedOffset = 72;
+    private const int SlotBytes = 128, OwnerOffset = 120, HeaderBytes = 128;
     private const long TableBytes = HeaderBytes + ((SlotsMax + 1L) * SlotBytes);
     private const long Magic = 0x31544e5543524957; // "WIRCUNT1"
 
@@ -63,7 +63,6 @@ public sealed class CounterSlots : IDisposable
             return mapped;
         }
         BitConverter.TryWriteBytes(memory.Span, Magic);
-        BitConverter.TryWriteBytes(memory.Span[StartedOffset..], WallClock.NowSeconds());
         SharedMemory.Unmap(memory);
         return fd;
     }
@@ -168,20 +167,6 @@ public sealed class CounterSlots : IDisposable
                 return;
             }
         }
-    }
-
-    /// <summary>When the table was made, and so the server started: seconds since 1970.</summary>
-    public long StartedSeconds => BitConverter.ToInt64(_memory.Span[StartedOffset..]);
-
-    /// <summary>Owners now: the workers, those of a past configuration that still finish included.</summary>
-    public int CountOwners()
-    {
-        int owners = 0;
-        for (int slot = 1; slot <= SlotsMax; slot++)
-        {
-            owners += Volatile.Read(ref Word(slot, OwnerOffset)) == 0 ? 0 : 1;
-        }
-        return owners;
     }
 
     /// <summary>One counter over all owners.</summary>

@@ -39,7 +39,7 @@ internal static class BuiltInConfigurations
     public static BuiltInConfiguration Welcome()
     {
         IReadOnlyList<string> listens = Localhost(DefaultPort);
-        string status = Has("weir_status") ? """
+        string status = Has("http_stub_status") ? """
 
                 location = /status.json {
                     weir_status json;

@@ -1,0 +1,287 @@
+// Every file of samples/ does what it says, with the programs it names. A sample is started as it lies there, with its
+// well-known places (ports, folders) exchanged for the test's own.
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using Weir.Tests.Harness;
+using Xunit;
+
+namespace Weir.Tests.Wire;
+
+public sealed class SamplesTests : IDisposable
+{
+    private static readonly string _samples = FindSamples();
+    private readonly TempDir _files = new();
+
+    public void Dispose() => _files.Dispose();
+
+    [Fact]
+    public void Every_sample_names_its_test()
+    {
+        string tests = File.ReadAllText(Path.Combine(_samples, "../tests/Wire/SamplesTests.cs"));
+        Assert.All(Directory.GetFiles(_samples, "*.conf"), path =>
+            Assert.Contains($"Start(\"{Path.GetFileName(path)}\"", tests));
+    }
+
+    [Fact]
+    public void A_static_site_has_pages_assets_listings_and_an_error_page()
+    {
+        _files.Write("index.html", "<h1>home</h1>");
+        _files.Write("about.html", "<h1>about</h1>");
+        _files.Write("404.html", "<h1>lost</h1>");
+        _files.Write("assets/app.1.js", new string('x', 4000));
+        _files.Write("downloads/one.zip", "zip");
+        using ServerProcess weir = Start("static-site.conf", ("/srv/site", _files.Path));
+        Assert.Equal("<h1>home</h1>", weir.Get("/").Text);
+        Assert.Equal("<h1>about</h1>", weir.Get("/about").Text);
+        HttpResponse lost = weir.Get("/nowhere");
+        Assert.Equal((404, "<h1>lost</h1>"), (lost.Status, lost.Text));
+        HttpResponse asset = weir.Get("/assets/app.1.js", "Accept-Encoding: gzip");
+        Assert.Equal("gzip", asset["Content-Encoding"]);
+        Assert.Equal("text/javascript", asset["Content-Type"]);
+        Assert.Contains(asset.All("Cache-Control"), value => value.Contains("immutable"));
+        Assert.Contains("one.zip", weir.Get("/downloads/").Text);
+        Assert.Equal(404, weir.Get("/404.html").Status);
+        Assert.Equal(304, weir.Get("/about.html", "If-None-Match: " + weir.Get("/about.html")["ETag"]).Status);
+    }
+
+    [NeedsFact("curl")]
+    public void A_download_from_a_static_site_is_resumed_in_the_middle()
+    {
+        byte[] bytes = new byte[3_000_000];
+        new Random(7).NextBytes(bytes);
+        _files.Write("downloads/big.iso", bytes);
+        _files.Write("part.iso", bytes[..1_234_567]);
+        using ServerProcess weir = Start("static-site.conf", ("/srv/site", _files.Path));
+        (int code, string output, string errors) = ChildProcess.Run(Tools.Require("curl"), "-sS", "-C", "-", "-o",
+            _files.At("part.iso"), "-w", "%{http_code} %{size_download}", weir.Url("/downloads/big.iso"));
+        Assert.True(code == 0, errors);
+        Assert.Equal("206 1765433", output);
+        Assert.Equal(bytes, File.ReadAllBytes(_files.At("part.iso")));
+    }
+
+    [NeedsFact("node")]
+    public void An_application_in_the_browser_has_its_API_and_its_events()
+    {
+        _files.Write("index.html", "<div id=app></div>");
+        _files.Write("assets/app.js", "start()");
+        using AppProcess api = AppProcess.Node(App("api.js"));
+        using ServerProcess weir = Start("spa-api.conf", ("/srv/app", _files.Path), ("127.0.0.1:3000", Local(api)));
+        Assert.Equal("<div id=app></div>", weir.Get("/").Text);
+        HttpResponse deep = weir.Get("/settings/profile");
+        Assert.Equal((200, "<div id=app></div>"), (deep.Status, deep.Text));
+        Assert.Equal("no-cache", deep["Cache-Control"]);
+        Assert.Equal("start()", weir.Get("/assets/app.js").Text);
+        Assert.Equal(404, weir.Get("/assets/none.js").Status);
+        using RawClient client = weir.Connect();
+        client.Send(RawClient.Request("POST", "/api/items", ["Content-Type: application/json"], "{\"text\":\"new\"}"));
+        Assert.Equal(201, client.ReadResponse().Status);
+        Assert.Contains("\"new\"", client.Get("/api/items").Text);
+        using JsonDocument who = JsonDocument.Parse(client.Get("/api/whoami?x=1").Body);
+        Assert.Equal("127.0.0.1", who.RootElement.GetProperty("client").GetString());
+        Assert.Equal("/api/whoami?x=1", who.RootElement.GetProperty("path").GetString());
+        using RawClient events = weir.Connect();
+        events.Send(RawClient.Request("GET", "/api/events?every=50", []));
+        string seen = "";
+        Wait.For("three events while the answer is open", () =>
+        {
+            seen += Encoding.ASCII.GetString(events.ReadUntilQuiet(20));
+            return seen.Contains("data: 3");
+        });
+    }
+
+    [NeedsFact("chromium", "node")]
+    public void A_browser_loads_the_application_with_fifty_assets()
+    {
+        var page = new StringBuilder("<!doctype html><title>-</title><body>");
+        for (int i = 0; i < 50; i++)
+        {
+            _files.Write($"assets/part{i}.js", $"window.loaded = (window.loaded || 0) + 1; // {new string('-', i * 97)}");
+            page.Append(CultureInfo.InvariantCulture, $"<script src=\"/assets/part{i}.js\"></script>");
+        }
+        page.Append("<script>document.title = document.body.className = 'loaded-' + window.loaded;</script>");
+        _files.Write("index.html", page.ToString());
+        using AppProcess api = AppProcess.Node(App("api.js"));
+        using ServerProcess weir = Start("spa-api.conf", ("/srv/app", _files.Path), ("127.0.0.1:3000", Local(api)));
+        using var profile = new TempDir();
+        (_, string dom, string errors) = ChildProcess.Run(Tools.Require("chromium"), 60_000,
+        [
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir=" + profile.Path,
+            "--dump-dom", weir.Url("/deep/link"),
+        ]);
+        Assert.True(dom.Contains("class=\"loaded-50\"", StringComparison.Ordinal), dom + errors + weir.Describe());
+    }
+
+    [NeedsFact("gunicorn", "flask")]
+    public async Task Flask_on_three_servers_loses_one_under_load_and_no_request()
+    {
+        AppProcess[] apps = [.. Enumerable.Range(0, 3).Select(_ => AppProcess.Gunicorn(App("flask_app.py")))];
+        try
+        {
+            using ServerProcess weir = Start("flask-upstreams.conf", ("127.0.0.1:8001", Local(apps[0])),
+                ("127.0.0.1:8002", Local(apps[1])), ("127.0.0.1:8003", Local(apps[2])));
+            int failed = 0, done = 0;
+            var servers = new System.Collections.Concurrent.ConcurrentDictionary<string, int>();
+            using var end = new CancellationTokenSource();
+            Task[] load = [.. Enumerable.Range(0, 6).Select(_ => Task.Run(() =>
+            {
+                using RawClient client = weir.Connect();
+                while (!end.IsCancellationRequested)
+                {
+                    HttpResponse response = client.Get("/");
+                    Interlocked.Increment(ref response.Status == 200 ? ref done : ref failed);
+                    servers.AddOrUpdate(response.Text, 1, static (_, n) => n + 1);
+                }
+            }))];
+            Wait.For("all three to answer", () => servers.Count >= 3, 20_000);
+            // Gunicorn's master, with its worker: whatever listens is gone at once.
+            int[] workers = apps[1].Process.Children();
+            apps[1].Process.Send(Signal.Kill);
+            foreach (int pid in workers)
+            {
+                ChildProcess.Send(pid, Signal.Kill);
+            }
+            int then = Volatile.Read(ref done);
+            Wait.For("load after the end of one", () => Volatile.Read(ref done) > then + 300, 30_000);
+            end.Cancel();
+            await Task.WhenAll(load);
+            Assert.True(failed == 0, $"{failed} of {done} failed\n{weir.Describe()}\n{weir.AccessLog}");
+            Assert.Equal("ABC", Post(weir, "/upper", "abc"));
+        }
+        finally
+        {
+            foreach (AppProcess app in apps)
+            {
+                app.Dispose();
+            }
+        }
+    }
+
+    [NeedsFact("php-fpm")]
+    public void WordPress_locations_reach_PHP_and_nothing_that_must_not_run()
+    {
+        _files.Write("index.php", App("index.php"));
+        _files.Write("wp-admin/index.php", App("index.php"));
+        _files.Write("wp-content/style.css", "a { }");
+        _files.Write("wp-content/uploads/evil.php", "<?php echo 'ran';");
+        _files.Write(".git/config", "secret");
+        using AppProcess php = AppProcess.PhpFpm();
+        using ServerProcess weir = Start("wordpress-php.conf", ("/srv/wordpress", _files.Path),
+            ("127.0.0.1:9000", Local(php)));
+        JsonElement Ask(string path) => JsonDocument.Parse(weir.Get(path).Body).RootElement;
+        Assert.Equal("/index.php", Ask("/").GetProperty("script").GetString());
+        JsonElement pretty = Ask("/2024/02/hello/?page=2");
+        Assert.Equal("/2024/02/hello/?page=2", pretty.GetProperty("uri").GetString());
+        Assert.Equal("2", pretty.GetProperty("query").GetProperty("page").GetString());
+        Assert.Equal("/wp-admin/index.php", Ask("/wp-admin/").GetProperty("script").GetString());
+        Assert.Equal("/rest/route", Ask("/index.php/rest/route").GetProperty("path").GetString());
+        Assert.Contains("\"name\":\"v\"", Post(weir, "/wp-login", "name=v", "application/x-www-form-urlencoded"));
+        Assert.Equal("a { }", weir.Get("/wp-content/style.css").Text);
+        Assert.Equal(403, weir.Get("/wp-content/uploads/evil.php").Status);
+        Assert.Equal(403, weir.Get("/.git/config").Status);
+        Assert.Equal(404, weir.Get("/none.php").Status);
+    }
+
+    [NeedsFact("node")]
+    public void What_one_says_in_the_chat_all_hear()
+    {
+        using AppProcess chat = AppProcess.Node(App("chat.js"));
+        using ServerProcess weir = Start("websocket-chat.conf", ("127.0.0.1:3000", Local(chat)));
+        Assert.Contains("<title>Chat</title>", weir.Get("/").Text);
+        using RawClient one = Join(weir);
+        using RawClient other = Join(weir);
+        foreach (string text in (string[])["hello", "Ünïcode", new string('l', 300)])
+        {
+            byte[] expected = Frame(text);
+            one.Send(Masked(text));
+            Assert.Equal(expected, one.ReadBytes(expected.Length));
+            Assert.Equal(expected, other.ReadBytes(expected.Length));
+        }
+    }
+
+    [Fact]
+    public void In_a_container_the_logs_are_the_containers()
+    {
+        _files.Write("index.html", "in a container");
+        using ServerProcess weir = Start("container.conf", ("/srv/www", _files.Path));
+        Assert.Equal("in a container", weir.Get("/").Text);
+        Assert.Equal(204, weir.Get("/healthz").Status);
+        Assert.Contains("Active connections:", weir.Get("/status").Text);
+        Wait.For("the log lines", () => weir.Process.Output.Split('\n').Length > 1);
+        using JsonDocument line = JsonDocument.Parse(weir.Process.Output.Split('\n')[0]);
+        Assert.Equal("/", line.RootElement.GetProperty("uri").GetString());
+        Assert.Equal(200, line.RootElement.GetProperty("status").GetInt32());
+        Assert.DoesNotContain("healthz", weir.Process.Output);
+    }
+
+    private static ServerProcess Start(string sample, params (string From, string To)[] changes)
+    {
+        string text = File.ReadAllText(Path.Combine(_samples, sample));
+        var all = new List<(string From, string To)>(changes)
+        {
+            ("include mime.types;", $"include {_samples}/mime.types;"),
+            (text.Contains("/run/weir.pid") ? "/run/weir.pid" : "/tmp/weir.pid", "%DIR%/server.pid"),
+            (text.Contains("listen 8080;") ? "listen 8080;" : "listen 80;", "listen 127.0.0.1:%PORT%;"),
+        };
+        foreach ((string from, string to) in all)
+        {
+            // The chat needs no media types, but what a test exchanges has to be there.
+            Assert.True(text.Contains(from) || from.StartsWith("include"), $"{sample} has no {from}");
+            text = text.Replace(from, to);
+        }
+        text = text.Replace("/var/log/weir", "%DIR%").Replace("user www-data;", "user root;")
+            .Replace("listen [::]:80;", "").Replace("/tmp/", "%DIR%/");
+        string daemon = text.Contains("daemon off;") ? "" : "daemon off;";
+        return ServerProcess.Weir(Conf.Full(daemon + text));
+    }
+
+    private static string App(string name) => File.ReadAllText(Path.Combine(_samples, "apps", name));
+
+    private static string Local(AppProcess app) => "127.0.0.1:" + app.Port.ToString(CultureInfo.InvariantCulture);
+
+    private static string Post(ServerProcess weir, string path, string body, string type = "text/plain")
+    {
+        using RawClient client = weir.Connect();
+        client.Send(RawClient.Request("POST", path, ["Content-Type: " + type], body));
+        return client.ReadResponse().Text;
+    }
+
+    private static RawClient Join(ServerProcess weir)
+    {
+        RawClient client = weir.Connect();
+        client.Send("GET /chat HTTP/1.1\r\nHost: chat\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+        HttpResponse response = client.ReadResponse();
+        Assert.Equal(101, response.Status);
+        Assert.Equal("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", response["Sec-WebSocket-Accept"]);
+        return client;
+    }
+
+    private static byte[] Frame(string text)
+    {
+        byte[] bytes = Encoding.UTF8.GetBytes(text);
+        byte[] head = bytes.Length < 126 ? [0x81, (byte)bytes.Length]
+            : [0x81, 126, (byte)(bytes.Length >> 8), (byte)bytes.Length];
+        return [.. head, .. bytes];
+    }
+
+    private static byte[] Masked(string text)
+    {
+        byte[] frame = Frame(text);
+        int head = frame[1] == 126 ? 4 : 2;
+        byte[] mask = [1, 2, 3, 4];
+        byte[] masked = [.. frame[..head], .. mask, .. frame[head..].Select((b, i) => (byte)(b ^ mask[i % 4]))];
+        masked[1] |= 0x80;
+        return masked;
+    }
+
+    private static string FindSamples()
+    {
+        string? directory = AppContext.BaseDirectory;
+        while (directory is not null && !File.Exists(Path.Combine(directory, "Weir.slnx")))
+        {
+            directory = Path.GetDirectoryName(directory);
+        }
+        return Path.Combine(directory ?? ".", "samples");
+    }
+}
