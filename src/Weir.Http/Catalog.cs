@@ -6,6 +6,8 @@ namespace Weir.Http;
 /// <summary>The modules of this build.</summary>
 public static class Catalog
 {
+    private static readonly GzipModule s_gzip = new();
+
     /// <summary>In nginx's order of phases' handlers. CoreModule is the first: its settings are index 0.</summary>
     public static HttpModule[] Modules { get; } =
     [
@@ -22,8 +24,11 @@ public static class Catalog
         new AuthBasicModule(),
         new AuthRequestModule(),
         new WelcomeModule(),
+        new OpenFileCacheModule(),
         new TryFilesModule(),
         new IndexModule(),
+        new AutoIndexModule(),
+        new GzipStaticModule(s_gzip),
         new StaticModule(),
         new NotModifiedModule(),
         new HeadersModule(),
@@ -32,5 +37,8 @@ public static class Catalog
         new UpstreamModule(),
         new ProxyModule(),
         new FastCgiModule(),
+        s_gzip,
+        new StubStatusModule(),
+        new LimitRateModule(),
     ];
 }

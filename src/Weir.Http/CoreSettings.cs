@@ -180,6 +180,9 @@ public sealed class LocationConf
     public Log ErrorLog { get; set; } = null!;
     public PhaseHandler[] Pipeline { get; set; } = [];
     public HeadFilter[] HeadFilters { get; set; } = [];
+
+    /// <summary>How files are looked up; null before the location was installed.</summary>
+    internal Modules.FileCacheRules? FileCache { get; set; }
     public long MaxBodyBytes { get; set; }
     public int ClientBodyBufferSize { get; set; }
     public int KeepAliveTimeoutMs { get; set; }

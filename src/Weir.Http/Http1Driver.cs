@@ -119,6 +119,10 @@ internal sealed partial class Http1Driver : ClientStream
             {
                 await run;
             }
+            if (r.HoldsBody)
+            {
+                await r.Drained();
+            }
             bool keep = r.KeepAlive && !_aborted;
             if (!r.Body.IsComplete && r.Head.HasBody && keep)
             {

@@ -26,6 +26,9 @@ public sealed class HttpConfiguration : IDisposable
     public NativeArena Memory { get; }
     public VariableTable Variables { get; }
 
+    /// <summary>The rules of locations without open_file_cache.</summary>
+    internal Modules.FileCacheRules? CheckedFiles { get; set; }
+
     /// <summary>The prefix that relative paths of files belong to.</summary>
     public NativeSlice Prefix { get; set; }
     public List<ServerConf> Servers { get; } = [];

@@ -434,6 +434,22 @@ public sealed partial class HttpRequest : Session.Session
         }
     }
 
+    /// <summary>A filter keeps bytes that may not leave yet: the request lasts until they have.</summary>
+    internal bool HoldsBody
+    {
+        get
+        {
+            for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
+            {
+                if (filter.HeldBytes > 0)
+                {
+                    return true;
+                }
+            }
+            return false;
+        }
+    }
+
     /// <summary>Pushes body bytes through the filters. Empties the chain.</summary>
     public void Push(BufferChain chain, PushFlags flags) => PushFrom(_firstBodyFilter, chain, flags);
 

@@ -63,6 +63,7 @@ public sealed class CounterSlots : IDisposable
             return mapped;
         }
         BitConverter.TryWriteBytes(memory.Span, Magic);
+        BitConverter.TryWriteBytes(memory.Span[72..], Weir.Kernel.Net.Sys.UnixMs());
         SharedMemory.Unmap(memory);
         return fd;
     }
@@ -166,6 +167,23 @@ public sealed class CounterSlots : IDisposable
             {
                 return;
             }
+        }
+    }
+
+    /// <summary>When the table was made: the server's start, milliseconds since 1970.</summary>
+    public long CreatedUnixMs => BitConverter.ToInt64(_memory.Span[72..]);
+
+    /// <summary>Slots that have an owner: the workers that are alive.</summary>
+    public int OwnerCount
+    {
+        get
+        {
+            int count = 0;
+            for (int slot = 1; slot <= SlotsMax; slot++)
+            {
+                count += Volatile.Read(ref Word(slot, OwnerOffset)) != 0 ? 1 : 0;
+            }
+            return count;
         }
     }
 

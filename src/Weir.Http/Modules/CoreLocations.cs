@@ -318,6 +318,8 @@ internal static class CoreLocations
         c.MsieRefresh.Merge(p.MsieRefresh, false);
         c.AuthDelayMs.Merge(p.AuthDelayMs, 0);
         c.SatisfyMode.Merge(p.SatisfyMode, Satisfy.All);
+        c.LimitRate.Merge(p.LimitRate, null!);
+        c.LimitRateAfter.Merge(p.LimitRateAfter, null!);
         c.DisableSymlinks.Merge(p.DisableSymlinks, SymlinkPolicy.Off);
         c.DisableSymlinksFrom.Merge(p.DisableSymlinksFrom, null!);
         c.SubrequestOutputBufferSize.Merge(p.SubrequestOutputBufferSize, 4096);

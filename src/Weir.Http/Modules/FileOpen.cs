@@ -20,6 +20,17 @@ internal struct FoundFile
     /// <summary>The open file, with a reference of the caller's; null for directories, failures and mere questions.</summary>
     internal FileRef? File;
 
+    /// <summary>All bytes of the file instead of a descriptor, with a reference of the caller's.</summary>
+    internal BufferSlab? Content;
+
+    internal void Release()
+    {
+        File?.Release();
+        File = null;
+        Content?.Release();
+        Content = null;
+    }
+
     internal readonly bool IsDirectory => Error == 0 && Status.IsDirectory;
     internal readonly bool IsRegular => Error == 0 && Status.IsRegular;
 
@@ -37,6 +48,15 @@ internal static class FileOpen
         {
             return SymlinkWalk.Open(path, policy, TrustedPrefix(r, path), Sys.O_RDONLY | Sys.O_NONBLOCK);
         }
+        if (r.Location.FileCache is { } rules && FileCache.Of(r, rules.Cache) is { } cache)
+        {
+            return cache.Open(rules, path);
+        }
+        return OpenUncached(path);
+    }
+
+    internal static FoundFile OpenUncached(NativeSlice path)
+    {
         SysResult opened = Sys.Open(path, Sys.O_RDONLY | Sys.O_NONBLOCK);
         return opened.IsError ? FoundFile.Failed(opened.Errno, "open()") : Describe(opened.Int);
     }
@@ -51,6 +71,10 @@ internal static class FileOpen
             walked.File?.Release();
             walked.File = null;
             return walked;
+        }
+        if (r.Location.FileCache is { Cache.KeepsDescriptors: true } rules && FileCache.Of(r, rules.Cache) is { } cache)
+        {
+            return cache.Test(rules, path);
         }
         FoundFile found = default;
         SysResult result = Sys.Status(path, followSymlink: true, out found.Status);

@@ -21,6 +21,25 @@ internal static class FileSender
 
     private static readonly RequestSlot<ColdRead> s_coldRead = new();
 
+    /// <summary>Pushes what was found; its references are taken over.</summary>
+    internal static LoopTask<PhaseResult> SendFoundAsync(HttpRequest r, ref FoundFile found)
+    {
+        if (found.File is { } file)
+        {
+            return SendWholeAsync(r, file, found.Status.Size);
+        }
+        if (found.Content is { } content)
+        {
+            r.Push(content.Memory.Slice(0, (int)found.Status.Size), content, PushFlags.Last);
+            content.Release();
+        }
+        else
+        {
+            r.Push(default, null, PushFlags.Last);
+        }
+        return PhaseResult.Done;
+    }
+
     /// <summary>Pushes a file whose head was sent, or of it what a range filter wants.</summary>
     internal static LoopTask<PhaseResult> SendWholeAsync(HttpRequest r, FileRef file, long size)
     {
@@ -90,7 +109,7 @@ internal static class FileSender
         return 0;
     }
 
-    private static SysResult ReadNow(int fd, NativeSlice into, long at)
+    internal static SysResult ReadNow(int fd, NativeSlice into, long at)
     {
         SysResult read = Sys.ReadCachedAt(fd, into, at);
         // A file system that cannot tell (tmpfs) is read as it is.

@@ -250,8 +250,13 @@ internal sealed class HeadersFilter(HeadersSettings settings) : HeadFilter
         switch (header.Kind)
         {
             case HeaderKind.LastModified:
-                head.LastModifiedText = value;
+                head.LastModifiedText = default;
                 head.LastModified = !value.IsEmpty && HttpDate.TryParse(value.Span, out long time) ? time : -1;
+                head.Remove(KnownResponseHeader.LastModified);
+                if (!value.IsEmpty)
+                {
+                    head.Add(header.Name, value, header.Known);
+                }
                 break;
             case HeaderKind.ETag:
                 int i = head.Find(KnownResponseHeader.ETag);

@@ -102,10 +102,9 @@ internal sealed class StaticHandler : PhaseHandler
             r.Response.Location = DirectoryUri(r);
             return PhaseResult.Answer(301);
         }
-        FileRef file = found.File!;
         if (!found.IsRegular)
         {
-            file.Release();
+            found.Release();
             if (r.Logs(LogLevel.Crit))
             {
                 r.LogError(LogLevel.Crit, $"\"{path}\" is not a regular file");
@@ -114,12 +113,12 @@ internal sealed class StaticHandler : PhaseHandler
         }
         if (r.Method == HttpMethod.Post)
         {
-            file.Release();
+            found.Release();
             return PhaseResult.Answer(405);
         }
         Describe(r, in found.Status);
         r.SendHead();
-        return FileSender.SendWholeAsync(r, file, found.Status.Size);
+        return FileSender.SendFoundAsync(r, ref found);
     }
 
     /// <summary>Nobody made a listing or an index of a directory: what nginx's content phase ends with.</summary>
