@@ -163,11 +163,7 @@ internal sealed class AutoIndexHandler(AutoIndexSettings settings) : PhaseHandle
     {
         ReadOnlySpan<byte> name = entry.Name;
         chain.Append("<a href=\""u8);
-        int n = ListingText.EscapeReference(name, scratch);
-        if (name.IndexOf((byte)':') >= 0)
-        {
-            chain.Append("./"u8);
-        }
+        int n = UriEscaper.EscapeUriComponent(name, scratch);
         chain.Append(scratch.AsSpan(0, n));
         chain.Append(entry.IsDirectory ? "/\">"u8 : "\">"u8);
         int length = isUtf8 ? ListingText.CharacterCount(name) : name.Length;

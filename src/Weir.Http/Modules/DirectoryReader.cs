@@ -112,12 +112,6 @@ internal sealed class DirectoryReader : RequestState
 /// <summary>Texts of listings.</summary>
 internal static class ListingText
 {
-    /// <summary>Escapes a name for use as a relative reference: a path's set and what HTML attributes do not take.</summary>
-    internal static int EscapeReference(ReadOnlySpan<byte> name, Span<byte> target)
-    {
-        return UriEscaper.EscapeUriComponent(name, target);
-    }
-
     /// <summary>Characters of a UTF-8 text; bytes when it is none.</summary>
     internal static int CharacterCount(ReadOnlySpan<byte> text)
     {
