@@ -262,7 +262,7 @@ internal sealed class GzipHeadFilter(GzipSettings settings) : HeadFilter
     public override void OnHead(HttpRequest r)
     {
         ResponseHead head = r.Response;
-        if (head.HeaderOnly || head.Status is not (200 or 403 or 404) || head.HasEncoding
+        if (head.Status is not (200 or 403 or 404) || head.HasEncoding
             || head.ContentLength >= 0 && head.ContentLength < _minLength || !_types.Contains(head.ContentType.Span))
         {
             return;
@@ -272,18 +272,8 @@ internal sealed class GzipHeadFilter(GzipSettings settings) : HeadFilter
         {
             return;
         }
-        int windowBits = _windowBits;
-        int memoryLevel = _memoryLevel;
-        if (head.ContentLength > 0)
-        {
-            while (head.ContentLength < (1 << (windowBits - 1)) - 262)
-            {
-                windowBits--;
-                memoryLevel--;
-            }
-        }
-        GzipFilter filter = r.Get(GzipFilter.Slot);
-        if (!filter.Start(r, _level, windowBits, Math.Max(memoryLevel, 1), _postpone))
+        // A HEAD is answered as the GET would be, without a compressor.
+        if (!head.HeaderOnly && !Start(r, head.ContentLength))
         {
             return;
         }
@@ -292,7 +282,25 @@ internal sealed class GzipHeadFilter(GzipSettings settings) : HeadFilter
         head.AllowRanges = false;
         head.Remove(KnownResponseHeader.AcceptRanges);
         WeakenETag(r, head);
+    }
+
+    /// <summary>Small bodies get small windows, as in nginx.</summary>
+    private bool Start(HttpRequest r, long length)
+    {
+        int windowBits = _windowBits;
+        int memoryLevel = _memoryLevel;
+        while (length > 0 && length < (1 << (windowBits - 1)) - 262)
+        {
+            windowBits--;
+            memoryLevel--;
+        }
+        GzipFilter filter = r.Get(GzipFilter.Slot);
+        if (!filter.Start(r, _level, windowBits, Math.Max(memoryLevel, 1), _postpone))
+        {
+            return false;
+        }
         r.AddBodyFilter(filter);
+        return true;
     }
 
     /// <summary>A transformed body is only weakly the same; a tag that is no quoted text goes.</summary>

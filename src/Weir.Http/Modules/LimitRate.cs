@@ -105,6 +105,8 @@ internal sealed class LimitRateFilter : BodyFilter
 {
     internal static readonly RequestSlot<LimitRateFilter> Slot = new();
 
+    private const int StepMs = 100;
+
     /// <summary>Between two pieces at least, so that a high rate is not cut into crumbs.</summary>
     private const int StepMsMin = 20;
 
@@ -162,8 +164,9 @@ internal sealed class LimitRateFilter : BodyFilter
         }
     }
 
-    /// <summary>As nginx: a second's worth at once, then at the rate.</summary>
-    private long Allowed(HttpRequest r) => _free + Rate * (r.Loop.NowMs - _startMs + 1000) / 1000 - _passed;
+    /// <summary>As nginx: a second's worth at once. What follows waits until the rate has caught up with that.</summary>
+    private long Allowed(HttpRequest r) =>
+        _free + Rate * Math.Max(1000, r.Loop.NowMs - _startMs + StepMs) / 1000 - _passed;
 
     private void Release(HttpRequest r)
     {
@@ -184,8 +187,9 @@ internal sealed class LimitRateFilter : BodyFilter
                 return;
             }
         }
-        long missing = Math.Min(_held!.Length, Math.Max(Rate / 10, 1)) - Math.Min(Allowed(r), 0);
-        r.Loop.Timers.Set(_timer, r.Loop.NowMs + Math.Max(StepMsMin, missing * 1000 / Rate + 1));
+        // When the next piece of a step's length may leave.
+        long due = _startMs + (_passed - _free) * 1000 / Rate;
+        r.Loop.Timers.Set(_timer, Math.Max(due, r.Loop.NowMs + StepMsMin));
     }
 
     private void OnTimer()
