@@ -96,7 +96,8 @@ public sealed class SamplesTests : IDisposable
         var page = new StringBuilder("<!doctype html><title>-</title><body>");
         for (int i = 0; i < 50; i++)
         {
-            _files.Write($"assets/part{i}.js", $"window.loaded = (window.loaded || 0) + 1; // {new string('-', i * 97)}");
+            string padding = new('-', i * 97);
+            _files.Write($"assets/part{i}.js", $"window.loaded = (window.loaded || 0) + 1; // {padding}");
             page.Append(CultureInfo.InvariantCulture, $"<script src=\"/assets/part{i}.js\"></script>");
         }
         page.Append("<script>document.title = document.body.className = 'loaded-' + window.loaded;</script>");

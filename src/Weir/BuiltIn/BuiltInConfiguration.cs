@@ -4,7 +4,6 @@
 using System.Globalization;
 using System.Text;
 using Weir.Conf;
-using Weir.Http;
 using Weir.Kernel;
 
 namespace Weir;
@@ -39,20 +38,17 @@ internal static class BuiltInConfigurations
     public static BuiltInConfiguration Welcome()
     {
         IReadOnlyList<string> listens = Localhost(DefaultPort);
-        string status = Has("http_stub_status") ? """
-
-                location = /status.json {
-                    weir_status json;
-                }
-            """ : "";
         string body = """
                 location = / {
                     weir_welcome;
                 }
+                location = /status.json {
+                    weir_status json;
+                }
                 location = /favicon.ico {
                     return 204;
                 }
-            """ + status;
+            """;
         string text = Compose("The welcome page of a start without arguments.",
             new CommonOptions(listens, null, false), "", body);
         string banner = $"Weir is running: {Url(listens)}\n"
@@ -66,7 +62,7 @@ internal static class BuiltInConfigurations
 
     public static BuiltInConfiguration Serve(ServeOptions options)
     {
-        string find = options.IsSpa ? "try_files $uri $uri/index.html /index.html;"
+        string find = options.IsSpa ? "try_files $uri $uri/index.html /index.html =404;"
             : options.Lists ? "autoindex on;\n        autoindex_exact_size off;\n        autoindex_localtime on;" : "";
         string body = $$"""
                 root {{options.Root}};
@@ -79,19 +75,17 @@ internal static class BuiltInConfigurations
                     return 404;
                 }
             """;
-        string gzip = Has("http_gzip") ? """
+        string http = """
+                default_type application/octet-stream;
+                sendfile on;
+                tcp_nopush on;
                 gzip on;
                 gzip_min_length 1k;
                 gzip_types text/plain text/css text/javascript application/javascript application/json
                     application/xml application/manifest+json application/wasm image/svg+xml;
 
-            """ : "";
-        string http = $$"""
-                default_type application/octet-stream;
-                sendfile on;
-                tcp_nopush on;
 
-            """ + gzip + "    " + MimeTypes.Text.TrimEnd().Replace("\n", "\n    ", StringComparison.Ordinal)
+            """ + "    " + MimeTypes.Text.TrimEnd().Replace("\n", "\n    ", StringComparison.Ordinal)
             .Replace("\n    \n", "\n\n", StringComparison.Ordinal) + "\n";
         // As root, the files are those that root can read; nobody else was named.
         string text = Compose("A folder over HTTP.", options.Common, http, body, Identity.IsRoot ? "\nuser root;" : "");
@@ -178,9 +172,6 @@ internal static class BuiltInConfigurations
         MemoryConfFiles files = new MemoryConfFiles().Add(path, text);
         return new BuiltInConfiguration(path, text, files, listens, banner);
     }
-
-    /// <summary>Whether the module is part of this binary.</summary>
-    internal static bool Has(string module) => Array.Exists(Catalog.Modules, m => m.Name == module);
 
     /// <summary>One file per first address, so that several can run side by side, where the user may write.</summary>
     private static string PidPath(IReadOnlyList<string> listens)

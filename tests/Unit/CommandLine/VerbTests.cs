@@ -33,7 +33,7 @@ public sealed class VerbTests
     {
         string text = Text("serve", "--port=9001", "--spa", "/tmp", "--workers", "3");
         Assert.Contains("listen 127.0.0.1:9001;", text);
-        Assert.Contains("try_files $uri $uri/index.html /index.html;", text);
+        Assert.Contains("try_files $uri $uri/index.html /index.html =404;", text);
         Assert.Contains("worker_processes 3;", text);
         Assert.DoesNotContain("autoindex", text);
         Assert.DoesNotContain("autoindex", Text("serve", "/tmp", "--no-list"));

@@ -1,0 +1,160 @@
+// The verbs and the built-in configuration: no file, no root, a whole server.
+using System.Globalization;
+using System.Text.Json;
+using Weir.Tests.Harness;
+using Xunit;
+
+namespace Weir.Tests.Wire;
+
+public sealed class VerbTests : IDisposable
+{
+    private readonly TempDir _files = new();
+
+    public void Dispose() => _files.Dispose();
+
+    [Fact]
+    public void Serve_has_index_files_listings_and_types()
+    {
+        _files.Write("index.html", "<h1>here</h1>");
+        _files.Write("sub/a.txt", "text");
+        _files.Write(".git/config", "secret");
+        using var weir = new VerbProcess("serve", _files.Path);
+        Assert.Equal("<h1>here</h1>", weir.Get("/").Text);
+        Assert.Contains("a.txt", weir.Get("/sub/").Text);
+        Assert.Equal("text/plain", weir.Get("/sub/a.txt")["Content-Type"]);
+        Assert.Equal(301, weir.Get("/sub").Status);
+        Assert.Equal(404, weir.Get("/.git/config").Status);
+        Assert.Equal(404, weir.Get("/none").Status);
+        Assert.Contains($"Serving {_files.Path} on http://localhost:{weir.Port}/", weir.Process.Errors);
+    }
+
+    [Fact]
+    public void Serve_without_listings_refuses_them_and_with_spa_answers_every_path()
+    {
+        _files.Write("sub/a.txt", "text");
+        using (var weir = new VerbProcess("serve", _files.Path, "--no-list"))
+        {
+            Assert.Equal(403, weir.Get("/sub/").Status);
+        }
+
+        _files.Write("index.html", "app");
+        using var spa = new VerbProcess("serve", _files.Path, "--spa");
+        Assert.Equal("app", spa.Get("/settings/profile").Text);
+        Assert.Equal("text", spa.Get("/sub/a.txt").Text);
+    }
+
+    [Fact]
+    public void Serve_logs_requests_on_standard_output_when_asked()
+    {
+        _files.Write("index.html", "here");
+        using var weir = new VerbProcess("serve", _files.Path, "--log", "--workers", "1");
+        weir.Get("/?logged");
+        Wait.For("the line", () => weir.Process.Output.Contains("\"GET /?logged HTTP/1.1\" 200 4"));
+    }
+
+    [Fact]
+    public void Proxy_balances_and_tells_who_asked()
+    {
+        using Upstream one = Upstream.Answering(r => Upstream.Ok($"one {r.Header("X-Forwarded-For")} {r.Target}"));
+        using Upstream two = Upstream.Answering(r => Upstream.Ok($"two {r.Header("X-Forwarded-For")} {r.Target}"));
+        using var weir = new VerbProcess("proxy", Text(one.Port), "http://127.0.0.1:" + Text(two.Port));
+        HashSet<string> seen = [.. Enumerable.Range(0, 12).Select(_ => weir.Get("/x?y=1").Text)];
+        Assert.Equal(["one 127.0.0.1 /x?y=1", "two 127.0.0.1 /x?y=1"], seen.Order());
+    }
+
+    [Fact]
+    public void The_printed_configuration_runs_as_it_is()
+    {
+        _files.Write("index.html", "printed");
+        (int code, string text, _) = ChildProcess.Run(ServerProcess.WeirBinary, "serve", _files.Path, "--listen",
+            "127.0.0.1:18080", "--print-conf");
+        Assert.Equal(0, code);
+        using var weir = ServerProcess.Weir(Conf.Full(text.Replace("127.0.0.1:18080", "127.0.0.1:%PORT%")));
+        Assert.Equal("printed", weir.Get("/").Text);
+    }
+
+    [Fact]
+    public void A_port_that_is_taken_is_named_with_its_holder()
+    {
+        using var first = new VerbProcess("serve", _files.Path);
+        (int code, _, string errors) =
+            ChildProcess.Run(ServerProcess.WeirBinary, "serve", _files.Path, "--port", Text(first.Port));
+        Assert.Equal(1, code);
+        Assert.Contains($"127.0.0.1:{first.Port} is in use by weir (pid {first.Process.Pid})", errors);
+    }
+
+    [NeedsFact("unshare", "ip", "curl")]
+    public void No_argument_is_the_welcome_page_with_live_status()
+    {
+        // In a network of its own, where port 8080 is free.
+        string script = $"""
+            ip link set lo up
+            {ServerProcess.WeirBinary} 2>{_files.At("errors")} &
+            weir=$!
+            curl -sS --retry 50 --retry-connrefused --retry-delay 0 --retry-max-time 20 -o {_files.At("page")} \
+                http://localhost:8080/
+            curl -sS -o {_files.At("status")} http://localhost:8080/status.json
+            kill -QUIT $weir
+            wait $weir
+            """;
+        (int code, string output, string errors) =
+            ChildProcess.Run(Tools.Require("unshare"), 60_000, ["-n", "sh", "-c", script]);
+        Assert.True(code == 0, output + errors + _files.Read("errors"));
+        Assert.Contains("<h1>Weir is running</h1>", _files.Read("page"));
+        using JsonDocument status = JsonDocument.Parse(_files.Read("status"));
+        Assert.True(status.RootElement.GetProperty("requests").GetInt64() >= 1);
+        Assert.True(status.RootElement.GetProperty("workers").GetInt32() >= 1);
+        Assert.Equal(1, status.RootElement.GetProperty("connections").GetProperty("active").GetInt32());
+        Assert.Contains("http://localhost:8080/", _files.Read("errors"));
+    }
+
+    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+
+    /// <summary>A verb on a port of its own.</summary>
+    private sealed class VerbProcess : IDisposable
+    {
+        private readonly Port _port = Harness.Port.Lease();
+
+        public VerbProcess(params string[] arguments)
+        {
+            Process = new ChildProcess(ServerProcess.WeirBinary, [.. arguments, "--port", Text(Port)]);
+            bool ready = Wait.Until(() => Process.HasExited || Answers(), 20_000);
+            if (!ready || Process.HasExited)
+            {
+                string story = Process.Errors;
+                Dispose();
+                throw new InvalidOperationException("the verb did not start\n" + story);
+            }
+        }
+
+        public int Port => _port.Number;
+
+        public ChildProcess Process { get; }
+
+        public HttpResponse Get(string path)
+        {
+            using RawClient client = RawClient.Connect(Port);
+            return client.Get(path);
+        }
+
+        public void Dispose()
+        {
+            Process.Stop(Signal.Quit, 3000);
+            Process.Dispose();
+            _port.Dispose();
+        }
+
+        private bool Answers()
+        {
+            try
+            {
+                RawClient.Connect(Port).Dispose();
+                return true;
+            }
+            catch (System.Net.Sockets.SocketException)
+            {
+                return false;
+            }
+        }
+    }
+}
