@@ -254,7 +254,7 @@ def run(scenario, realistic, options, base, files):
             directory = tempfile.mkdtemp(dir=base)
             port = free_port()
             conf = scenarios.configuration(
-                scenario, realistic, port, directory, files, backend_port, options.engine, user)
+                scenario, realistic, port, directory, files, backend_port, options.engine, user, binary)
             servers.append(Server(name, binary, cores[0], directory, conf, port))
         verify(scenario, realistic, servers)
         script = os.path.join(base, "client.lua")

@@ -33,11 +33,7 @@ http {{
     tcp_nopush on;
     keepalive_timeout 65s;
     keepalive_requests 1000000000;
-    client_body_temp_path {dir}/body;
-    proxy_temp_path {dir}/proxy;
-    fastcgi_temp_path {dir}/fastcgi;
-    uwsgi_temp_path {dir}/uwsgi;
-    scgi_temp_path {dir}/scgi;
+    {temp}
     {log}
     {http}
     server {{
@@ -105,10 +101,19 @@ ALL = [
 ]
 
 
-def configuration(scenario, realistic, port, directory, files, backend, engine, user):
+# A packaged nginx was built with absolute paths; Weir's lie below the prefix, as a plain build's do.
+TEMP = "".join(f"{name}_temp_path {{dir}}/{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+
+
+def temp(binary, directory):
+    return TEMP.format(dir=directory) if binary.endswith("nginx") else ""
+
+
+def configuration(scenario, realistic, port, directory, files, backend, engine, user, binary):
     locations = scenario.location + (OTHERS if realistic else "")
     return MAIN.format(
         user=user, dir=directory, engine=engine, port=port, files=files, locations=locations,
+        temp=temp(binary, directory),
         log=f"access_log {directory}/access.log;" if realistic else "access_log off;",
         http=scenario.http.format(backend=backend) if scenario.http else "")
 
@@ -116,6 +121,7 @@ def configuration(scenario, realistic, port, directory, files, backend, engine, 
 def backend_configuration(port, directory, user):
     return MAIN.format(
         user=user, dir=directory, engine="epoll", port=port, files=directory, log="access_log off;", http="",
+        temp=temp("nginx", directory),
         locations='location / { return 200 "an answer from the origin\\n"; }')
 
 

@@ -24,6 +24,8 @@ internal static partial class Transcript
             client.HalfClose();
         }
 
+        // Every talk of the table ends in an answer or an end, however slow the machine is today.
+        client.WaitForBytes(5000);
         byte[] bytes = client.ReadUntilQuiet(talk.QuietMs * patience);
         // A reset may overtake the bytes or not, and may itself come instead of a close when input was left unread.
         string ending = client.Ending == Ending.Open ? "open" : "closed";

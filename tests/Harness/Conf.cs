@@ -29,11 +29,7 @@ public sealed record Conf(string Text)
         }
         http {
             access_log off;
-            client_body_temp_path %DIR%/body;
-            proxy_temp_path %DIR%/proxy;
-            fastcgi_temp_path %DIR%/fastcgi;
-            uwsgi_temp_path %DIR%/uwsgi;
-            scgi_temp_path %DIR%/scgi;
+            %TEMP_PATHS%
         {{http}}
         }
 

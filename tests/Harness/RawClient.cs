@@ -170,6 +170,9 @@ public sealed class RawClient : IDisposable
         return TakePending();
     }
 
+    /// <summary>Waits until something has come or the peer has ended; false when neither happens in time.</summary>
+    public bool WaitForBytes(int timeoutMs) => _pending.Length > 0 || Ending != Ending.Open || Fill(timeoutMs);
+
     /// <summary>Reads until the peer ends or nothing has come for the time given.</summary>
     public byte[] ReadUntilQuiet(int quietMs)
     {

@@ -11,6 +11,12 @@ namespace Weir.Tests.Harness;
 /// <summary>A running server.</summary>
 public sealed partial class ServerProcess : IDisposable
 {
+    // A packaged nginx was built with absolute paths; Weir's lie below the prefix, as a plain build's do.
+    private const string _tempPaths = """
+        client_body_temp_path %DIR%/body; proxy_temp_path %DIR%/proxy; fastcgi_temp_path %DIR%/fastcgi;
+            uwsgi_temp_path %DIR%/uwsgi; scgi_temp_path %DIR%/scgi;
+        """;
+
     private readonly List<Port> _ports = [];
     private readonly TempDir? _ownFiles;
     private readonly int _upstreamPort;
@@ -42,6 +48,8 @@ public sealed partial class ServerProcess : IDisposable
     }
 
     public string Binary { get; }
+
+    private bool IsNginx => Path.GetFileName(Binary) == "nginx";
 
     /// <summary>The server's own directory: configuration, logs, pid file.</summary>
     public TempDir Dir { get; }
@@ -170,7 +178,7 @@ public sealed partial class ServerProcess : IDisposable
 
     private string Expand(string text)
     {
-        text = text.Replace("%DIR%", Dir.Path).Replace("%FILES%", Files.Path)
+        text = text.Replace("%TEMP_PATHS%", IsNginx ? _tempPaths : "").Replace("%DIR%", Dir.Path).Replace("%FILES%", Files.Path)
             .Replace("%UPSTREAM%", _upstreamPort.ToString(CultureInfo.InvariantCulture));
         return PortName().Replace(text, m => PortOf(m.Groups[1].Length == 0 ? 1 : m.Groups[1].Value[0] - '0')
             .ToString(CultureInfo.InvariantCulture));

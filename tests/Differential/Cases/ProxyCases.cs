@@ -8,6 +8,9 @@ internal static class ProxyCases
 {
     private const string Area = "proxy";
 
+    // What nginx does unasked since 1.29.7; the nginx that the machine has may be older.
+    private const string NewDefaults = "proxy_http_version 1.1; proxy_set_header Connection \"\"; ";
+
     public static readonly Case[] All =
     [
         With("a plain proxy_pass", "location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }", Echo,
@@ -37,6 +40,7 @@ internal static class ProxyCases
         With("headers set and hidden", """
             location / {
                 proxy_set_header Host $host; proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Empty "";
+                proxy_set_header Connection "";
                 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header Accept-Encoding "";
                 proxy_hide_header X-Secret; proxy_pass_header Server; proxy_pass http://127.0.0.1:%UPSTREAM%;
             }
@@ -114,7 +118,7 @@ internal static class ProxyCases
             () => Upstream.Answering(_ => Upstream.Ok("x", "X-Big: " + new string('h', 9000))), Get("/")),
         new Case(Area, "variables of the upstream in a log")
         {
-            Http = "log_format u '$upstream_status|$upstream_addr|$upstream_http_x|$upstream_response_length|"
+            Http = NewDefaults + "log_format u '$upstream_status|$upstream_addr|$upstream_http_x|$upstream_response_length|"
                 + "$upstream_bytes_received|$upstream_bytes_sent|$status';",
             Server = "access_log %DIR%/access.log u; location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }"
                 + "location /d { proxy_pass http://127.0.0.1:1; }",
@@ -155,7 +159,7 @@ internal static class ProxyCases
     private static Case With(string name, string server, Func<Upstream>? upstream, string http, params Talk[] talks) =>
         new(Area, name)
         {
-            Http = http,
+            Http = NewDefaults + http,
             Server = server,
             Upstream = upstream,
             Files = [("f.txt", "inner file")],

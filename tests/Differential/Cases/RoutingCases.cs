@@ -106,7 +106,7 @@ internal static class RoutingCases
         new Case(Area, "an access log in the combined format and in one's own")
         {
             Http = """
-                log_format own '$remote_addr|$request|$status|$body_bytes_sent|$bytes_sent|$http_user_agent|'
+                log_format own '$remote_addr|$request|$status|$body_bytes_sent|$http_user_agent|'
                     '$request_length|$upstream_addr|$arg_a|$sent_http_content_type|$pipe|'
                     '$connection_requests|$request_completion';
                 log_format js escape=json '{"r":"$request","u":"$http_user_agent"}';
