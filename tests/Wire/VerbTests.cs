@@ -49,7 +49,7 @@ public sealed class VerbTests : IDisposable
         _files.Write("index.html", "here");
         using var weir = new VerbProcess("serve", _files.Path, "--log", "--workers", "1");
         weir.Get("/?logged");
-        Wait.For("the line", () => weir.Process.Output.Contains("\"GET /?logged HTTP/1.1\" 200 4"));
+        Wait.For("the line", () => weir.Process.Output.Contains("\"GET /?logged HTTP/1.1\" 200 4"), 20_000);
     }
 
     [Fact]
