@@ -3,6 +3,7 @@
 using Weir.Kernel;
 
 using Weir.Loop;
+using Weir.Protocol.Http1;
 
 namespace Weir.Http;
 
@@ -144,10 +145,21 @@ public sealed partial class HttpRequest
     private void UpdateKeepAlive()
     {
         if (KeepAlive && (Location.KeepAliveTimeoutMs == 0 || ConnectionRequests >= Location.KeepAliveRequests
-            || Loop.NowMs - Connection.StartMs > Location.KeepAliveTimeMs))
+            || Loop.NowMs - Connection.StartMs > Location.KeepAliveTimeMs || IsKeepAliveDisabled()))
         {
             KeepAlive = false;
         }
+    }
+
+    /// <summary>keepalive_disable: old browsers that get it wrong.</summary>
+    private bool IsKeepAliveDisabled()
+    {
+        const int none = 1;
+        const int msie6 = 2;
+        const int safari = 4;
+        int browsers = Location.KeepAliveDisable.Value;
+        return (browsers & none) == 0 && ((browsers & msie6) != 0 && Method == HttpMethod.Post && UserAgents.IsMsie6(this)
+            || (browsers & safari) != 0 && UserAgents.IsSafari(this));
     }
 
     /// <summary>Requests served on this connection, this one included ($connection_requests).</summary>

@@ -395,6 +395,11 @@ public sealed partial class HttpRequest : Session.Session
         {
             Response.HeaderOnly = true;
         }
+        if (Response.Status is not (200 or 206 or 304))
+        {
+            // As nginx: the time belongs to the file, not to an error page made of it.
+            Response.LastModified = -1;
+        }
         Response.IsSent = true;
         if (IsTold)
         {

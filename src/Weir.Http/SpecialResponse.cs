@@ -105,6 +105,10 @@ internal static class SpecialResponse
         }
         response.StatusText = default;
         response.ClearContent();
+        if (status is 301 or 302 && r.Location.MsieRefresh.Value && UserAgents.IsMsie(r))
+        {
+            return SendRefresh(r);
+        }
         ReadOnlySpan<byte> page = ErrorPages.Head(status);
         if (page.IsEmpty)
         {
@@ -114,7 +118,7 @@ internal static class SpecialResponse
         response.ContentType = NativeSlice.Literal("text/html"u8);
         ReadOnlySpan<byte> tail = ServerTail(r.Location.ServerTokens.Value);
         ReadOnlySpan<byte> padding = default;
-        if (r.Location.MsiePadding.Value && status >= 400 && r.Version >= 10 && IsOldBrowser(r))
+        if (r.Location.MsiePadding.Value && status >= 400 && r.Version >= 10 && UserAgents.WantsPadding(r))
         {
             padding = ErrorPages.MsiePadding;
         }
@@ -131,14 +135,24 @@ internal static class SpecialResponse
         return PhaseResult.Done;
     }
 
+    /// <summary>msie_refresh: a page that leads on, instead of a redirect.</summary>
+    private static PhaseResult SendRefresh(HttpRequest r)
+    {
+        ResponseHead response = r.Response;
+        ReadOnlySpan<byte> head = "<html><head><meta http-equiv=\"Refresh\" content=\"0; URL="u8;
+        ReadOnlySpan<byte> tail = "\"></head><body></body></html>\r\n"u8;
+        NativeSlice body = r.Arena.Allocate(head.Length + UriEscaper.EscapedMax(response.Location.Length) + tail.Length);
+        head.CopyTo(body.Span);
+        int length = head.Length + UriEscaper.EscapeRefresh(response.Location.Span, body.Span[head.Length..]);
+        tail.CopyTo(body.Span[length..]);
+        response.Status = 200;
+        r.ErrorStatus = 0;
+        response.Location = default;
+        response.ContentType = NativeSlice.Literal("text/html"u8);
+        return r.SendComplete(body.Slice(0, length + tail.Length));
+    }
+
     private static ReadOnlySpan<byte> ServerTail(ServerTokens tokens) => tokens == ServerTokens.Off
         ? "<hr><center>weir</center>\r\n</body>\r\n</html>\r\n"u8
         : "<hr><center>weir/0.1.0</center>\r\n</body>\r\n</html>\r\n"u8;
-
-    /// <summary>nginx pads pages for browsers that replace short ones: MSIE, and old Chrome.</summary>
-    private static bool IsOldBrowser(HttpRequest r)
-    {
-        ReadOnlySpan<byte> agent = r.Header(KnownHeader.UserAgent).Span;
-        return agent.IndexOf("MSIE "u8) >= 0 && agent.IndexOf("Opera"u8) < 0;
-    }
 }

@@ -142,6 +142,24 @@ public sealed class RoutingTests() : DifferentialTests(RoutingCases.All)
     public void An_answer_reads_as_nginx_s(string id) => Compare(id);
 }
 
+/// <summary>Rewrites, conditions, maps, variables.</summary>
+public sealed class RewriteTests() : DifferentialTests(RewriteCases.All)
+{
+    public static TheoryData<string> All => Ids(RewriteCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_rewrite_reads_as_nginx_s(string id) => Compare(id);
+}
+
+/// <summary>Access by address, password, subrequest, referrer.</summary>
+public sealed class AccessTests() : DifferentialTests(AccessCases.All)
+{
+    public static TheoryData<string> All => Ids(AccessCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_decision_reads_as_nginx_s(string id) => Compare(id);
+}
+
 /// <summary>The reverse proxy: what the client gets and what the upstream received.</summary>
 public sealed class ProxyTests() : DifferentialTests(ProxyCases.All)
 {
@@ -160,7 +178,7 @@ public sealed class KnownDifferenceTests
         HashSet<string> ids = new Case[][]
         {
             [.. ConnectionCases.All], [.. FramingCases.All], [.. FileCases.All], [.. RoutingCases.All],
-                [.. ProxyCases.All],
+                [.. ProxyCases.All], [.. RewriteCases.All], [.. AccessCases.All],
         }.SelectMany(cases => cases).Select(c => c.Id).ToHashSet();
         Assert.All(KnownDifferences.Reasons.Keys, id => Assert.Contains(id, ids));
         Assert.All(KnownDifferences.Reasons.Values, reason => Assert.NotEqual("", reason));

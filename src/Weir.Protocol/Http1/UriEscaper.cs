@@ -18,6 +18,9 @@ public static class UriEscaper
     public static int EscapeUriComponent(ReadOnlySpan<byte> text, Span<byte> destination) =>
         Escape(text, destination, ComponentSet);
 
+    /// <summary>Escapes what would end an attribute's value or is no character of a URI.</summary>
+    public static int EscapeRefresh(ReadOnlySpan<byte> text, Span<byte> destination) => Escape(text, destination, RefreshSet);
+
     /// <summary>Escapes <c>&lt; &gt; &amp; "</c> for HTML.</summary>
     public static int EscapeHtml(ReadOnlySpan<byte> text, Span<byte> destination)
     {
@@ -162,6 +165,9 @@ public static class UriEscaper
 
     private static ReadOnlySpan<uint> ComponentSet =>
         [~0u, 0xFC009FFF, 0x78000001, 0xB8000001, ~0u, ~0u, ~0u, ~0u];
+
+    private static ReadOnlySpan<uint> RefreshSet =>
+        [~0u, 0x00000085, 0x10000000, 0x80000000, ~0u, ~0u, ~0u, ~0u];
 
     private static bool IsIn(ReadOnlySpan<uint> set, byte c) => (set[c >> 5] >> (c & 31) & 1) != 0;
 
