@@ -65,7 +65,7 @@ public sealed class ListenTable : IDisposable
         _prepared = [];
         for (int attempt = 1; ; attempt++)
         {
-            bool again = false;
+            ListenSpec? taken = null;
             foreach (ListenSpec spec in specs)
             {
                 switch (PrepareOne(spec, workers, log))
@@ -74,19 +74,23 @@ public sealed class ListenTable : IDisposable
                         Abort();
                         return false;
                     case Outcome.InUse:
-                        again = true;
+                        taken ??= spec;
                         break;
                     default:
                         break;
                 }
             }
-            if (!again)
+            if (taken is null)
             {
                 return true;
             }
             if (attempt == AttemptsMax)
             {
                 log.Write(LogLevel.Emerg, "still could not bind()");
+                if (taken.Address.UnixPath is null && !taken.Datagram)
+                {
+                    log.Write(LogLevel.Emerg, $"{taken.Address} is in use by {PortOwner.Describe(taken.Address.Port)}");
+                }
                 Abort();
                 return false;
             }
