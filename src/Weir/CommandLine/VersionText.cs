@@ -4,6 +4,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
+using Weir.Conf;
 using Weir.Http;
 
 namespace Weir;
@@ -12,6 +13,8 @@ internal static class VersionText
 {
     /// <summary>The nginx whose configuration language this is.</summary>
     public const string NginxVersion = "1.31.5";
+
+    private const string UpstreamPrefix = "http_upstream_";
 
     // nginx's `configure --with-…_module`: absent there unless asked for.
     private static readonly string[] _optional =
@@ -58,10 +61,24 @@ internal static class VersionText
         }
     }
 
-    private static string ConfigureArguments()
+    private static string ConfigureArguments() => Arguments(PresentModules());
+
+    /// <summary>The catalogue in nginx's names: filters lose their suffix there, and what Weir's upstream module does is
+    /// several modules, each known by its directive.</summary>
+    internal static HashSet<string> PresentModules()
     {
-        HashSet<string> present = [.. Catalog.Modules.Select(static m => m.Name)];
-        return Arguments(present);
+        const string Suffix = "_filter";
+        HashSet<string> present = [.. Catalog.Modules.Select(static m =>
+            m.Name.EndsWith(Suffix, StringComparison.Ordinal) ? m.Name[..^Suffix.Length] : m.Name)];
+        DirectiveRegistry registry = new HttpBuild(new CollectResources("/", "/"), new ConfErrors()).Registry;
+        foreach (string module in _usual.Where(static m => m.StartsWith(UpstreamPrefix, StringComparison.Ordinal)))
+        {
+            if (registry.Find(module[UpstreamPrefix.Length..], ConfContext.Upstream) is not null)
+            {
+                present.Add(module);
+            }
+        }
+        return present;
     }
 
     /// <summary>The line for a set of modules.</summary>
@@ -81,7 +98,4 @@ internal static class VersionText
         }
         return text.ToString();
     }
-
-    /// <summary>Names that -V knows: the modules of nginx's that can be left out of it.</summary>
-    internal static IEnumerable<string> KnownModules => _optional.Concat(_usual);
 }

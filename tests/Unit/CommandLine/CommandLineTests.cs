@@ -121,6 +121,9 @@ public sealed class CommandLineTests
         Assert.DoesNotContain("http_v3", line);
         Assert.StartsWith("nginx version: nginx/1.31.5 (weir/", VersionText.Full);
         Assert.Contains("\nconfigure arguments: --prefix=", VersionText.Full);
+        HashSet<string> present = VersionText.PresentModules();
+        Assert.Superset(new HashSet<string> { "http_gzip", "http_upstream_keepalive", "http_proxy" }, present);
+        Assert.DoesNotContain("http_ssl", present);
     }
 
     [Fact]
