@@ -39,6 +39,7 @@ public static class Catalog
         new UpstreamModule(),
         new ProxyModule(),
         new FastCgiModule(),
+        new GunzipModule(s_gzip),
         s_gzip,
         new StubStatusModule(),
         new LimitRateModule(),

@@ -154,7 +154,8 @@ public sealed unsafe class ZlibStream : IDisposable
             {
                 return s_loadError = "compression requires zlib: libz.so.1 is missing (Debian: apt-get install zlib1g)";
             }
-            s_deflateInit = (delegate* unmanaged<ZStream*, int, int, int, int, int, byte*, int, int>)Export(library, "deflateInit2_");
+            s_deflateInit = (delegate* unmanaged<ZStream*, int, int, int, int, int, byte*, int, int>)Export(library,
+                "deflateInit2_");
             s_deflate = (delegate* unmanaged<ZStream*, int, int>)Export(library, "deflate");
             s_deflateReset = (delegate* unmanaged<ZStream*, int>)Export(library, "deflateReset");
             s_deflateEnd = (delegate* unmanaged<ZStream*, int>)Export(library, "deflateEnd");

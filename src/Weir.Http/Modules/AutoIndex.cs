@@ -92,7 +92,8 @@ internal sealed class AutoIndexHandler(AutoIndexSettings settings) : PhaseHandle
         return ListAsync(r, path, format, callback);
     }
 
-    private async LoopTask<PhaseResult> ListAsync(HttpRequest r, NativeSlice path, ListingFormat format, NativeSlice callback)
+    private async LoopTask<PhaseResult> ListAsync(HttpRequest r, NativeSlice path, ListingFormat format,
+        NativeSlice callback)
     {
         DirectoryReader reader = r.Rent(s_reader);
         SysResult opened = await reader.ReadAsync(r.Loop, path);

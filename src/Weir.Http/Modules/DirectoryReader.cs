@@ -79,7 +79,8 @@ internal sealed class DirectoryReader : RequestState
         }
 
         /// <summary>Entries as the kernel lays them out: inode 8, offset 8, length 2, type 1, name.</summary>
-        private static void Take(int directory, ReadOnlySpan<byte> raw, NativeSlice scratch, List<DirectoryEntry> entries)
+        private static void Take(int directory, ReadOnlySpan<byte> raw, NativeSlice scratch,
+            List<DirectoryEntry> entries)
         {
             while (raw.Length > 19)
             {
@@ -102,7 +103,8 @@ internal sealed class DirectoryReader : RequestState
                 }
                 if (status.IsOk)
                 {
-                    entries.Add(new DirectoryEntry(name.ToArray(), found.IsDirectory, found.IsRegular, found.ModifiedSec, found.Size));
+                    entries.Add(new DirectoryEntry(name.ToArray(), found.IsDirectory, found.IsRegular,
+                        found.ModifiedSec, found.Size));
                 }
             }
         }
@@ -237,7 +239,8 @@ internal static class ListingText
         }
         foreach (byte c in text)
         {
-            bool fits = c is >= (byte)'a' and <= (byte)'z' or >= (byte)'A' and <= (byte)'Z' or >= (byte)'0' and <= (byte)'9'
+            bool fits = c is >= (byte)'a' and <= (byte)'z' or >= (byte)'A' and <= (byte)'Z'
+                or >= (byte)'0' and <= (byte)'9'
                 or (byte)'_' or (byte)'.' or (byte)'$';
             if (!fits)
             {

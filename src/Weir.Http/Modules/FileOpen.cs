@@ -17,7 +17,8 @@ internal struct FoundFile
 
     internal FileStatus Status;
 
-    /// <summary>The open file, with a reference of the caller's; null for directories, failures and mere questions.</summary>
+    /// <summary>The open file, with a reference of the caller's; null for directories, failures and mere
+    /// questions.</summary>
     internal FileRef? File;
 
     /// <summary>All bytes of the file instead of a descriptor, with a reference of the caller's.</summary>
@@ -158,7 +159,8 @@ internal static class FileOpen
     }
 }
 
-/// <summary>disable_symlinks: opens a path component by component, so that no link on the way is followed unseen.</summary>
+/// <summary>disable_symlinks: opens a path component by component, so that no link on the way is followed
+/// unseen.</summary>
 internal static class SymlinkWalk
 {
     private const string Call = "openat()";
@@ -251,8 +253,8 @@ internal static class SymlinkWalk
         return opened;
     }
 
-    /// <summary>A directory's link fails with ENOTDIR (404, as in nginx), a last one with ELOOP (403); O_PATH alone would
-    /// open the link itself.</summary>
+    /// <summary>A directory's link fails with ENOTDIR (404, as in nginx), a last one with ELOOP (403); O_PATH alone
+    /// would open the link itself.</summary>
     private static SysResult OpenNoFollow(int directory, NativeSlice name, int flags)
     {
         SysResult opened = Sys.OpenAt(directory, name, flags | Sys.O_NOFOLLOW);

@@ -37,7 +37,8 @@ internal static class FilePaths
             {
                 if (r.Logs(LogLevel.Error))
                 {
-                    r.LogError(LogLevel.Error, $"\"alias\" cannot be used in location \"{location.Name}\" where URI was rewritten");
+                    r.LogError(LogLevel.Error,
+                        $"\"alias\" cannot be used in location \"{location.Name}\" where URI was rewritten");
                 }
                 path = default;
                 rootLength = 0;
@@ -66,7 +67,8 @@ internal static class FilePaths
         return true;
     }
 
-    /// <summary>The part that alias cuts off is the location's name; after a rewrite it may be something else.</summary>
+    /// <summary>The part that alias cuts off is the location's name; after a rewrite it may be something
+    /// else.</summary>
     private static bool FitsAlias(LocationConf location, ReadOnlySpan<byte> uri)
     {
         ReadOnlySpan<byte> name = location.NameBytes.Span;

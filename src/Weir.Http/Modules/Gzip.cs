@@ -100,7 +100,8 @@ internal sealed class GzipModule : HttpModule<GzipSettings>
 {
     private static readonly ConfChoice<int>[] s_proxied =
     [
-        new("off", (int)GzipProxied.Off), new("expired", (int)GzipProxied.Expired), new("no-cache", (int)GzipProxied.NoCache),
+        new("off", (int)GzipProxied.Off), new("expired", (int)GzipProxied.Expired),
+        new("no-cache", (int)GzipProxied.NoCache),
         new("no-store", (int)GzipProxied.NoStore), new("private", (int)GzipProxied.Private),
         new("no_last_modified", (int)GzipProxied.NoLastModified), new("no_etag", (int)GzipProxied.NoETag),
         new("auth", (int)GzipProxied.Auth), new("any", (int)GzipProxied.Any),
@@ -131,8 +132,10 @@ internal sealed class GzipModule : HttpModule<GzipSettings>
                 s.Level.Set((int)level);
             }
         });
-        d.Location<GzipSettings>("gzip_window", static (u, s) => SetPower(u, ref s.WindowBits, 32 * 1024, 0, 15, 512, "512, 1k, 2k, 4k, 8k, 16k, or 32k"));
-        d.Location<GzipSettings>("gzip_hash", static (u, s) => SetPower(u, ref s.MemoryLevel, 128 * 1024, 0, 9, 512, "512, 1k, 2k, 4k, 8k, 16k, 32k, 64k, or 128k"));
+        d.Location<GzipSettings>("gzip_window", static (u, s) => SetPower(u, ref s.WindowBits, 32 * 1024, 15, 512,
+            "512, 1k, 2k, 4k, 8k, 16k, or 32k"));
+        d.Location<GzipSettings>("gzip_hash", static (u, s) => SetPower(u, ref s.MemoryLevel, 128 * 1024, 9, 512,
+            "512, 1k, 2k, 4k, 8k, 16k, 32k, 64k, or 128k"));
         d.Location<GzipSettings>("postpone_gzipping", static (u, s) => u.SetSize(ref s.Postpone));
         d.Location<GzipSettings>("gzip_no_buffer", static (u, s) => u.SetFlag(ref s.NoBuffer));
         d.Location<GzipSettings>("gzip_min_length", static (u, s) => u.SetSize(ref s.MinLength));
@@ -145,7 +148,8 @@ internal sealed class GzipModule : HttpModule<GzipSettings>
     }
 
     /// <summary>nginx takes these as sizes that halve from the greatest: what zlib wants is the exponent.</summary>
-    private static void SetPower(DirectiveUse use, ref Inherited<int> setting, long greatest, int less, int bits, long least, string choices)
+    private static void SetPower(DirectiveUse use, ref Inherited<int> setting, long greatest, int bits,
+        long least, string choices)
     {
         if (!use.Walker.Fresh(use.Directive, in setting) || !use.Walker.TrySize(use.Directive, out long size))
         {
@@ -155,7 +159,7 @@ internal sealed class GzipModule : HttpModule<GzipSettings>
         {
             if (power == size)
             {
-                setting.Set(bits - less);
+                setting.Set(bits);
                 return;
             }
         }
@@ -210,7 +214,8 @@ internal sealed class GzipModule : HttpModule<GzipSettings>
             c.DisablesMsie6 = p.DisablesMsie6;
         }
         c.DisableWords.Merge(in p.DisableWords);
-        c.Acceptance = new GzipAcceptance(c.HttpVersion.Value, (GzipProxied)c.Proxied.Value, c.DisablesMsie6, c.Disabled);
+        c.Acceptance = new GzipAcceptance(c.HttpVersion.Value, (GzipProxied)c.Proxied.Value, c.DisablesMsie6,
+            c.Disabled);
         if (c.Enabled.Value && ZlibStream.Load() is { } error)
         {
             build.Errors.Emerg(error, null, null);
@@ -277,7 +282,8 @@ internal sealed class GzipHeadFilter(GzipSettings settings) : HeadFilter
         {
             return;
         }
-        head.Add(NativeSlice.Literal("Content-Encoding"u8), NativeSlice.Literal("gzip"u8), KnownResponseHeader.ContentEncoding);
+        head.Add(NativeSlice.Literal("Content-Encoding"u8), NativeSlice.Literal("gzip"u8),
+            KnownResponseHeader.ContentEncoding);
         head.ContentLength = -1;
         head.AllowRanges = false;
         head.Remove(KnownResponseHeader.AcceptRanges);

@@ -72,7 +72,8 @@ internal sealed class GzipAcceptance(int httpVersion, GzipProxied proxied, bool 
             {
                 return false;
             }
-            long now = !head.Date.IsEmpty && HttpDate.TryParse(head.Date.Span, out long date) ? date : r.Loop.UnixMs / 1000;
+            long now = !head.Date.IsEmpty && HttpDate.TryParse(head.Date.Span, out long date) ? date
+                : r.Loop.UnixMs / 1000;
             return expiry < now;
         }
         NativeSlice control = head.Value(KnownResponseHeader.CacheControl);

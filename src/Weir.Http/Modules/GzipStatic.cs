@@ -24,7 +24,8 @@ internal sealed class GzipStaticModule(GzipModule gzip) : HttpModule<GzipStaticS
 
     public override void Declare(HttpDeclarations d) =>
         d.Location<GzipStaticSettings>("gzip_static", static (u, s) => u.SetEnum(ref s.Mode,
-            [new ConfChoice<GzipStaticMode>("off", GzipStaticMode.Off), new("on", GzipStaticMode.On), new("always", GzipStaticMode.Always)]));
+            [new ConfChoice<GzipStaticMode>("off", GzipStaticMode.Off), new("on", GzipStaticMode.On),
+                new("always", GzipStaticMode.Always)]));
 
     protected override void Merge(HttpBuild build, GzipStaticSettings parent, GzipStaticSettings child) =>
         child.Mode.Merge(in parent.Mode, GzipStaticMode.Off);
@@ -64,8 +65,8 @@ internal sealed class GzipStaticHandler(GzipStaticMode mode, GzipSettings settin
         {
             if (found.Error is not (Errno.ENOENT or Errno.ENOTDIR or Errno.ENAMETOOLONG))
             {
-                FileOpen.Log(r, found.Error is Errno.EACCES or Errno.ELOOP or Errno.EMLINK ? LogLevel.Error : LogLevel.Crit,
-                    in found, path);
+                bool isForbidden = found.Error is Errno.EACCES or Errno.ELOOP or Errno.EMLINK;
+                FileOpen.Log(r, isForbidden ? LogLevel.Error : LogLevel.Crit, in found, path);
             }
             return PhaseResult.Next;
         }
@@ -91,7 +92,8 @@ internal sealed class GzipStaticHandler(GzipStaticMode mode, GzipSettings settin
         StaticHandler.Describe(r, in found.Status);
         // As nginx: parts of the compressed form are not served.
         r.Response.AllowRanges = false;
-        r.Response.Add(NativeSlice.Literal("Content-Encoding"u8), NativeSlice.Literal("gzip"u8), KnownResponseHeader.ContentEncoding);
+        r.Response.Add(NativeSlice.Literal("Content-Encoding"u8), NativeSlice.Literal("gzip"u8),
+            KnownResponseHeader.ContentEncoding);
         r.SendHead();
         return FileSender.SendFoundAsync(r, ref found);
     }

@@ -33,7 +33,8 @@ internal enum HeaderKind
 
 internal readonly record struct ExpiresRule(ExpiresForm Form, long Seconds, Template? Value);
 
-internal sealed record AddedHeader(NativeSlice Name, Template Value, bool Always, KnownResponseHeader Known, HeaderKind Kind);
+internal sealed record AddedHeader(NativeSlice Name, Template Value, bool Always, KnownResponseHeader Known,
+    HeaderKind Kind);
 
 internal sealed class HeadersSettings
 {
@@ -57,7 +58,8 @@ internal sealed class HeadersModule : HttpModule<HeadersSettings>
         d.Location<HeadersSettings>("add_header", static (u, s) => Add(u, s.Headers, isTrailer: false));
         d.Location<HeadersSettings>("add_trailer", static (u, s) => Add(u, s.Trailers, isTrailer: true));
         d.Location<HeadersSettings>("add_header_inherit", static (u, s) => u.SetEnum(ref s.HeadersInherit, s_inherit));
-        d.Location<HeadersSettings>("add_trailer_inherit", static (u, s) => u.SetEnum(ref s.TrailersInherit, s_inherit));
+        d.Location<HeadersSettings>("add_trailer_inherit", static (u, s) => u.SetEnum(ref s.TrailersInherit,
+            s_inherit));
     }
 
     private static void SetExpires(DirectiveUse use, HeadersSettings settings)
@@ -307,7 +309,8 @@ internal sealed class HeadersFilter(HeadersSettings settings) : HeadFilter
         long seconds = _expires.Seconds;
         if (_expires.Value is not null)
         {
-            if (ExpiresText.Parse(_expires.Value.Evaluate(r).Span, ref form, out seconds) is not null || form == ExpiresForm.Off)
+            if (ExpiresText.Parse(_expires.Value.Evaluate(r).Span, ref form, out seconds) is not null
+                || form == ExpiresForm.Off)
             {
                 return;
             }

@@ -30,7 +30,8 @@ internal sealed class IndexModule : HttpModule<IndexSettings>
                 }
                 if (u[i].StartsWith('/') && i != u.Count - 1)
                 {
-                    u.Walker.Warn(u.Directive.Args[i].Span, "only the last index in \"index\" directive should be absolute");
+                    u.Walker.Warn(u.Directive.Args[i].Span,
+                        "only the last index in \"index\" directive should be absolute");
                 }
                 if (u.Template(i) is { } name)
                 {

@@ -39,7 +39,8 @@ internal sealed class LimitRateModule : HttpModule
         LocationConf location = install.Location;
         Template? rate = location.LimitRate.Value;
         bool isSettable = install.Build.Configuration.Variables.All.Any(static v => v.Name == VariableName);
-        if (rate is { } && !(rate.IsConstant && Size(rate.Constant.Span) == 0) || isSettable || location.ContentHandler is not null)
+        if (rate is { } && !(rate.IsConstant && Size(rate.Constant.Span) == 0) || isSettable
+            || location.ContentHandler is not null)
         {
             install.AddFilter(FilterPlace.LimitRate, new LimitRateHeadFilter(rate, location.LimitRateAfter.Value));
         }
@@ -164,7 +165,8 @@ internal sealed class LimitRateFilter : BodyFilter
         }
     }
 
-    /// <summary>As nginx: a second's worth at once. What follows waits until the rate has caught up with that.</summary>
+    /// <summary>As nginx: a second's worth at once. What follows waits until the rate has caught up with
+    /// that.</summary>
     private long Allowed(HttpRequest r) =>
         _free + Rate * Math.Max(1000, r.Loop.NowMs - _startMs + StepMs) / 1000 - _passed;
 

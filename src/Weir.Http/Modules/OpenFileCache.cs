@@ -69,8 +69,10 @@ internal sealed class OpenFileCacheModule : HttpModule<OpenFileCacheSettings>
         for (int i = 0; i < use.Count; i++)
         {
             bool good = use[i] == "off"
-                || use[i].StartsWith("max=", StringComparison.Ordinal) && ConfValues.TryNumber(use[i].AsSpan(4), out entries) && entries > 0
-                || use[i].StartsWith("inactive=", StringComparison.Ordinal) && ConfValues.TrySec(use[i].AsSpan(9), out inactive);
+                || use[i].StartsWith("max=", StringComparison.Ordinal)
+                    && ConfValues.TryNumber(use[i].AsSpan(4), out entries) && entries > 0
+                || use[i].StartsWith("inactive=", StringComparison.Ordinal)
+                    && ConfValues.TrySec(use[i].AsSpan(9), out inactive);
             if (!good)
             {
                 use.Error(i, $"invalid \"open_file_cache\" parameter \"{use[i]}\"");
@@ -87,10 +89,12 @@ internal sealed class OpenFileCacheModule : HttpModule<OpenFileCacheSettings>
             use.Complain("must have the \"max\" parameter");
             return;
         }
-        settings.Cache.Set(NewCache(use.Build, (int)Math.Min(entries, int.MaxValue), inactive * 1000, true, ContentBytesMax));
+        settings.Cache.Set(NewCache(use.Build, (int)Math.Min(entries, int.MaxValue), inactive * 1000, true,
+            ContentBytesMax));
     }
 
-    private static FileCacheConf NewCache(HttpBuild build, int entries, long inactiveMs, bool keepsDescriptors, long contentBytes)
+    private static FileCacheConf NewCache(HttpBuild build, int entries, long inactiveMs, bool keepsDescriptors,
+        long contentBytes)
     {
         var cache = new FileCacheConf(entries, inactiveMs, keepsDescriptors, contentBytes);
         build.Configuration.OnRetire(() => FileCache.Drop(cache));
@@ -141,7 +145,8 @@ internal sealed class CachedFile
     internal long UsedMs;
     internal int Uses;
 
-    /// <summary>The file had been left alone for a while when its bytes were read: equal times mean equal bytes.</summary>
+    /// <summary>The file had been left alone for a while when its bytes were read: equal times mean equal
+    /// bytes.</summary>
     internal bool IsSettled;
 }
 
@@ -289,7 +294,8 @@ internal sealed class FileCache
             }
             return found;
         }
-        if (!_conf.KeepsDescriptors && (!found.Status.IsRegular || found.Status.Size is 0 or > FileSender.MemoryBytesMax))
+        bool isSmall = found.Status.IsRegular && found.Status.Size is > 0 and <= FileSender.MemoryBytesMax;
+        if (!_conf.KeepsDescriptors && !isSmall)
         {
             // Checked on every request anyway: nothing would be saved.
             if (entry is not null)
@@ -304,7 +310,7 @@ internal sealed class FileCache
         {
             return found;
         }
-        if (found.Status.Size is > 0 and <= FileSender.MemoryBytesMax && ReadContent(entry, ref found))
+        if (isSmall && ReadContent(entry, ref found))
         {
             return found;
         }
@@ -323,7 +329,8 @@ internal sealed class FileCache
         entry.Error = found.Error;
         entry.Call = found.Call;
         entry.CheckedMs = _loop.NowMs;
-        entry.IsSettled = _loop.UnixMs - (found.Status.ChangedSec * 1000 + found.Status.ChangedNsec / 1_000_000) > SettledMs;
+        long changedMs = found.Status.ChangedSec * 1000 + found.Status.ChangedNsec / 1_000_000;
+        entry.IsSettled = _loop.UnixMs - changedMs > SettledMs;
     }
 
     /// <summary>Reads a small file that needs no disk; its descriptor is then closed.</summary>

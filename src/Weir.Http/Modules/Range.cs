@@ -54,7 +54,8 @@ internal sealed class RangeHeadFilter(int rangesMax) : HeadFilter
                     return;
             }
         }
-        head.Add(NativeSlice.Literal("Accept-Ranges"u8), NativeSlice.Literal("bytes"u8), KnownResponseHeader.AcceptRanges);
+        head.Add(NativeSlice.Literal("Accept-Ranges"u8), NativeSlice.Literal("bytes"u8),
+            KnownResponseHeader.AcceptRanges);
     }
 
     private static bool IfRangeHolds(HttpRequest r, ResponseHead head)
@@ -78,7 +79,8 @@ internal sealed class RangeHeadFilter(int rangesMax) : HeadFilter
         var w = new SpanWriter(text);
         w.Write("bytes */"u8);
         w.Number(head.ContentLength);
-        head.Add(NativeSlice.Literal("Content-Range"u8), r.Arena.Store(text[..w.Written]), KnownResponseHeader.ContentRange);
+        head.Add(NativeSlice.Literal("Content-Range"u8), r.Arena.Store(text[..w.Written]),
+            KnownResponseHeader.ContentRange);
         r.RefuseHead(416);
     }
 }
@@ -111,7 +113,8 @@ internal sealed class RangeFilter : BodyFilter
 
     internal ByteRange this[int index] => _ranges[index];
 
-    /// <summary>What a producer may restrict itself to: it then pushes only [From, End) after <see cref="SkipTo"/>.</summary>
+    /// <summary>What a producer may restrict itself to: it then pushes only [From, End) after
+    /// <see cref="SkipTo"/>.</summary>
     internal bool IsSingle => _isActive && Count == 1;
 
     internal bool IsMultiple => _isActive && Count > 1;
@@ -137,7 +140,8 @@ internal sealed class RangeFilter : BodyFilter
         w.Write("bytes "u8);
         WriteRange(ref w, _ranges[0]);
         ResponseHead head = r.Response;
-        head.Add(NativeSlice.Literal("Content-Range"u8), r.Arena.Store(text[..w.Written]), KnownResponseHeader.ContentRange);
+        head.Add(NativeSlice.Literal("Content-Range"u8), r.Arena.Store(text[..w.Written]),
+            KnownResponseHeader.ContentRange);
         head.ContentLength = _ranges[0].Length;
         r.AddBodyFilter(this);
     }
@@ -148,7 +152,8 @@ internal sealed class RangeFilter : BodyFilter
         ResponseHead head = r.Response;
         BoundaryCounter counter = r.Loop.Slot(s_counter, static _ => new BoundaryCounter());
         Span<byte> boundary = stackalloc byte[20];
-        System.Buffers.Text.Utf8Formatter.TryFormat(++counter.Last, boundary, out _, new System.Buffers.StandardFormat('D', 20));
+        System.Buffers.Text.Utf8Formatter.TryFormat(++counter.Last, boundary, out _,
+            new System.Buffers.StandardFormat('D', 20));
         NativeSlice partHead = r.Arena.Allocate(100 + head.ContentType.Length + head.Charset.Length);
         var w = new SpanWriter(partHead.Span);
         w.Write("\r\n--"u8);

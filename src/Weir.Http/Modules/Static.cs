@@ -155,7 +155,8 @@ internal sealed class StaticHandler : PhaseHandler
     {
         Span<byte> text = stackalloc byte[48];
         text[0] = (byte)'"';
-        System.Buffers.Text.Utf8Formatter.TryFormat(modified, text[1..], out int n, new System.Buffers.StandardFormat('x'));
+        System.Buffers.Text.Utf8Formatter.TryFormat(modified, text[1..], out int n,
+            new System.Buffers.StandardFormat('x'));
         n++;
         text[n++] = (byte)'-';
         System.Buffers.Text.Utf8Formatter.TryFormat(size, text[n..], out int m, new System.Buffers.StandardFormat('x'));

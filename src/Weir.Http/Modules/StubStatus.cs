@@ -116,7 +116,8 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
         w.Write("}}\n"u8);
         r.Response.Status = 200;
         r.Response.ContentType = NativeSlice.Literal("application/json"u8);
-        r.Response.Add(NativeSlice.Literal("Cache-Control"u8), NativeSlice.Literal("no-store"u8), KnownResponseHeader.CacheControl);
+        r.Response.Add(NativeSlice.Literal("Cache-Control"u8), NativeSlice.Literal("no-store"u8),
+            KnownResponseHeader.CacheControl);
         return r.SendComplete(body.Slice(0, w.Written));
     }
 }

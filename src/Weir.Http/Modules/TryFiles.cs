@@ -156,7 +156,8 @@ internal sealed class TryFilesHandler(TryFilesSettings settings) : PhaseHandler
     }
 }
 
-/// <summary>The alias of a regular expression's location is the whole path, unless try_files chose a file below it.</summary>
+/// <summary>The alias of a regular expression's location is the whole path, unless try_files chose a file below
+/// it.</summary>
 internal sealed class AliasTail : RequestState
 {
     internal static readonly RequestSlot<AliasTail> Slot = new();

@@ -14,7 +14,8 @@ public static unsafe partial class Sys
         Open(directory, nulTerminatedName.Pointer, flags, mode);
 
     /// <summary>Status of a name (NUL behind its bytes) below a directory descriptor.</summary>
-    public static SysResult StatusAt(int directory, NativeSlice nulTerminatedName, bool followSymlink, out FileStatus status) =>
+    public static SysResult StatusAt(int directory, NativeSlice nulTerminatedName, bool followSymlink,
+        out FileStatus status) =>
         Status(directory, nulTerminatedName.Pointer, followSymlink ? 0 : AT_SYMLINK_NOFOLLOW, out status);
 
     private struct CacheRange
@@ -63,7 +64,8 @@ public static unsafe partial class Sys
     private static nint GetdentsNumber => RuntimeInformation.ProcessArchitecture == Architecture.X64 ? 217 : 61;
 
     [LibraryImport("libc", EntryPoint = "syscall")]
-    private static partial nint syscall_cachestat(nint number, nint fd, CacheRange* range, CacheCounts* counts, nint flags);
+    private static partial nint syscall_cachestat(nint number, nint fd, CacheRange* range, CacheCounts* counts,
+        nint flags);
     [LibraryImport("libc", EntryPoint = "syscall")]
     private static partial nint syscall_getdents64(nint number, nint fd, byte* buffer, nuint length);
     [LibraryImport("libc")]
