@@ -78,7 +78,7 @@ internal sealed partial class Http1Driver
         {
             w.Field("Last-Modified: "u8, head.LastModifiedText.Span);
         }
-        else if (head.LastModified >= 0 && head.Find(KnownResponseHeader.LastModified) < 0)
+        else if (head.LastModified >= 0 && head.Status is 200 or 206 or 304 && head.Find(KnownResponseHeader.LastModified) < 0)
         {
             w.Write("Last-Modified: "u8);
             w.Skip(HttpDate.Format(head.LastModified, w.Rest));

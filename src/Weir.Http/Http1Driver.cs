@@ -193,6 +193,14 @@ internal sealed partial class Http1Driver : ClientStream
         LocationConf location = r.Location;
         r.KeepAlive = r.Head.KeepAliveRequested && location.KeepAliveTimeoutMs > 0
             && !_server.IsQuitting && !_binding.IsGone;
+        if (r.Method is HttpMethod.Trace or HttpMethod.Connect)
+        {
+            r.LogAction = "reading client request headers";
+            r.LogError(LogLevel.Info, r.Method == HttpMethod.Trace
+                ? "client sent TRACE method" : "client sent CONNECT method");
+            r.LogAction = null;
+            return AnswerAsync(r, 405);
+        }
         if (!r.NormalizeUri())
         {
             r.LogAction = "reading client request line";
@@ -217,7 +225,7 @@ internal sealed partial class Http1Driver : ClientStream
 
     private LoopTask<Unit> RefuseAsync(HttpRequest r, RejectReason reason)
     {
-        r.SetRejectedHead(_input is null ? default : _input.Memory.Slice(0, _end));
+        r.SetRejectedHead(_input is null ? default : _input.Memory.Slice(_start, _end - _start));
         r.LogAction = RejectReasons.Action(reason);
         string text = RejectReasons.LogText(reason);
         r.LogError(LogLevel.Info, text);
@@ -330,7 +338,7 @@ internal sealed partial class Http1Driver : ClientStream
                 RequestHead head = r.OwnHead;
                 int length = head.HeadLength;
                 int lineMax = LineBytesMax(server);
-                if (length > lineMax && TooLong(r, head, lineMax))
+                if (length > lineMax && TooLong(head, server, lineMax))
                 {
                     rejected = true;
                     return true;
@@ -367,12 +375,10 @@ internal sealed partial class Http1Driver : ClientStream
         {
             return _parser.InRequestLine ? RejectReason.RequestLineTooLong : RejectReason.HeaderLineTooLong;
         }
-        long total = server.ClientHeaderBufferSize.Value
-            + server.LargeClientHeaderBuffers.Value.Count * server.LargeClientHeaderBuffers.Value.Bytes;
-        return buffered >= total ? RejectReason.HeadersTooLarge : RejectReason.None;
+        return buffered >= HeadBytesMax(server) ? RejectReason.HeadersTooLarge : RejectReason.None;
     }
 
-    private static bool TooLong(HttpRequest r, RequestHead head, int lineMax)
+    private static bool TooLong(RequestHead head, ServerConf server, int lineMax)
     {
         if (head.RequestLine.Length + 2 > lineMax)
         {
@@ -387,8 +393,16 @@ internal sealed partial class Http1Driver : ClientStream
                 return true;
             }
         }
+        if (head.HeadLength > HeadBytesMax(server))
+        {
+            head.Refuse(RejectReason.HeadersTooLarge);
+            return true;
+        }
         return false;
     }
+
+    private static long HeadBytesMax(ServerConf server) => server.ClientHeaderBufferSize.Value
+        + server.LargeClientHeaderBuffers.Value.Count * server.LargeClientHeaderBuffers.Value.Bytes;
 
     /// <summary>The head did not come in one piece: waits for the rest under client_header_timeout.</summary>
     private async LoopTask<bool> ReadHeadAsync(HttpRequest r)

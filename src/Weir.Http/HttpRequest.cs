@@ -238,6 +238,11 @@ public sealed partial class HttpRequest : Session.Session
         {
             RequestLine = Arena.Store(head.RequestLine.Of(bytes.Span));
         }
+        else if (bytes.Span.IndexOfAny((byte)'\r', (byte)'\n') is > 0 and int line)
+        {
+            // What was refused before its line was understood is still told in the log.
+            RequestLine = Arena.Store(bytes.Span[..line]);
+        }
         Uri = NativeSlice.Literal("/"u8);
     }
 
@@ -347,6 +352,11 @@ public sealed partial class HttpRequest : Session.Session
     /// <summary>The type that the extension of the URI has in `types`, else default_type.</summary>
     public void SetContentType()
     {
+        if (!Response.ContentType.IsEmpty)
+        {
+            // X-Accel-Redirect brought the upstream's.
+            return;
+        }
         Response.ContentType = Location.Types.TryGet(UriNormalizer.Extension(Uri.Span), out NativeSlice type)
             ? type
             : Location.DefaultType.Value.Evaluate(this);

@@ -13,6 +13,9 @@ public sealed record Talk(params byte[][] Pieces)
     /// <summary>How long nothing must come before the connection counts as open.</summary>
     public int QuietMs { get; init; } = 150;
 
+    /// <summary>Whether something must have come before the next piece is sent.</summary>
+    public bool AwaitsBetween { get; init; }
+
     /// <summary>Whether the answers are those of HEAD requests (and so have no body).</summary>
     public bool IsHead { get; init; }
 }

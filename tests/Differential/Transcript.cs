@@ -16,6 +16,11 @@ internal static partial class Transcript
         bool sentAll = true;
         foreach (byte[] piece in talk.Pieces)
         {
+            if (talk.AwaitsBetween && piece != talk.Pieces[0])
+            {
+                client.WaitForBytes(5000);
+            }
+
             sentAll = sentAll && Piece(client, piece);
         }
 

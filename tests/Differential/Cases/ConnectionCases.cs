@@ -51,9 +51,11 @@ internal static class ConnectionCases
             "POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1", "0\r\n0123456789abcdef\r\n0\r\n",
                 "\r\n")),
         Proxied("100-continue before a body that is read", Split(
-            "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", "hello")),
+            "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", "hello")
+            with { AwaitsBetween = true }),
         One("100-continue for a body nobody wants", Split(
-            "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", "hello")),
+            "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", "hello")
+            with { AwaitsBetween = true }),
         Proxied("a body over client_max_body_size", Post("/small", "0123456789")),
         Proxied("a chunked body over client_max_body_size", Raw(
             "POST /small HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n")),

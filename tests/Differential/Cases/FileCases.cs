@@ -70,7 +70,6 @@ internal static class FileCases
         With("etag off", "etag off;", Get("/a.txt")),
         With("max_ranges 0", "max_ranges 0;", Get("/a.txt", "Range: bytes=0-4")),
         With("max_ranges 1", "max_ranges 1;", Get("/a.txt", "Range: bytes=0-4,6-7")),
-        With("charset", "charset utf-8;", Get("/a.txt"), Get("/c.unknown"), Get("/dir")),
         With("several index names", "index none.html a.txt index.html;", Get("/"), Get("/dir/")),
         With("an index that is a path", "index /spa/app.html;", Get("/bare/")),
         With("open_file_cache on", "open_file_cache max=10;", Pipeline(Line("/a.txt"), Line("/a.txt"), Line("/none"),

@@ -25,7 +25,7 @@ internal static class FramingCases
         Refused("a version in lower case", "GET / http/1.1\r\nHost: x\r\n\r\n"),
         Refused("a target without a slash", "GET a HTTP/1.1\r\nHost: x\r\n\r\n"),
         Refused("an absolute target", "GET http://other.example/a?b HTTP/1.1\r\nHost: x\r\n\r\n"),
-        Refused("CONNECT", "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"),
+        Refused("CONNECT", "CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n"),
         Refused("TRACE", "TRACE / HTTP/1.1\r\nHost: x\r\n\r\n"),
         Refused("a target that climbs out", "GET /../a HTTP/1.1\r\nHost: x\r\n\r\n"),
         Refused("a target that climbs out encoded", "GET /%2e%2e/a HTTP/1.1\r\nHost: x\r\n\r\n"),

@@ -120,7 +120,18 @@ internal static class RoutingCases
             Talks =
             [
                 Get("/", "User-Agent: plain"), Get("/x?a=1", "User-Agent: \"quo\\ted\" \t\xe4"), Get("/q"), Get("/if"),
-                Get("/if?a=0"), Get("/if?a=1"), Pipeline(Line("/1"), Line("/2")), Raw("nonsense\r\n\r\n"),
+                Get("/if?a=0"), Get("/if?a=1"), Pipeline(Line("/1"), Line("/2")),
+            ],
+            ComparesAccessLog = true,
+        },
+        new Case(Area, "an access log of what was refused")
+        {
+            Http = "log_format r '$request|$status';",
+            Server = "access_log %DIR%/access.log r; location / { return 200 hello; }",
+            Talks =
+            [
+                Raw("nonsense\r\n\r\n"), Raw("GET / HTTP/1.1\r\n\r\n"), Raw("GET /x HTTP/1.1\r\nHost: a b\r\n\r\n"),
+                Raw("GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n"), Raw("TRACE / HTTP/1.1\r\nHost: x\r\n\r\n"),
             ],
             ComparesAccessLog = true,
         },
