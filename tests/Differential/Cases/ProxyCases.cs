@@ -39,7 +39,7 @@ internal static class ProxyCases
             """, Echo, Get("/"), Post("/p", "body")),
         With("headers set and hidden", """
             location / {
-                proxy_set_header Host $host; proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Empty "";
+                proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Empty "";
                 proxy_set_header Connection "";
                 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header Accept-Encoding "";
                 proxy_hide_header X-Secret; proxy_pass_header Server; proxy_pass http://127.0.0.1:%UPSTREAM%;
