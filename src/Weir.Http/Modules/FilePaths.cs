@@ -47,6 +47,13 @@ internal static class FilePaths
             else
             {
                 uri = uri[location.AliasLength..];
+                if (Escapes(value.Span, uri))
+                {
+                    r.LogError(LogLevel.Error, $"\"{r.Uri}\" would leave the alias of location \"{location.Name}\"");
+                    path = default;
+                    rootLength = 0;
+                    return false;
+                }
             }
         }
         bool joins = prefix.Length > 0 && prefix[^1] != '/';
@@ -66,6 +73,11 @@ internal static class FilePaths
         path = memory.Slice(0, length);
         return true;
     }
+
+    /// <summary>A location without a slash and an alias with one: what follows the name may begin with "..", the one way
+    /// in which a normalised URI can climb. nginx lets it.</summary>
+    private static bool Escapes(ReadOnlySpan<byte> alias, ReadOnlySpan<byte> rest) =>
+        rest.StartsWith(".."u8) && (rest.Length == 2 || rest[2] == '/') && alias.Length > 0 && alias[^1] == '/';
 
     /// <summary>The part that alias cuts off is the location's name; after a rewrite it may be something
     /// else.</summary>
