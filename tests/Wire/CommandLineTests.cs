@@ -89,7 +89,7 @@ public sealed class CommandLineTests : IDisposable
     {
         using Port port = Port.Lease();
         string path = Write("pid p.pid; error_log e.log; events { } http { access_log off; client_body_temp_path b; "
-            + "proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s; server { listen 127.0.0.1:"
+            + "proxy_temp_path p; fastcgi_temp_path f; server { listen 127.0.0.1:"
             + port.Number + "; return 200 daemon; } }");
         (int code, _, string errors) = Run("-p", _dir.Path + "/", "-c", path);
         Assert.True(code == 0, errors);
