@@ -215,6 +215,41 @@ public sealed class SamplesTests : IDisposable
         Assert.DoesNotContain("healthz", weir.Process.Output);
     }
 
+    [NeedsFact("unshare")]
+    public void As_process_1_of_a_container_it_answers_and_quits_in_order()
+    {
+        _files.Write("index.html", "process 1");
+        using Port port = Port.Lease();
+        string number = port.Number.ToString(CultureInfo.InvariantCulture);
+        string text = File.ReadAllText(Path.Combine(_samples, "container.conf"))
+            .Replace("/tmp/", _files.Path + "/").Replace("/srv/www", _files.Path)
+            .Replace("include mime.types", $"include {_samples}/mime.types")
+            .Replace("listen 8080", "listen 127.0.0.1:" + number);
+        string conf = _files.Write("nginx.conf", text);
+        using var outside = new ChildProcess(Tools.Require("unshare"),
+            ["--pid", "--fork", "--mount-proc", ServerProcess.WeirBinary, "-c", conf]);
+        string answer = "";
+        Wait.For("an answer", () =>
+        {
+            try
+            {
+                using RawClient client = RawClient.Connect(port.Number);
+                answer = client.Get("/").Text;
+                return true;
+            }
+            catch (System.Net.Sockets.SocketException)
+            {
+                return false;
+            }
+        }, 20_000);
+        Assert.Equal("process 1", answer);
+        int inside = Assert.Single(outside.Children());
+        Assert.EndsWith("\t1", File.ReadLines($"/proc/{inside}/status").First(line => line.StartsWith("NSpid")));
+        ChildProcess.Send(inside, Signal.Quit);
+        Assert.True(outside.WaitForExit(10_000));
+        Assert.Equal(0, outside.ExitCode);
+    }
+
     private static ServerProcess Start(string sample, params (string From, string To)[] changes)
     {
         string text = File.ReadAllText(Path.Combine(_samples, sample)).Replace("/tmp/", "%DIR%/");
