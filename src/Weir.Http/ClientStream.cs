@@ -33,6 +33,10 @@ public abstract class ClientStream
     /// <summary>Takes body bytes that passed all filters (empties the chain).</summary>
     public abstract void WriteBody(HttpRequest r, BufferChain chain, PushFlags flags);
 
+    /// <summary>Takes the whole body of a response whose length is in its head, by copying it behind the head. False when
+    /// the ordinary way has to be gone.</summary>
+    public virtual bool TryWriteSmall(HttpRequest r, ReadOnlySpan<byte> body) => false;
+
     /// <summary>An interim response (100, 103) with the given fields.</summary>
     public abstract void WriteInterim(HttpRequest r, int status, ReadOnlySpan<ResponseField> fields);
 

@@ -201,6 +201,18 @@ internal sealed partial class Http1Driver
         w.Write("\r\n"u8);
     }
 
+    public override bool TryWriteSmall(HttpRequest r, ReadOnlySpan<byte> body)
+    {
+        if (_aborted || r.Response.HeaderOnly || r.Response.Chunked || body.Length > CopyBytesMax)
+        {
+            return false;
+        }
+        Out.Append(body);
+        r.BodyBytesSent += body.Length;
+        r.WireBodyBytes += body.Length;
+        return true;
+    }
+
     public override void WriteBody(HttpRequest r, BufferChain chain, PushFlags flags)
     {
         if (_aborted || r.Response.HeaderOnly)

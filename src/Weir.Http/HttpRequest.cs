@@ -293,6 +293,7 @@ public sealed partial class HttpRequest : Session.Session
         ClientAddress = default;
         Host = default;
         Captures = default;
+        RequestBytes = 0;
         HeadBytesSent = 0;
         WireBodyBytes = 0;
         BodyBytesSent = 0;
@@ -501,7 +502,10 @@ public sealed partial class HttpRequest : Session.Session
     {
         Response.ContentLength = body.Length;
         SendHead();
-        Push(body, owner, PushFlags.Last);
+        if (_firstBodyFilter is not null || !Response.IsSent || Aborted != AbortReason.None || !Stream.TryWriteSmall(this, body.Span))
+        {
+            Push(body, owner, PushFlags.Last);
+        }
         return PhaseResult.Done;
     }
 

@@ -39,7 +39,7 @@ internal static class RewriteCases
             location /d { if (!-d /etc) { return 200 "nodir"; } if (-x /bin/sh) { return 200 "exec"; } return 200 "dir"; }
             location /e { if (-e $document_uri) { return 200 "exists"; } return 200 "nx"; }
             location /s { if ($arg_x = "a b") { return 200 "ab"; } if ($arg_x != "a") { return 204; } return 200 "is a"; }
-            location /i { if ($arg_y) { default_type text/if; root %FILES%; } root %FILES%; }
+            location /i { if ($arg_y) { add_header X-If yes; root %FILES%; } root %FILES%; }
             """, Get("/v"), Get("/v?a=0"), Get("/v?a=1"), Get("/v?a=b"), Get("/v?a=cxyz"), Get("/v?a=dd"), Get("/t"),
             Get("/t?a=1"), Get("/f"), Get("/d"), Get("/e"), Get("/s?x=a"), Get("/s?x=b"), Get("/i"), Get("/i?y=1")),
         With("return with nothing to say", """
