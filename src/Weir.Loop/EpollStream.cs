@@ -34,8 +34,7 @@ internal sealed unsafe class EpollStream : Connection
     private bool _broken;
     private bool _blocked;
     private bool _noDelay;
-    private byte _peerLength;
-    private byte _localLength;
+    private byte _peerLength, _localLength;
     private AddressBytes _peer;
     private AddressBytes _local;
     private byte[]? _longLocal;

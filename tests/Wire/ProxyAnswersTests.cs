@@ -26,7 +26,8 @@ public sealed class ProxyAnswersTests
     [Fact]
     public void A_chunked_answer_is_framed_anew()
     {
-        HttpResponse response = Answered("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+        HttpResponse response =
+            Answered("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
         Assert.Equal("abcde", response.Text);
         Assert.True(response.IsComplete);
     }
@@ -43,7 +44,8 @@ public sealed class ProxyAnswersTests
     [Fact]
     public void Early_hints_pass_where_they_are_wanted()
     {
-        HttpResponse hint = Answered("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        HttpResponse hint =
+            Answered("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             "early_hints 1; " + Pass);
         Assert.Equal(103, hint.Status);
         Assert.Equal("</a>", hint["Link"]);
@@ -57,11 +59,13 @@ public sealed class ProxyAnswersTests
     [InlineData("HTTP/1.1 200 OK\r\nA B: c\r\n\r\n")]
     [InlineData("HTTP/1.1 200 OK\r\nContent-Le")]
     [InlineData("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")]
-    public void An_answer_that_could_be_read_two_ways_is_a_502(string answer) => Assert.Equal(502, Answered(answer).Status);
+    public void An_answer_that_could_be_read_two_ways_is_a_502(string answer) => Assert.Equal(502,
+        Answered(answer).Status);
 
     [Fact]
     public void A_head_larger_than_its_buffer_is_a_502() =>
-        Assert.Equal(502, Answered($"HTTP/1.1 200 OK\r\nX: {new string('h', 9000)}\r\nContent-Length: 0\r\n\r\n").Status);
+        Assert.Equal(502,
+            Answered($"HTTP/1.1 200 OK\r\nX: {new string('h', 9000)}\r\nContent-Length: 0\r\n\r\n").Status);
 
     [Fact]
     public void A_head_request_keeps_the_length_and_has_no_body()
@@ -76,7 +80,8 @@ public sealed class ProxyAnswersTests
     public void Answers_without_a_body_keep_the_connection(int status)
     {
         using Upstream upstream = Upstream.Answering($"HTTP/1.1 {status} Fine\r\nETag: \"x\"\r\n\r\n");
-        using ServerProcess server = Start(upstream, "proxy_pass http://g;", $"upstream g {{ server 127.0.0.1:{upstream.Port}; }}");
+        using ServerProcess server = Start(upstream, "proxy_pass http://g;",
+            $"upstream g {{ server 127.0.0.1:{upstream.Port}; }}");
         using RawClient client = server.Connect();
         Assert.Equal(status, client.Get("/").Status);
         Assert.Equal(status, client.Get("/").Status);
@@ -89,11 +94,13 @@ public sealed class ProxyAnswersTests
         using Upstream upstream = Upstream.Answering(r => Upstream.Ok(r.Head));
         using ServerProcess server = Start(upstream, Pass);
         using RawClient client = server.Connect();
-        client.Send("POST / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop, keep-alive\r\nX-Hop: 1\r\nTE: trailers\r\nKeep-Alive: 5\r\n"
+        client.Send("POST / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop, keep-alive\r\nX-Hop: 1\r\n"
+            + "TE: trailers\r\nKeep-Alive: 5\r\n"
             + "Proxy-Connection: close\r\nUpgrade: y\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n");
         string head = client.ReadResponse().Text;
         Assert.Contains("Content-Length: 2\r\n", head);
-        foreach (string name in (string[])["X-Hop", "TE:", "Keep-Alive", "Proxy-Connection", "Upgrade", "Transfer-Encoding"])
+        foreach (string name in (string[])["X-Hop", "TE:", "Keep-Alive", "Proxy-Connection", "Upgrade",
+            "Transfer-Encoding"])
         {
             Assert.DoesNotContain(name, head);
         }
@@ -184,7 +191,8 @@ public sealed class ProxyAnswersTests
                 c.Reset();
             }
         });
-        using ServerProcess server = Start(upstream, "proxy_pass http://g;", $"upstream g {{ server 127.0.0.1:{upstream.Port}; }}");
+        using ServerProcess server = Start(upstream, "proxy_pass http://g;",
+            $"upstream g {{ server 127.0.0.1:{upstream.Port}; }}");
         using RawClient client = server.Connect();
         Assert.Equal("connection 0", client.Get("/").Text);
         Assert.Equal("connection 1", client.Get("/").Text);
@@ -228,7 +236,8 @@ public sealed class ProxyAnswersTests
                     byte[] q = _socket.Receive(ref from);
                     Interlocked.Increment(ref _questions);
                     bool known = q[13] != 'n';
-                    byte[] head = [q[0], q[1], 0x81, (byte)(known ? 0x80 : 0x83), 0, 1, 0, (byte)(known ? 1 : 0), 0, 0, 0, 0];
+                    byte[] head = [q[0], q[1], 0x81, (byte)(known ? 0x80 : 0x83), 0, 1, 0, (byte)(known ? 1 : 0), 0,
+                        0, 0, 0];
                     byte[] answer = known ? [0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1] : [];
                     byte[] message = [.. head, .. q[12..], .. answer];
                     _socket.Send(message, message.Length, from);

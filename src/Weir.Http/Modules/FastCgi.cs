@@ -1,4 +1,5 @@
-// fastcgi_pass and its family: requests to FastCGI servers such as PHP-FPM. The protocol is Proxy/FastCgiProtocol.cs, the
+// fastcgi_pass and its family: requests to FastCGI servers such as PHP-FPM. The protocol is Proxy/FastCgiProtocol.cs,
+// the
 // exchange Proxy/Exchange.cs.
 using Weir.Conf;
 using Weir.Http.Proxy;
@@ -22,7 +23,8 @@ internal sealed class FastCgiSettings : UpstreamSettings
 
     protected override string Prefix => "fastcgi";
 
-    protected override ReadOnlySpan<string> HiddenByDefault => (string[])["Status", "X-Accel-Expires", "X-Accel-Redirect",
+    protected override ReadOnlySpan<string> HiddenByDefault => (string[])["Status", "X-Accel-Expires",
+        "X-Accel-Redirect",
         "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"];
 
     internal void Merge(HttpBuild build, FastCgiSettings p)
@@ -120,7 +122,8 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
         settings.SplitPath.Set(regex);
     }
 
-    protected override void Merge(HttpBuild build, FastCgiSettings parent, FastCgiSettings child) => child.Merge(build, parent);
+    protected override void Merge(HttpBuild build, FastCgiSettings parent,
+        FastCgiSettings child) => child.Merge(build, parent);
 
     public override void InstallLocation(LocationInstall install)
     {
@@ -141,7 +144,8 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
         UpstreamGroup? group = null;
         if (target.Template is null)
         {
-            bool known = build.Configuration.MainConfs.OfType<UpstreamGroups>().First().Explicit.ContainsKey(target.Host);
+            bool known =
+                build.Configuration.MainConfs.OfType<UpstreamGroups>().First().Explicit.ContainsKey(target.Host);
             if (!known && !target.HasPort && !target.Host.StartsWith("unix:", StringComparison.Ordinal))
             {
                 build.Errors.Emerg($"no port in upstream \"{target.Url}\"", target.Span, null);
@@ -206,7 +210,8 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
     }
 }
 
-internal sealed class FastCgiHandler(FastCgiSettings settings, FastCgiProtocol protocol, UpstreamGroup? group, Template? address,
+internal sealed class FastCgiHandler(FastCgiSettings settings, FastCgiProtocol protocol, UpstreamGroup? group,
+    Template? address,
     ByteTable<UpstreamGroup> groups, ResolverSettings? resolver) : PhaseHandler
 {
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)

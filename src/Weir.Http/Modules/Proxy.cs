@@ -183,7 +183,8 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         };
     }
 
-    protected override void Merge(HttpBuild build, ProxySettings parent, ProxySettings child) => child.Merge(build, parent);
+    protected override void Merge(HttpBuild build, ProxySettings parent, ProxySettings child) => child.Merge(build,
+        parent);
 
     public override void InstallLocation(LocationInstall install)
     {
@@ -204,7 +205,8 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         location.ContentHandler = Handler(install.Build, location, settings, target, block.Core);
     }
 
-    private static ProxyHandler? Handler(HttpBuild build, LocationConf location, ProxySettings settings, ProxyTarget target,
+    private static ProxyHandler? Handler(HttpBuild build, LocationConf location, ProxySettings settings,
+        ProxyTarget target,
         LocationConf named)
     {
         NativeArena memory = build.Memory;
@@ -219,9 +221,11 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
                 return null;
             }
             bool unix = target.Host.StartsWith("unix:", StringComparison.Ordinal);
-            string text = unix ? "localhost" : target.HasPort && target.Port != 80 ? $"{target.Host}:{target.Port}" : target.Host;
+            string text = unix ? "localhost" : target.HasPort
+                && target.Port != 80 ? $"{target.Host}:{target.Port}" : target.Host;
             hostHeader = memory.Store(text);
-            port = unix ? default : memory.Store(target.Port.ToString(System.Globalization.CultureInfo.InvariantCulture));
+            port = unix ? default
+                : memory.Store(target.Port.ToString(System.Globalization.CultureInfo.InvariantCulture));
         }
         var protocol = new ProxyProtocolHttp(headers, settings, ProxyRewrites.Rules(build, settings, target, named));
         return new ProxyHandler(settings, protocol, group, target.Template)

@@ -8,7 +8,8 @@ using Weir.Session.Upstream;
 
 namespace Weir.Http.Modules;
 
-internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol protocol, UpstreamGroup? group, Template? url)
+internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol protocol, UpstreamGroup? group,
+    Template? url)
     : PhaseHandler
 {
     /// <summary>$proxy_host and $proxy_port of a constant URL.</summary>
@@ -91,7 +92,8 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
 /// <summary>A URL that variables made, taken apart for one request.</summary>
 internal static class VariableTarget
 {
-    /// <summary>Sets the exchange's host, port and group (or the name to look up). False after logging why not.</summary>
+    /// <summary>Sets the exchange's host, port and group (or the name to look up). False after logging why
+    /// not.</summary>
     internal static bool Apply(Exchange x, NativeSlice url, ByteTable<UpstreamGroup> groups, ResolverSettings? resolver,
         out NativeSlice uri)
     {
@@ -122,7 +124,8 @@ internal static class VariableTarget
         bool hasPort = colon > 0;
         NativeSlice host = hasPort ? authority.Slice(0, colon) : authority;
         int port = 80;
-        if (host.IsEmpty || hasPort && (!System.Buffers.Text.Utf8Parser.TryParse(a[(colon + 1)..], out port, out int used)
+        if (host.IsEmpty || hasPort && (!System.Buffers.Text.Utf8Parser.TryParse(a[(colon + 1)..], out port,
+            out int used)
             || used != a.Length - colon - 1 || port is <= 0 or > 65535))
         {
             r.LogError(LogLevel.Error, $"{(host.IsEmpty ? "no host" : "invalid port")} in upstream \"{rest}\"");

@@ -1,4 +1,5 @@
-// proxy_redirect, proxy_cookie_domain, proxy_cookie_path and proxy_cookie_flags: reading them, and rewriting the answers'
+// proxy_redirect, proxy_cookie_domain, proxy_cookie_path and proxy_cookie_flags: reading them, and rewriting the
+// answers'
 // Location, Refresh and Set-Cookie with them.
 using Weir.Conf;
 using Weir.Http.Proxy;
@@ -96,7 +97,8 @@ internal static class ProxyRewrites
     private static bool TryRegex(DirectiveUse use, int arg, bool caseless, out Regex? regex)
     {
         bool star = use[arg].StartsWith("~*", StringComparison.Ordinal);
-        regex = Regex.Compile(use[arg][(star ? 2 : 1)..], caseless || star, use.Build.Configuration.Variables, out string? error);
+        regex = Regex.Compile(use[arg][(star ? 2 : 1)..], caseless || star, use.Build.Configuration.Variables,
+            out string? error);
         if (regex is null)
         {
             use.Error(arg, error!);
@@ -122,7 +124,8 @@ internal static class ProxyRewrites
         Regex? regex = null;
         Template? text = null;
         string literal = isDomain && use[0].StartsWith('.') ? use[0][1..] : use[0];
-        if (use[0].StartsWith('~') ? !TryRegex(use, 0, isDomain, out regex) : (text = use.TemplateOf(literal, 0)) is null)
+        if (use[0].StartsWith('~') ? !TryRegex(use, 0, isDomain, out regex) : (text = use.TemplateOf(literal,
+            0)) is null)
         {
             return;
         }
@@ -177,8 +180,10 @@ internal static class ProxyRewrites
         : HeaderName.Same(flag, "nosamesite"u8) ? CookieChange.NoSameSite
         : CookieChange.None;
 
-    /// <summary>The redirect rules in force: the configured ones, else the default one where proxy_pass is constant.</summary>
-    internal static RedirectRule[] Rules(HttpBuild build, ProxySettings settings, ProxyTarget target, LocationConf location)
+    /// <summary>The redirect rules in force: the configured ones, else the default one where proxy_pass is
+    /// constant.</summary>
+    internal static RedirectRule[] Rules(HttpBuild build, ProxySettings settings, ProxyTarget target,
+        LocationConf location)
     {
         if (settings.RedirectsOff.ValueOr(false))
         {
@@ -250,7 +255,8 @@ internal sealed class ProxyProtocolHttp(SetHeader[] headers, ProxySettings setti
     }
 
     /// <summary>Finds an attribute behind the cookie's own pair; -1 when it is missing.</summary>
-    private static int FindAttribute(ReadOnlySpan<byte> cookie, ReadOnlySpan<byte> name, out int valueStart, out int end)
+    private static int FindAttribute(ReadOnlySpan<byte> cookie, ReadOnlySpan<byte> name, out int valueStart,
+        out int end)
     {
         valueStart = 0;
         end = 0;
@@ -274,7 +280,8 @@ internal sealed class ProxyProtocolHttp(SetHeader[] headers, ProxySettings setti
         return -1;
     }
 
-    private static NativeSlice RewriteAttribute(HttpRequest r, NativeSlice cookie, ReadOnlySpan<byte> name, CookieRule[] rules,
+    private static NativeSlice RewriteAttribute(HttpRequest r, NativeSlice cookie, ReadOnlySpan<byte> name,
+        CookieRule[] rules,
         bool isDomain)
     {
         if (FindAttribute(cookie.Span, name, out int start, out int end) < 0)

@@ -1,4 +1,5 @@
-// resolver and resolver_timeout: which name servers are asked for names that are known only while requests run. The asking
+// resolver and resolver_timeout: which name servers are asked for names that are known only while requests run. The
+// asking
 // is Session/Upstream/Resolver.cs.
 using Weir.Conf;
 using Weir.Kernel;
@@ -136,7 +137,8 @@ internal sealed class ResolverModule : HttpModule
         }
         else
         {
-            level.Servers.Set(new ResolverSettings { Servers = [.. servers], ValidSec = valid, Inet = inet, Inet6 = inet6 });
+            level.Servers.Set(new ResolverSettings { Servers = [.. servers], ValidSec = valid, Inet = inet,
+                Inet6 = inet6 });
         }
     }
 

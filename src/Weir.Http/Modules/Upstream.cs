@@ -124,7 +124,8 @@ internal sealed class UpstreamModule : HttpModule
                 : block.Resolver.Freeze() ?? ResolverModule.OfHttp(build);
             if (block.Named.Count > 0 && resolver is null)
             {
-                build.Errors.Emerg($"no resolver defined to resolve names at run time in upstream \"{block.Name}\"", null, null);
+                build.Errors.Emerg($"no resolver defined to resolve names at run time in upstream \"{block.Name}\"",
+                    null, null);
                 continue;
             }
             block.Frozen = new UpstreamGroup
@@ -152,7 +153,8 @@ internal sealed class UpstreamModule : HttpModule
         }
     }
 
-    /// <summary>The group that a host and port name: an `upstream`, or addresses found now. Null after an error.</summary>
+    /// <summary>The group that a host and port name: an `upstream`, or addresses found now. Null after an
+    /// error.</summary>
     internal static UpstreamGroup? Find(HttpBuild build, string host, int port, bool hasPort, ConfSpan span, string url)
     {
         UpstreamGroups groups = build.Configuration.MainConfs.OfType<UpstreamGroups>().First();
@@ -230,15 +232,18 @@ internal static class UpstreamServers
                 "down" => down = true,
                 "resolve" => resolve = true,
                 _ when arg.StartsWith("weight=", StringComparison.Ordinal) => TryInt(arg[7..], 1, out weight),
-                _ when arg.StartsWith("max_conns=", StringComparison.Ordinal) => TryInt(arg[10..], 0, out maxConnections),
+                _ when arg.StartsWith("max_conns=", StringComparison.Ordinal) => TryInt(arg[10..], 0,
+                    out maxConnections),
                 _ when arg.StartsWith("max_fails=", StringComparison.Ordinal) => TryInt(arg[10..], 0, out maxFails),
-                _ when arg.StartsWith("fail_timeout=", StringComparison.Ordinal) => ConfValues.TrySec(arg[13..], out failTimeout),
+                _ when arg.StartsWith("fail_timeout=", StringComparison.Ordinal) => ConfValues.TrySec(arg[13..],
+                    out failTimeout),
                 _ => false,
             };
             if (!good)
             {
                 string? hint = arg.StartsWith("slow_start=", StringComparison.Ordinal)
-                    || arg.StartsWith("service=", StringComparison.Ordinal) || arg.StartsWith("route=", StringComparison.Ordinal)
+                    || arg.StartsWith("service=", StringComparison.Ordinal) || arg.StartsWith("route=",
+                        StringComparison.Ordinal)
                     || arg == "drain" ? "this build of weir does not support it yet" : null;
                 walker.Error(use.Args[i], $"invalid parameter \"{arg}\"", hint);
                 return;
@@ -281,7 +286,8 @@ internal static class UpstreamServers
         }
         foreach (SocketAddress address in addresses)
         {
-            (backup ? group.Backup : group.Primary).Add(Spec(address.Native.ToArray(), build.Memory.Store(address.ToString())));
+            (backup ? group.Backup : group.Primary).Add(Spec(address.Native.ToArray(),
+                build.Memory.Store(address.ToString())));
         }
     }
 

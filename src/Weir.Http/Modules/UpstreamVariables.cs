@@ -33,7 +33,8 @@ internal static class UpstreamVariables
     }
 
     private static void Add(HttpDeclarations d, string name, Field field) =>
-        d.Variable(name, (Session.Session s, Variable _, ref NativeSlice value) => Join((HttpRequest)s, field, ref value),
+        d.Variable(name, (Session.Session s, Variable _, ref NativeSlice value) => Join((HttpRequest)s, field,
+            ref value),
             VariableFlags.NoCache);
 
     private static bool Join(HttpRequest r, Field field, ref NativeSlice value)
@@ -110,7 +111,8 @@ internal static class UpstreamVariables
         }
         w.Number(ms / 1000);
         long rest = ms % 1000;
-        ReadOnlySpan<byte> digits = [(byte)'.', (byte)('0' + rest / 100), (byte)('0' + rest / 10 % 10), (byte)('0' + rest % 10)];
+        ReadOnlySpan<byte> digits = [(byte)'.', (byte)('0' + rest / 100), (byte)('0' + rest / 10 % 10),
+            (byte)('0' + rest % 10)];
         w.Write(digits);
     }
 

@@ -12,7 +12,8 @@ internal static class AnswerHead
     internal static void PassInterim(Exchange x)
     {
         HttpRequest r = x.Request;
-        if (x.Head.Status != 103 || r.Location.EarlyHints.Value is not { Length: > 0 } conditions || !IsOn(r, conditions))
+        if (x.Head.Status != 103 || r.Location.EarlyHints.Value is not { Length: > 0 } conditions || !IsOn(r,
+            conditions))
         {
             return;
         }
@@ -94,8 +95,8 @@ internal static class AnswerHead
                 case KnownResponseHeader.ContentType:
                     r.Response.ContentType = ValueOf(x, in field);
                     break;
-                case KnownResponseHeader.SetCookie or KnownResponseHeader.ContentDisposition or KnownResponseHeader.CacheControl
-                    or KnownResponseHeader.Expires or KnownResponseHeader.P3p:
+                case KnownResponseHeader.SetCookie or KnownResponseHeader.ContentDisposition
+                    or KnownResponseHeader.CacheControl or KnownResponseHeader.Expires or KnownResponseHeader.P3p:
                     r.Response.Add(NameOf(x, in field), ValueOf(x, in field), field.KnownResponse);
                     break;
             }
@@ -110,7 +111,8 @@ internal static class AnswerHead
         NativeSlice path = question < 0 ? target : target.Slice(0, question);
         NativeSlice decoded = r.Arena.Allocate(path.Length + 1);
         if (path.IsEmpty || path.Span[0] != '/'
-            || UriNormalizer.Normalize(path.Span, decoded.Span, r.Server.MergeSlashes.Value, out int length) != UriOutcome.Ok)
+            || UriNormalizer.Normalize(path.Span, decoded.Span, r.Server.MergeSlashes.Value,
+                out int length) != UriOutcome.Ok)
         {
             r.LogError(LogLevel.Error, $"unsafe URI \"{target}\" was detected");
             result = PhaseResult.Answer(404);
@@ -306,10 +308,12 @@ internal static class AnswerHead
             return line.Slice(Math.Max(skip, 0));
         }
         int status = x.Head.Find(KnownResponseHeader.Status);
-        return x.Head.Version == 0 && status >= 0 && x.Head[status].ValueLength > 4 ? ValueOf(x, in x.Head[status]) : default;
+        return x.Head.Version == 0 && status >= 0 && x.Head[status].ValueLength > 4 ? ValueOf(x,
+            in x.Head[status]) : default;
     }
 
-    internal static NativeSlice NameOf(Exchange x, in HeaderField field) => x.HeadBytes.Slice(field.NameStart, field.NameLength);
+    internal static NativeSlice NameOf(Exchange x, in HeaderField field) => x.HeadBytes.Slice(field.NameStart,
+        field.NameLength);
 
     internal static NativeSlice ValueOf(Exchange x, in HeaderField field) =>
         x.HeadBytes.Slice(field.ValueStart, field.ValueLength);

@@ -272,7 +272,8 @@ public sealed partial class Exchange
         }
     }
 
-    /// <summary>The answer was begun and cannot be completed: what came is passed on, then the connection ends.</summary>
+    /// <summary>The answer was begun and cannot be completed: what came is passed on, then the connection
+    /// ends.</summary>
     private async LoopTask<UpstreamFault> FailBodyAsync(FaultKind kind)
     {
         _keep = false;
@@ -368,7 +369,8 @@ public sealed partial class Exchange
                 return false;
             }
             _spillFile = FileRef.Own(fd.Int);
-            LogWith(LogLevel.Warn, $"an upstream response is buffered to a temporary file {directory}", 0, "reading upstream");
+            LogWith(LogLevel.Warn, $"an upstream response is buffered to a temporary file {directory}", 0,
+                "reading upstream");
         }
         _spillWrite ??= new SpillWrite();
         _spillWrite.Start(_spillFile.Fd, _spillOffset, _spillChain!);

@@ -1,5 +1,6 @@
 // One request's exchange with upstream servers: pick a server, lease a connection, send, read the head, relay the body,
-// give the connection back or try the next server. Charter: here lives the order of these steps and nothing of a protocol
+// give the connection back or try the next server. Charter: here lives the order of these steps and nothing of a
+// protocol
 // (UpstreamProtocol), of headers (AnswerHead), of balancing (GroupState). One loop's thread; pooled with its request.
 using Weir.Kernel;
 using Weir.Loop;
@@ -44,7 +45,8 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     /// <summary>Who may use a connection of this exchange again.</summary>
     private object _tag = null!;
 
-    /// <summary>The authority as the configuration names it ($proxy_host), its port, and the target to ask for.</summary>
+    /// <summary>The authority as the configuration names it ($proxy_host), its port, and the target to ask
+    /// for.</summary>
     public NativeSlice TargetHost { get; set; }
     public NativeSlice TargetPort { get; set; }
     public NativeSlice TargetUri { get; set; }
@@ -299,14 +301,9 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             _record.Current.ConnectMs = 0;
             return default;
         }
-        byte[] local = [];
-        if (Settings.Bind.Value is { } bind && !TryBind(bind, out local))
-        {
-            EndRecord(500);
-            LeavePeer(PeerEnd.Fine);
-            return new UpstreamFault(FaultKind.Internal, FaultLeg.Connect, 500);
-        }
-        LoopTask<ConnectOutcome> task = loop.ConnectAsync(peer.Spec.Address, local, (int)Settings.ConnectTimeoutMs.Value,
+        byte[] local = LocalOf(Settings.Bind.Value);
+        LoopTask<ConnectOutcome> task = loop.ConnectAsync(peer.Spec.Address, local,
+            (int)Settings.ConnectTimeoutMs.Value,
             out Connection connection);
         _connecting = connection;
         ConnectOutcome outcome = await task;
@@ -354,25 +351,23 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         return fault;
     }
 
-    private bool TryBind(BindAddress bind, out byte[] local)
+    private byte[] LocalOf(BindAddress? bind)
     {
-        local = bind.Address ?? [];
-        if (bind.Template is null)
+        if (bind?.Template is not { } template)
         {
-            return true;
+            return bind?.Address ?? [];
         }
-        string text = bind.Template.Evaluate(Request).ToString();
+        string text = template.Evaluate(Request).ToString();
         if (text.Length == 0)
         {
-            return true;
+            return [];
         }
-        if (!SocketAddress.TryParse(text, 0, out SocketAddress? address, out string _))
+        if (SocketAddress.TryParse(text, 0, out SocketAddress? address, out string _))
         {
-            Request.LogError(LogLevel.Error, $"invalid local address \"{text}\"");
-            return true;
+            return address!.Native.ToArray();
         }
-        local = address!.Native.ToArray();
-        return true;
+        Request.LogError(LogLevel.Error, $"invalid local address \"{text}\"");
+        return [];
     }
 
     private async LoopTask<UpstreamFault> SendAndReadAsync()
@@ -459,7 +454,8 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
 
     private bool MayTryNext(UpstreamFault fault)
     {
-        if (fault.Kind is FaultKind.Client or FaultKind.Internal or FaultKind.NoLive || _clientGone || Request.Response.IsSent)
+        if (fault.Kind is FaultKind.Client or FaultKind.Internal or FaultKind.NoLive || _clientGone
+            || Request.Response.IsSent)
         {
             return false;
         }

@@ -12,7 +12,8 @@ namespace Weir.Http.Proxy;
 /// <summary>A parameter of requests to FastCGI servers.</summary>
 internal readonly record struct FastCgiParam(NativeSlice Name, Template Value, bool IfNotEmpty);
 
-internal sealed class FastCgiProtocol(FastCgiParam[] parameters, bool keepConnection, byte[][] catches) : UpstreamProtocol
+internal sealed class FastCgiProtocol(FastCgiParam[] parameters, bool keepConnection,
+    byte[][] catches) : UpstreamProtocol
 {
     private const int StdinRecordBytes = 32 * 1024;
     private const int StderrBytesMax = 2048;
@@ -23,7 +24,8 @@ internal sealed class FastCgiProtocol(FastCgiParam[] parameters, bool keepConnec
     {
         HttpRequest r = x.Request;
         NativeSlice text = WriteParams(x, r);
-        output.Advance(FastCgiWriter.WriteBeginRequest(keepConnection, output.GetSpan(FastCgiWriter.BeginRequestLength)));
+        output.Advance(FastCgiWriter.WriteBeginRequest(keepConnection,
+            output.GetSpan(FastCgiWriter.BeginRequestLength)));
         while (text.Length > 0)
         {
             int n = Math.Min(text.Length, FastCgiWriter.ContentMax & ~7);
@@ -199,7 +201,8 @@ internal sealed class FastCgiProtocol(FastCgiParam[] parameters, bool keepConnec
                 data.Of(x.Input).CopyTo(x.HeadSlab.Span[x.HeadLength..]);
                 x.HeadLength += data.Length;
                 x.Consume(consumed);
-                ParseStep step = x.Parser.Parse(x.HeadSlab.Span[..x.HeadLength], x.Head, new ParseOptions { MaxHeaders = 1000 });
+                ParseStep step = x.Parser.Parse(x.HeadSlab.Span[..x.HeadLength], x.Head,
+                    new ParseOptions { MaxHeaders = 1000 });
                 if (step == ParseStep.Reject)
                 {
                     x.LogWith(LogLevel.Error, RejectReasons.LogText(x.Head.Reject), 0, Action);

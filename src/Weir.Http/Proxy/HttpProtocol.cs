@@ -1,5 +1,6 @@
 // HTTP/1.x towards upstream servers: the request head from templates that were compiled once, in one pass; answers read
-// with strict framing. Hop-by-hop headers of the client do not pass, and the framing of a request is always written anew.
+// with strict framing. Hop-by-hop headers of the client do not pass, and the framing of a request is always written
+// anew.
 using System.Buffers.Text;
 using Weir.Kernel;
 using Weir.Loop;
@@ -12,7 +13,8 @@ namespace Weir.Http.Proxy;
 internal readonly record struct SetHeader(NativeSlice Name, uint Hash, Template Value);
 
 /// <summary>HTTP/1.0 or 1.1 with one location's settings.</summary>
-internal class HttpProtocol(SetHeader[] headers, bool version11, Template? method, bool passTrailers) : UpstreamProtocol
+internal abstract class HttpProtocol(SetHeader[] headers, bool version11, Template? method,
+    bool passTrailers) : UpstreamProtocol
 {
     private static ReadOnlySpan<byte> Version11 => " HTTP/1.1\r\n"u8;
     private static ReadOnlySpan<byte> Version10 => " HTTP/1.0\r\n"u8;
@@ -22,7 +24,8 @@ internal class HttpProtocol(SetHeader[] headers, bool version11, Template? metho
 
     public override string Scheme => "http://";
 
-    /// <summary>A target without spaces and controls: where a variable brought some, they are escaped, or the server would
+    /// <summary>A target without spaces and controls: where a variable brought some, they are escaped, or the server
+    /// would
     /// read another request line than was meant.</summary>
     private static NativeSlice Printable(HttpRequest r, NativeSlice target)
     {
@@ -246,7 +249,8 @@ internal class HttpProtocol(SetHeader[] headers, bool version11, Template? metho
         x.BodyLeft = x.Head.ContentLength;
         if (x.Head.Status == 101 && !x.AsksForUpgrade)
         {
-            x.LogWith(LogLevel.Error, "upstream sent unexpected 101 response", 0, "reading response header from upstream");
+            x.LogWith(LogLevel.Error, "upstream sent unexpected 101 response", 0,
+                "reading response header from upstream");
             return ReadStep.Reject;
         }
         return ReadStep.Done;
@@ -323,6 +327,7 @@ internal class HttpProtocol(SetHeader[] headers, bool version11, Template? metho
     public override bool IsBodyless(Exchange x) => x.Head.Framing(MethodAsked(x)) == BodyFraming.None
         || x.Head is { ContentLength: 0, Chunked: false };
 
-    /// <summary>The method the server was asked with: `proxy_method` may have made it another than the client's.</summary>
+    /// <summary>The method the server was asked with: `proxy_method` may have made it another than the
+    /// client's.</summary>
     private static HttpMethod MethodAsked(Exchange x) => x.MethodAsked;
 }

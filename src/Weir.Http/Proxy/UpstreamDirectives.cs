@@ -20,7 +20,8 @@ internal static class UpstreamDirectives
 
     private static readonly ConfChoice<int>[] s_ignore =
     [
-        new("X-Accel-Redirect", (int)IgnoredHeaders.XAccelRedirect), new("X-Accel-Expires", (int)IgnoredHeaders.XAccelExpires),
+        new("X-Accel-Redirect", (int)IgnoredHeaders.XAccelRedirect), new("X-Accel-Expires",
+            (int)IgnoredHeaders.XAccelExpires),
         new("X-Accel-Limit-Rate", (int)IgnoredHeaders.XAccelLimitRate),
         new("X-Accel-Buffering", (int)IgnoredHeaders.XAccelBuffering),
         new("X-Accel-Charset", (int)IgnoredHeaders.XAccelCharset), new("Expires", (int)IgnoredHeaders.Expires),
@@ -65,7 +66,8 @@ internal static class UpstreamDirectives
         d.Location<T>($"{family}_hide_header", static (u, s) => s.HideHeaders.Add(u[0]));
         d.Location<T>($"{family}_ignore_headers", static (u, s) =>
         {
-            if (u.Walker.Fresh(u.Directive, in s.IgnoreHeaders) && u.Walker.TryBitmask(u.Directive, s_ignore, out int mask))
+            if (u.Walker.Fresh(u.Directive, in s.IgnoreHeaders) && u.Walker.TryBitmask(u.Directive, s_ignore,
+                out int mask))
             {
                 s.IgnoreHeaders.Set((IgnoredHeaders)mask);
             }
@@ -104,7 +106,8 @@ internal static class UpstreamDirectives
             }
             return;
         }
-        if (!SocketAddress.TryParse(use[0], 0, out SocketAddress? address, out string _) || address!.Family == SocketFamily.Unix)
+        if (!SocketAddress.TryParse(use[0], 0, out SocketAddress? address,
+            out string _) || address!.Family == SocketFamily.Unix)
         {
             use.Error(0, $"invalid address \"{use[0]}\"");
             return;

@@ -1,4 +1,5 @@
-// How an exchange with an upstream server failed, as a value: what happened, on which leg, whether another server may be
+// How an exchange with an upstream server failed, as a value: what happened, on which leg, whether another server may
+// be
 // asked, and which status the client gets when none is.
 namespace Weir.Http.Proxy;
 
@@ -40,7 +41,8 @@ public readonly struct UpstreamFault(FaultKind kind, FaultLeg leg, int status = 
     public readonly FaultKind Kind = kind;
     public readonly FaultLeg Leg = leg;
 
-    /// <summary>The upstream's status, or the status the client gets for faults of the client and of this side.</summary>
+    /// <summary>The upstream's status, or the status the client gets for faults of the client and of this
+    /// side.</summary>
     public readonly int UpstreamStatus = status;
 
     public bool IsNone => Kind == FaultKind.None;

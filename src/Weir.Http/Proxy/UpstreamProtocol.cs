@@ -21,7 +21,8 @@ public abstract class UpstreamProtocol
     /// <summary>What the log puts before a server's address.</summary>
     public abstract string Scheme { get; }
 
-    /// <summary>Writes the head, and the collected body with its end unless the body is streamed. 0, or a status.</summary>
+    /// <summary>Writes the head, and the collected body with its end unless the body is streamed. 0, or a
+    /// status.</summary>
     public abstract int WriteRequest(Exchange x, BufferChain output);
 
     /// <summary>Frames a piece of a streamed request body.</summary>

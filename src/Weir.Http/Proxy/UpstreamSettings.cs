@@ -1,4 +1,5 @@
-// The settings that every protocol towards upstream servers has (proxy_*, fastcgi_*): timeouts, buffers, when to try the
+// The settings that every protocol towards upstream servers has (proxy_*, fastcgi_*): timeouts, buffers, when to try
+// the
 // next server, which headers pass. Filled by directives, merged parent to child once, then frozen.
 using Weir.Conf;
 using Weir.Kernel;
@@ -155,17 +156,20 @@ public abstract class UpstreamSettings
         }
         else if (BusyBuffersBytes.Value < largest)
         {
-            build.Errors.Emerg($"\"{Prefix}_busy_buffers_size\" must be equal to or greater than the maximum of the value of "
+            build.Errors.Emerg($"\"{Prefix}_busy_buffers_size\" must be equal to or greater than "
+                + "the maximum of the value of "
                 + $"\"{Prefix}_buffer_size\" and one of the \"{Prefix}_buffers\"", null, null);
         }
         else if (BusyBuffersBytes.Value > (buffers.Count - 1) * buffers.Bytes)
         {
-            build.Errors.Emerg($"\"{Prefix}_busy_buffers_size\" must be less than the size of all \"{Prefix}_buffers\" minus "
+            build.Errors.Emerg($"\"{Prefix}_busy_buffers_size\" must be less than the size of "
+                + $"all \"{Prefix}_buffers\" minus "
                 + "one buffer", null, null);
         }
         if (TempFileBytesMax.Value != 0 && TempFileBytesMax.Value < largest)
         {
-            build.Errors.Emerg($"\"{Prefix}_max_temp_file_size\" must be equal to zero to disable temporary files usage or must "
+            build.Errors.Emerg($"\"{Prefix}_max_temp_file_size\" must be equal to zero to disable "
+                + "temporary files usage or must "
                 + $"be equal to or greater than the maximum of the value of \"{Prefix}_buffer_size\" and one of the "
                 + $"\"{Prefix}_buffers\"", null, null);
         }

@@ -220,7 +220,8 @@ public sealed class GroupState
         return n;
     }
 
-    /// <summary>The next peer for this walk, or null when none can serve. The caller owes a <see cref="Leave"/>.</summary>
+    /// <summary>The next peer for this walk, or null when none can serve. The caller owes a <see
+    /// cref="Leave"/>.</summary>
     public Peer? Enter(ref PeerWalk walk)
     {
         Peer? peer = walk.InBackup ? null : EnterOne(_primary, ref walk);

@@ -1,5 +1,6 @@
 // Names to addresses while the server runs: a small DNS client on the loop. Answers are kept as long as they say (or as
-// `valid=` says); many who ask for one name at once share one question; a question is repeated, to the next server, until
+// `valid=` says); many who ask for one name at once share one question; a question is repeated, to the next server,
+// until
 // the time is over. One loop's thread; one object per loop and `resolver`.
 using Weir.Kernel;
 using Weir.Kernel.Net;

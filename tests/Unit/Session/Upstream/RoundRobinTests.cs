@@ -8,7 +8,8 @@ namespace Weir.Tests.Unit.Session.Upstream;
 
 public sealed class RoundRobinTests
 {
-    private static PeerSpec Spec(int port, int weight = 1, int fails = 1, bool down = false, int connections = 0) => new()
+    private static PeerSpec Spec(int port, int weight = 1, int fails = 1, bool down = false,
+        int connections = 0) => new()
     {
         Address = SocketAddress.Inet([127, 0, 0, 1], port).Native.ToArray(),
         Name = default,
