@@ -80,7 +80,8 @@ public readonly struct Cidr
 
     public bool Contains(SocketFamily family, UInt128 address) => family == Family && (address & _mask) == _address;
 
-    /// <summary>Family and number of a native sockaddr; an IPv4 address mapped into IPv6 counts as IPv4, as in nginx.</summary>
+    /// <summary>Family and number of a native sockaddr; an IPv4 address mapped into IPv6 counts as IPv4, as in
+    /// nginx.</summary>
     public static (SocketFamily Family, UInt128 Value) Read(ReadOnlySpan<byte> native)
     {
         ReadOnlySpan<byte> bytes = SocketAddress.AddressBytesOf(native);

@@ -1,6 +1,6 @@
-// Host names with nginx's wildcards to values: exact, "*.example.com", ".example.com", "www.example.*", in nginx's order
-// of preference (exact, the longest at the start, the longest at the end). Filled while a configuration is built, frozen
-// afterwards; a lookup allocates nothing and wants lower case.
+// Host names with nginx's wildcards to values: exact, "*.example.com", ".example.com", "www.example.*", in nginx's
+// order of preference (exact, the longest at the start, the longest at the end). Filled while a configuration is built,
+// frozen afterwards; a lookup allocates nothing and wants lower case.
 using Weir.Kernel;
 
 namespace Weir.Http;

@@ -1,6 +1,7 @@
-// Subrequests: an HttpRequest with a parent that walks the phases on its own and whose answer stays inside (auth_request,
-// mirror). It shares the main request's head and sees the values of its parent's variables; what it assigns is the
-// parent's afterwards, as in nginx. Its memory is its own: what outlives it is copied. One loop's thread; rented.
+// Subrequests: an HttpRequest with a parent that walks the phases on its own and whose answer stays inside
+// (auth_request, mirror). It shares the main request's head and sees the values of its parent's variables; what it
+// assigns is the parent's afterwards, as in nginx. Its memory is its own: what outlives it is copied. One loop's
+// thread; rented.
 using Weir.Kernel;
 using Weir.Loop;
 

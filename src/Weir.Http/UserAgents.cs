@@ -17,7 +17,8 @@ internal static class UserAgents
     internal static bool WantsPadding(HttpRequest r)
     {
         ReadOnlySpan<byte> agent = Of(r);
-        return agent.IndexOf("Chrome/"u8) >= 0 && agent.IndexOf("Opera"u8) < 0 && agent.IndexOf("Gecko/"u8) < 0 || IsMsie(r);
+        return agent.IndexOf("Chrome/"u8) >= 0 && agent.IndexOf("Opera"u8) < 0 && agent.IndexOf("Gecko/"u8) < 0
+            || IsMsie(r);
     }
 
     /// <summary>MSIE up to 6 without its second service pack.</summary>
@@ -29,7 +30,8 @@ internal static class UserAgents
         }
         ReadOnlySpan<byte> agent = Of(r);
         ReadOnlySpan<byte> version = agent[(agent.IndexOf("MSIE "u8) + 5)..];
-        return version[1] == '.' && (version[0] is (byte)'4' or (byte)'5' || version[0] == '6' && version.IndexOf("SV1"u8) < 0);
+        return version[1] == '.' && (version[0] is (byte)'4' or (byte)'5' || version[0] == '6'
+            && version.IndexOf("SV1"u8) < 0);
     }
 
     internal static bool IsSafari(HttpRequest r)
@@ -39,5 +41,6 @@ internal static class UserAgents
             && agent.IndexOf("Gecko/"u8) < 0 && agent.IndexOf("Opera"u8) < 0 && !IsMsie(r);
     }
 
-    private static ReadOnlySpan<byte> Of(HttpRequest r) => r.HeadBytes.IsEmpty ? default : r.Header(KnownHeader.UserAgent).Span;
+    private static ReadOnlySpan<byte> Of(HttpRequest r) => r.HeadBytes.IsEmpty ? default
+        : r.Header(KnownHeader.UserAgent).Span;
 }

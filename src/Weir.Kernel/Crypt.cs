@@ -10,7 +10,8 @@ public static unsafe partial class Crypt
     /// <summary>The largest crypt_data of the C libraries in use (glibc's own has 131,232 bytes).</summary>
     private const int DataBytes = 136 * 1024;
 
-    /// <summary>Whether the password gives the hash. An errno when the method is unknown; ENOSYS without libcrypt.</summary>
+    /// <summary>Whether the password gives the hash. An errno when the method is unknown; ENOSYS without
+    /// libcrypt.</summary>
     public static SysResult Verify(ReadOnlySpan<byte> password, ReadOnlySpan<byte> hash)
     {
         void* data = NativeMemory.AllocZeroed(DataBytes);

@@ -72,7 +72,8 @@ public abstract class Session
     /// <summary>The place of an indexed variable's value.</summary>
     internal ref VariableValue Value(int index) => ref _values[index];
 
-    /// <summary>The value of a variable, evaluated when it has to be. False when it is not found (an empty text then).</summary>
+    /// <summary>The value of a variable, evaluated when it has to be. False when it is not found (an empty text
+    /// then).</summary>
     public bool TryGet(Variable variable, out NativeSlice value)
     {
         ref VariableValue slot = ref _values[variable.Index];

@@ -11,7 +11,8 @@ public sealed class RewriteTests
     {
         using var weir = ServerProcess.Weir(Conf.Server("location / { rewrite ^ /again last; }"));
         Assert.Equal(500, weir.Get("/").Status);
-        Wait.For("the line", () => weir.ErrorLog.Contains("rewrite or internal redirection cycle while processing \"/again\""));
+        Wait.For("the line", () =>
+            weir.ErrorLog.Contains("rewrite or internal redirection cycle while processing \"/again\""));
     }
 
     [Fact]
@@ -42,7 +43,8 @@ public sealed class RewriteTests
         weir.Get("/1?n=x");
         weir.Get("/kept?n=y");
         weir.Get("/kept?n=x");
-        Wait.For("the lines", () => weir.Dir.Read("by-x.log") == "/1\n/kept\n" && weir.Dir.Read("by-y.log") == "/kept\n");
+        Wait.For("the lines", () => weir.Dir.Read("by-x.log") == "/1\n/kept\n"
+            && weir.Dir.Read("by-y.log") == "/kept\n");
     }
 
     [Fact]

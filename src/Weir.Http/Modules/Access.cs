@@ -1,4 +1,5 @@
-// allow, deny: rules over the client's address, the first that matches decides. Rules of one level replace those around.
+// allow, deny: rules over the client's address, the first that matches decides. Rules of one level replace those
+// around.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;
@@ -49,7 +50,8 @@ internal sealed class AccessModule : HttpModule<AccessSettings>
         settings.Rules.Add(new AccessRule(network, deny));
     }
 
-    protected override void Merge(HttpBuild build, AccessSettings parent, AccessSettings child) => child.Rules.Merge(parent.Rules);
+    protected override void Merge(HttpBuild build, AccessSettings parent, AccessSettings child) =>
+        child.Rules.Merge(parent.Rules);
 
     public override void InstallLocation(LocationInstall install)
     {

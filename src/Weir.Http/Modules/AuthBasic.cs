@@ -25,7 +25,8 @@ internal sealed class AuthBasicModule : HttpModule<AuthBasicSettings>
         d.Location<AuthBasicSettings>("auth_basic_user_file", static (u, s) =>
         {
             if (u.Walker.Fresh(u.Directive, in s.UserFile)
-                && u.TemplateOf(u[0].StartsWith('$') || u[0].StartsWith('/') ? u[0] : Path.Join(u.Build.Resources.ConfPrefix, u[0]), 0) is { } path)
+                && u.TemplateOf(u[0].StartsWith('$') || u[0].StartsWith('/') ? u[0]
+                    : Path.Join(u.Build.Resources.ConfPrefix, u[0]), 0) is { } path)
             {
                 s.UserFile.Set(path);
             }
@@ -67,7 +68,8 @@ internal sealed class AuthBasicHandler(Template realm, Template file) : PhaseHan
         return CheckAsync(r, name, user, password);
     }
 
-    private async LoopTask<PhaseResult> CheckAsync(HttpRequest r, NativeSlice name, NativeSlice user, NativeSlice password)
+    private async LoopTask<PhaseResult> CheckAsync(HttpRequest r, NativeSlice name, NativeSlice user,
+        NativeSlice password)
     {
         PasswordCheck check = r.Rent(s_slot);
         NativeSlice path = file.EvaluatePath(r);
@@ -125,7 +127,8 @@ internal sealed class PasswordCheck : RequestState
     }
 }
 
-/// <summary>Reads the file and verifies one password, on a blocking thread. The slices live in the waiting request.</summary>
+/// <summary>Reads the file and verifies one password, on a blocking thread. The slices live in the waiting
+/// request.</summary>
 internal sealed class PasswordWork : BlockingOperation
 {
     private const int FileBytesMax = 16 * 1024 * 1024;

@@ -1,5 +1,5 @@
-// auth_request, auth_request_set: the answer to a subrequest decides about access: 2xx allows, 401 and 403 are passed on,
-// everything else is an error. Values of the subrequest can be kept in variables.
+// auth_request, auth_request_set: the answer to a subrequest decides about access: 2xx allows, 401 and 403 are passed
+// on, everything else is an error. Values of the subrequest can be kept in variables.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;
@@ -58,7 +58,8 @@ internal sealed class AuthRequestModule : HttpModule<AuthRequestSettings>
         AuthRequestSettings settings = install.Settings<AuthRequestSettings>(this);
         if (settings.Uri.Value != "off")
         {
-            install.Add(Phase.Access, new AuthRequestHandler(install.Build.Memory.Store(settings.Uri.Value), settings.Assignments.Array));
+            install.Add(Phase.Access, new AuthRequestHandler(install.Build.Memory.Store(settings.Uri.Value),
+                settings.Assignments.Array));
         }
     }
 }

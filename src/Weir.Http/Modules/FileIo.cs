@@ -1,6 +1,6 @@
-// aio, aio_write, directio, directio_alignment: how nginx keeps slow disks from blocking its loop. Here no read of a file
-// blocks the loop in the first place: what is not in the page cache is read on blocking threads. The directives are
-// checked and have no other effect (docs/differences.md).
+// aio, aio_write, directio, directio_alignment: how nginx keeps slow disks from blocking its loop. Here no read of a
+// file blocks the loop in the first place: what is not in the page cache is read on blocking threads. The directives
+// are checked and have no other effect (docs/differences.md).
 using Weir.Conf;
 
 namespace Weir.Http.Modules;

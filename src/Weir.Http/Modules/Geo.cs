@@ -66,7 +66,8 @@ internal sealed class GeoTable(Variable? source, NativeArena memory)
                     _isRanges = true;
                     return;
                 case "ranges":
-                    walker.Error(line.Span, "the \"ranges\" directive must be the first directive inside \"geo\" block");
+                    walker.Error(line.Span,
+                        "the \"ranges\" directive must be the first directive inside \"geo\" block");
                     return;
                 case "proxy_recursive":
                     _recursive = true;

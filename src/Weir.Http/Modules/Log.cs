@@ -8,7 +8,8 @@ using Weir.Session;
 namespace Weir.Http.Modules;
 
 /// <summary>One access_log of one level.</summary>
-internal sealed record LogUse(LogFormat Format, LogFile? File, LogPathFiles? Files, SyslogLines? Syslog, Template? Condition);
+internal sealed record LogUse(LogFormat Format, LogFile? File, LogPathFiles? Files, SyslogLines? Syslog,
+    Template? Condition);
 
 internal sealed class LogMain
 {
@@ -40,14 +41,16 @@ internal sealed class LogModule : HttpModule<LogSettings>
     public override object CreateMain(HttpBuild build)
     {
         var main = new LogMain();
-        main.Formats.Add("combined", LogFormat.Compile([Combined], LogEscape.Default, build.Configuration.Variables, out string? _)!);
+        main.Formats.Add("combined", LogFormat.Compile([Combined], LogEscape.Default, build.Configuration.Variables,
+            out string? _)!);
         return main;
     }
 
     public override void Declare(HttpDeclarations d)
     {
         d.Main<LogMain>("log_format", SetFormat);
-        d.Block("access_log", use => AddLog(use, (LogSettings)use.Block.Location[Index]!, (LogMain)use.Block.Main[Index]!));
+        d.Block("access_log", use => AddLog(use, (LogSettings)use.Block.Location[Index]!,
+            (LogMain)use.Block.Main[Index]!));
         d.Location<LogSettings>("open_log_file_cache", SetFileCache);
     }
 
@@ -137,7 +140,8 @@ internal sealed class LogModule : HttpModule<LogSettings>
                 use.Error($"logs to syslog cannot be buffered");
                 return;
             }
-            if (!SyslogSettings.TryParse(path[7..], use.Build.Resources, out SyslogTarget? target, out int severity, out string? error))
+            if (!SyslogSettings.TryParse(path[7..], use.Build.Resources, out SyslogTarget? target, out int severity,
+                out string? error))
             {
                 use.Error(0, error!);
                 return;
@@ -172,7 +176,8 @@ internal sealed class LogModule : HttpModule<LogSettings>
     }
 
     /// <summary>One object per path, whose options have to agree wherever it is named.</summary>
-    private static LogFile? FileOf(HttpBuild build, LogMain main, string path, LogFileOptions options, out string? error)
+    private static LogFile? FileOf(HttpBuild build, LogMain main, string path, LogFileOptions options,
+        out string? error)
     {
         error = null;
         if (main.Files.TryGetValue(path, out LogFile? known))

@@ -1,6 +1,6 @@
 // Where access log lines go: a file by its descriptor, files whose names hold variables, syslog. Without `buffer=` the
-// lines of one turn of the loop leave together at its end: as prompt as a write per line, and cheaper. One loop's thread;
-// descriptors of fixed paths belong to the process and keep their numbers when logs are reopened.
+// lines of one turn of the loop leave together at its end: as prompt as a write per line, and cheaper. One loop's
+// thread; descriptors of fixed paths belong to the process and keep their numbers when logs are reopened.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Kernel.Net;
@@ -318,7 +318,8 @@ internal sealed class LogPathFiles(Template path)
             Drop(oldest);
         }
         bool keep = _cache.MinUses <= 1;
-        _open.Add(new Entry { Path = name.Span.ToArray(), Fd = keep ? fd : -1, OpenedMs = r.Loop.NowMs, UsedMs = r.Loop.NowMs, Uses = 1 });
+        _open.Add(new Entry { Path = name.Span.ToArray(), Fd = keep ? fd : -1, OpenedMs = r.Loop.NowMs,
+            UsedMs = r.Loop.NowMs, Uses = 1 });
         return keep;
     }
 

@@ -1,5 +1,5 @@
-// Compresses a full log buffer to one gzip member (access_log … gzip), as zcat reads them one behind the other. Runs once
-// per buffer; its memory is the runtime's.
+// Compresses a full log buffer to one gzip member (access_log … gzip), as zcat reads them one behind the other. Runs
+// once per buffer; its memory is the runtime's.
 using System.IO.Compression;
 
 namespace Weir.Http.Modules;
@@ -9,7 +9,8 @@ internal static class LogGzip
     internal static ReadOnlySpan<byte> Compress(ReadOnlySpan<byte> lines, int level)
     {
         var target = new MemoryStream(lines.Length / 2 + 64);
-        using (var gzip = new GZipStream(target, new ZLibCompressionOptions { CompressionLevel = level }, leaveOpen: true))
+        using (var gzip = new GZipStream(target, new ZLibCompressionOptions { CompressionLevel = level },
+            leaveOpen: true))
         {
             gzip.Write(lines);
         }

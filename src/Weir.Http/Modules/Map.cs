@@ -1,6 +1,6 @@
-// map: a variable whose value depends on a text, as in nginx: exact keys (in any case), host names with wildcards, regular
-// expressions in order, else the default. Results may hold variables and captures. Frozen with the configuration; a lookup
-// allocates nothing.
+// map: a variable whose value depends on a text, as in nginx: exact keys (in any case), host names with wildcards,
+// regular expressions in order, else the default. Results may hold variables and captures. Frozen with the
+// configuration; a lookup allocates nothing.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Protocol.Http1;
@@ -114,7 +114,8 @@ internal sealed class MapTable(Template source, HttpBuild build)
     private void AddRegex(DirectiveUse use, ConfDirective line, string pattern, Template value)
     {
         bool caseless = pattern.StartsWith('*');
-        Regex? regex = Regex.Compile(caseless ? pattern[1..] : pattern, caseless, build.Configuration.Variables, out string? error);
+        Regex? regex = Regex.Compile(caseless ? pattern[1..] : pattern, caseless, build.Configuration.Variables,
+            out string? error);
         if (regex is null)
         {
             use.Walker.Error(line.Span, error!);
@@ -142,7 +143,8 @@ internal sealed class MapTable(Template source, HttpBuild build)
                 name = name.Slice(0, name.Length - 1);
             }
             const int stackBytesMax = 256;
-            Span<byte> lower = name.Length <= stackBytesMax ? stackalloc byte[name.Length] : s.Arena.Allocate(name.Length).Span;
+            Span<byte> lower = name.Length <= stackBytesMax ? stackalloc byte[name.Length]
+                : s.Arena.Allocate(name.Length).Span;
             ReadOnlySpan<byte> from = name.Span;
             for (int i = 0; i < from.Length; i++)
             {

@@ -1,5 +1,5 @@
-// The forms of password hashes that nginx reads: $apr1$ (Apache's MD5), {SHA}, {SSHA}, {PLAIN}, and whatever the system's
-// crypt(3) knows. Runs on blocking threads; keeps nothing.
+// The forms of password hashes that nginx reads: $apr1$ (Apache's MD5), {SHA}, {SSHA}, {PLAIN}, and whatever the
+// system's crypt(3) knows. Runs on blocking threads; keeps nothing.
 using System.Security.Cryptography;
 using Weir.Kernel;
 using Weir.Protocol.Digests;
@@ -33,12 +33,14 @@ internal static class PasswordHash
 
     private static SysResult Of(bool right) => new(right ? 1 : 0);
 
-    private static bool Same(ReadOnlySpan<byte> a, ReadOnlySpan<byte> b) => CryptographicOperations.FixedTimeEquals(a, b);
+    private static bool Same(ReadOnlySpan<byte> a, ReadOnlySpan<byte> b) =>
+        CryptographicOperations.FixedTimeEquals(a, b);
 
     private static bool Sha(ReadOnlySpan<byte> password, ReadOnlySpan<byte> encoded, bool salted)
     {
         Span<byte> decoded = stackalloc byte[256];
-        if (encoded.Length > 300 || System.Buffers.Text.Base64.DecodeFromUtf8(encoded, decoded, out int used, out int length)
+        if (encoded.Length > 300 || System.Buffers.Text.Base64.DecodeFromUtf8(encoded, decoded, out int used,
+            out int length)
             != System.Buffers.OperationStatus.Done || used != encoded.Length || length < Sha1.Length
             || !salted && length != Sha1.Length)
         {

@@ -54,6 +54,7 @@ internal static class ProxyTlvs
     }
 
     private static int Number(ReadOnlySpan<byte> name) => name.StartsWith("0x"u8)
-        && System.Buffers.Text.Utf8Parser.TryParse(name[2..], out int number, out int used, 'x') && used == name.Length - 2
+        && System.Buffers.Text.Utf8Parser.TryParse(name[2..], out int number, out int used, 'x')
+            && used == name.Length - 2
         && number <= 255 ? number : -1;
 }

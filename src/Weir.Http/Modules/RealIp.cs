@@ -1,6 +1,6 @@
-// set_real_ip_from, real_ip_header, real_ip_recursive: the client's address as a trusted proxy gives it. Runs before the
-// rewrite phase with the server's settings and again with the location's where the server has none. What it finds is
-// ClientAddress of the main request.
+// set_real_ip_from, real_ip_header, real_ip_recursive: the client's address as a trusted proxy gives it. Runs before
+// the rewrite phase with the server's settings and again with the location's where the server has none. What it finds
+// is ClientAddress of the main request.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;
@@ -163,7 +163,8 @@ internal sealed class RealIpHandler : PhaseHandler
         return PhaseResult.Next;
     }
 
-    private static NativeSlice Value(HttpRequest r, int field) => r.HeadBytes.Slice(r.Head[field].ValueStart, r.Head[field].ValueLength);
+    private static NativeSlice Value(HttpRequest r, int field) =>
+        r.HeadBytes.Slice(r.Head[field].ValueStart, r.Head[field].ValueLength);
 
     /// <summary>Repeated fields count as one list; the last field is looked at first.</summary>
     private void TakeForwarded(HttpRequest r, int first, ref NativeSlice found)
@@ -202,7 +203,8 @@ internal static class ForwardedAddress
 {
     /// <summary>Takes addresses off the end of a list while the one before is a trusted proxy. True when the list was
     /// used up by trusted addresses, so that an earlier list may be looked at.</summary>
-    internal static bool TryFind(HttpRequest r, NativeSlice list, ReadOnlySpan<Cidr> proxies, bool recursive, ref NativeSlice found)
+    internal static bool TryFind(HttpRequest r, NativeSlice list, ReadOnlySpan<Cidr> proxies, bool recursive,
+        ref NativeSlice found)
     {
         ReadOnlySpan<byte> text = list.Span;
         while (true)

@@ -136,7 +136,8 @@ internal sealed class RefererModule : HttpModule<RefererSettings>
         int scheme = 0;
         if (referer.Length >= shortestUrl)
         {
-            scheme = HeaderName.Same(referer.Span[..7], "http://"u8) ? 7 : HeaderName.Same(referer.Span[..8], "https://"u8) ? 8 : 0;
+            scheme = HeaderName.Same(referer.Span[..7], "http://"u8) ? 7
+                : HeaderName.Same(referer.Span[..8], "https://"u8) ? 8 : 0;
         }
         if (scheme == 0)
         {

@@ -1,6 +1,6 @@
 // rewrite, return, set, if, break, rewrite_log, uninitialized_variable_warn: nginx's rewrite module. The directives of
-// a block are compiled, in their order, to a list of steps; an `if` holds the steps of its block and, in a location, the
-// settings that are in force from then on. Steps are frozen with the configuration and keep nothing of a request.
+// a block are compiled, in their order, to a list of steps; an `if` holds the steps of its block and, in a location,
+// the settings that are in force from then on. Steps are frozen with the configuration and keep nothing of a request.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;
@@ -40,7 +40,8 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
         }
     }
 
-    /// <summary>The block has settings of its own, below those of the location around; its steps belong to the `if`.</summary>
+    /// <summary>The block has settings of its own, below those of the location around; its steps belong to the
+    /// `if`.</summary>
     private IfStep? EnterIf(DirectiveUse use)
     {
         Condition? condition = Condition.Compile(use);
@@ -87,14 +88,16 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
     public override void InstallLocation(LocationInstall install)
     {
         // A server's own steps run before a location is looked for, and not again where none is found.
-        if (install.Location.Block.Kind == HttpBlockKind.Location && install.Settings<RewriteSettings>(this) is { Steps: not null } settings)
+        if (install.Location.Block.Kind == HttpBlockKind.Location
+            && install.Settings<RewriteSettings>(this) is { Steps: not null } settings)
         {
             install.Add(Phase.Rewrite, HandlerFor(settings));
         }
     }
 
     private static PhaseHandler HandlerFor(RewriteSettings settings) =>
-        settings.Steps is [ReturnStep only] ? new ReturnHandler(only) : new RewriteHandler([.. settings.Steps!], settings.Log.Value);
+        settings.Steps is [ReturnStep only] ? new ReturnHandler(only)
+            : new RewriteHandler([.. settings.Steps!], settings.Log.Value);
 }
 
 /// <summary>What a run over the steps has come to.</summary>
@@ -183,7 +186,8 @@ internal sealed class ReturnStep : RewriteStep
 
     /// <summary>A text that nginx takes for an absolute URL.</summary>
     internal static bool IsUrl(string text) => text.StartsWith("http://", StringComparison.Ordinal)
-        || text.StartsWith("https://", StringComparison.Ordinal) || text.StartsWith("$scheme", StringComparison.Ordinal);
+        || text.StartsWith("https://", StringComparison.Ordinal)
+            || text.StartsWith("$scheme", StringComparison.Ordinal);
 
     internal override bool Run(HttpRequest r, ref RewriteRun run)
     {

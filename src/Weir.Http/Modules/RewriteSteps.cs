@@ -11,7 +11,8 @@ namespace Weir.Http.Modules;
 /// <summary>rewrite regex replacement [last | break | redirect | permanent].</summary>
 internal sealed class RewriteRule : RewriteStep
 {
-    private readonly record struct Part(ConfTemplatePartKind Kind, NativeSlice Literal, Variable? Variable, int Capture);
+    private readonly record struct Part(ConfTemplatePartKind Kind, NativeSlice Literal, Variable? Variable,
+        int Capture);
 
     private readonly Regex _regex;
     private readonly Part[] _parts;
@@ -21,7 +22,8 @@ internal sealed class RewriteRule : RewriteStep
     private readonly bool _breaks;
     private readonly bool _isLast;
 
-    private RewriteRule(Regex regex, Part[] parts, bool hasArgs, bool addArgs, int redirectStatus, bool breaks, bool isLast)
+    private RewriteRule(Regex regex, Part[] parts, bool hasArgs, bool addArgs, int redirectStatus, bool breaks,
+        bool isLast)
     {
         _regex = regex;
         _parts = parts;
@@ -111,7 +113,8 @@ internal sealed class RewriteRule : RewriteStep
                 r.Captures.Count = 0;
                 return true;
             case RegexOutcome.Failed:
-                r.LogError(LogLevel.Alert, $"pcre2_match() failed: match limit on \"{subject}\" using \"{_regex.Source}\"");
+                r.LogError(LogLevel.Alert,
+                    $"pcre2_match() failed: match limit on \"{subject}\" using \"{_regex.Source}\"");
                 run.Result = PhaseResult.Answer(500);
                 return false;
         }
@@ -270,7 +273,8 @@ internal sealed class SetStep(Variable variable, Template value) : RewriteStep
         }
         if (variable.Get is null)
         {
-            variable.Get = (Session.Session s, Variable v, ref NativeSlice _) => module.WarnUninitialized((HttpRequest)s, v);
+            variable.Get = (Session.Session s, Variable v, ref NativeSlice _) =>
+                module.WarnUninitialized((HttpRequest)s, v);
         }
         return use.Template(1) is { } value ? new SetStep(variable, value) : null;
     }
@@ -384,7 +388,8 @@ internal sealed class Condition
         if ((negated || w[0] is ['-', _]) && w.Length == 2 && w[0][^1] is 'f' or 'd' or 'e' or 'x')
         {
             Template? path = use.TemplateOf(w[1], use.Count - 1);
-            return path is null ? null : new Condition { _kind = Kind.File, _negative = negated, _value = path, _fileTest = w[0][^1] };
+            return path is null ? null : new Condition { _kind = Kind.File, _negative = negated, _value = path,
+                _fileTest = w[0][^1] };
         }
         return Invalid(use, w[0]);
     }
@@ -409,7 +414,8 @@ internal sealed class Condition
                 return condition._value is null ? null : condition;
             case "~" or "~*" or "!~" or "!~*":
                 condition._kind = Kind.Match;
-                condition._regex = Regex.Compile(value, sign[^1] == '*', use.Build.Configuration.Variables, out string? error);
+                condition._regex = Regex.Compile(value, sign[^1] == '*', use.Build.Configuration.Variables,
+                    out string? error);
                 if (condition._regex is null)
                 {
                     use.Error(error!);

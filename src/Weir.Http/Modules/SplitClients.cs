@@ -36,7 +36,8 @@ internal sealed class SplitClientsModule : HttpModule
         {
             long hundredths = 0;
             if (line.Args.Length != 1 || line.Name != "*" && (!line.Name.EndsWith('%')
-                || !ConfValues.TryFixed(line.Name.AsSpan(0, line.Name.Length - 1), 2, out hundredths) || hundredths == 0))
+                || !ConfValues.TryFixed(line.Name.AsSpan(0, line.Name.Length - 1), 2, out hundredths)
+                    || hundredths == 0))
             {
                 use.Walker.Error(line.Span, $"invalid percent value \"{line.Name}\"");
                 return;

@@ -1,6 +1,6 @@
 // The built-in variables of nginx's ngx_http_variables.c: the request line and its parts, addresses, the connection,
-// sizes, times and states. Families over header fields are in VariablesHeaders.cs. Getters are synchronous, keep nothing
-// and write into the request's arena.
+// sizes, times and states. Families over header fields are in VariablesHeaders.cs. Getters are synchronous, keep
+// nothing and write into the request's arena.
 using System.Buffers.Binary;
 using System.Buffers.Text;
 using Weir.Kernel;
@@ -30,7 +30,8 @@ internal sealed class VariablesModule : HttpModule
         NativeArena memory = d.Build.Memory;
         NativeSlice host = memory.Store(Environment.MachineName.ToLowerInvariant());
         NativeSlice version = memory.Store(NginxVersion);
-        NativeSlice pid = memory.Store(Environment.ProcessId.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        NativeSlice pid = memory.Store(
+            Environment.ProcessId.ToString(System.Globalization.CultureInfo.InvariantCulture));
         d.Variable("hostname", (Session.Session _, Variable _, ref NativeSlice value) => Is(host, ref value));
         d.Variable("nginx_version", (Session.Session _, Variable _, ref NativeSlice value) => Is(version, ref value));
         d.Variable("pid", (Session.Session _, Variable _, ref NativeSlice value) => Is(pid, ref value));
@@ -56,23 +57,31 @@ internal sealed class VariablesModule : HttpModule
         const VariableFlags fresh = VariableFlags.NoCache;
         d.Variable("host", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(R(s).Host.IsEmpty ? R(s).Server.PrimaryNameBytes : R(s).Host, ref v));
-        d.Variable("server_name", static (Session.Session s, Variable _, ref NativeSlice v) => Is(R(s).Server.PrimaryNameBytes, ref v));
-        d.Variable("request_uri", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).UnparsedUri, ref v));
+        d.Variable("server_name", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            Is(R(s).Server.PrimaryNameBytes, ref v));
+        d.Variable("request_uri", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            IfAny(R(s).UnparsedUri, ref v));
         d.Variable("uri", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Uri, ref v), fresh);
-        d.Variable("document_uri", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Uri, ref v), fresh);
-        d.Variable("request", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).RequestLine, ref v));
+        d.Variable("document_uri", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Uri, ref v),
+            fresh);
+        d.Variable("request", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            IfAny(R(s).RequestLine, ref v));
         d.Variable("args", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Args, ref v),
             fresh | VariableFlags.Changeable, SetArgs);
-        d.Variable("query_string", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Args, ref v), fresh);
+        d.Variable("query_string", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Args, ref v),
+            fresh);
         d.Variable("is_args", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(R(s).Args.IsEmpty ? default : NativeSlice.Literal("?"u8), ref v), fresh);
-        d.Variable("request_method", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Main.MethodName, ref v), fresh);
-        d.Variable("server_protocol", static (Session.Session s, Variable _, ref NativeSlice v) => Is(Protocol(R(s)), ref v));
+        d.Variable("request_method", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            IfAny(R(s).Main.MethodName, ref v), fresh);
+        d.Variable("server_protocol", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            Is(Protocol(R(s)), ref v));
         d.Variable("scheme", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(R(s).Group.Tls ? NativeSlice.Literal("https"u8) : NativeSlice.Literal("http"u8), ref v));
         d.Variable("https", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(R(s).Group.Tls ? NativeSlice.Literal("on"u8) : default, ref v));
-        d.Variable("request_port", static (Session.Session s, Variable _, ref NativeSlice v) => Is(RequestPort(R(s)), ref v));
+        d.Variable("request_port", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            Is(RequestPort(R(s)), ref v));
         d.Variable("is_request_port", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(RequestPort(R(s)).IsEmpty ? default : NativeSlice.Literal(":"u8), ref v));
         d.Variable("request_id", RequestId);
@@ -86,7 +95,8 @@ internal sealed class VariablesModule : HttpModule
     private static void DeclareConnection(HttpDeclarations d)
     {
         const VariableFlags fresh = VariableFlags.NoCache;
-        d.Variable("remote_addr", static (Session.Session s, Variable _, ref NativeSlice v) => Address(s, R(s).RemoteAddress, ref v));
+        d.Variable("remote_addr", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            Address(s, R(s).RemoteAddress, ref v));
         d.Variable("remote_port", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Port(s, SocketAddress.PortOf(R(s).RemoteAddress), ref v));
         d.Variable("binary_remote_addr", static (Session.Session s, Variable _, ref NativeSlice v) =>
@@ -95,7 +105,8 @@ internal sealed class VariablesModule : HttpModule
             ReadOnlySpan<byte> bytes = SocketAddress.AddressBytesOf(address);
             return bytes.IsEmpty ? Address(s, address, ref v) : Is(s.Arena.Store(bytes), ref v);
         });
-        d.Variable("server_addr", static (Session.Session s, Variable _, ref NativeSlice v) => Address(s, s.Connection.LocalAddress, ref v));
+        d.Variable("server_addr", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            Address(s, s.Connection.LocalAddress, ref v));
         d.Variable("server_port", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Port(s, SocketAddress.PortOf(s.Connection.LocalAddress), ref v));
         d.Variable("connection", static (Session.Session s, Variable _, ref NativeSlice v) =>
@@ -106,18 +117,26 @@ internal sealed class VariablesModule : HttpModule
             Is(Seconds(s.Arena, s.Loop.NowMs - s.Connection.StartMs), ref v), fresh);
         d.Variable("pipe", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(R(s).Main.IsPipelined ? NativeSlice.Literal("p"u8) : NativeSlice.Literal("."u8), ref v));
-        d.Variable("tcpinfo_rtt", static (Session.Session s, Variable _, ref NativeSlice v) => TcpInfo(s, 68, ref v), fresh);
-        d.Variable("tcpinfo_rttvar", static (Session.Session s, Variable _, ref NativeSlice v) => TcpInfo(s, 72, ref v), fresh);
-        d.Variable("tcpinfo_snd_cwnd", static (Session.Session s, Variable _, ref NativeSlice v) => TcpInfo(s, 80, ref v), fresh);
-        d.Variable("tcpinfo_rcv_space", static (Session.Session s, Variable _, ref NativeSlice v) => TcpInfo(s, 96, ref v), fresh);
+        d.Variable("tcpinfo_rtt", static (Session.Session s, Variable _, ref NativeSlice v) => TcpInfo(s, 68, ref v),
+            fresh);
+        d.Variable("tcpinfo_rttvar", static (Session.Session s, Variable _, ref NativeSlice v) => TcpInfo(s, 72, ref v),
+            fresh);
+        d.Variable("tcpinfo_snd_cwnd", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            TcpInfo(s, 80, ref v), fresh);
+        d.Variable("tcpinfo_rcv_space", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            TcpInfo(s, 96, ref v), fresh);
     }
 
     private static void DeclareProxyProtocol(HttpDeclarations d)
     {
-        d.Variable("proxy_protocol_addr", static (Session.Session s, Variable _, ref NativeSlice v) => ProxyAddr(s, false, ref v));
-        d.Variable("proxy_protocol_port", static (Session.Session s, Variable _, ref NativeSlice v) => ProxyPort(s, false, ref v));
-        d.Variable("proxy_protocol_server_addr", static (Session.Session s, Variable _, ref NativeSlice v) => ProxyAddr(s, true, ref v));
-        d.Variable("proxy_protocol_server_port", static (Session.Session s, Variable _, ref NativeSlice v) => ProxyPort(s, true, ref v));
+        d.Variable("proxy_protocol_addr", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            ProxyAddr(s, false, ref v));
+        d.Variable("proxy_protocol_port", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            ProxyPort(s, false, ref v));
+        d.Variable("proxy_protocol_server_addr", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            ProxyAddr(s, true, ref v));
+        d.Variable("proxy_protocol_server_port", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            ProxyPort(s, true, ref v));
         d.VariablePrefix("proxy_protocol_tlv_", ProxyTlv);
     }
 
@@ -132,7 +151,8 @@ internal sealed class VariablesModule : HttpModule
         d.Variable("request_length", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(s.Arena.StoreNumber(R(s).Main.RequestBytes), ref v), fresh);
         d.Variable("request_completion", static (Session.Session s, Variable _, ref NativeSlice v) =>
-            Is(R(s).Main is { Aborted: AbortReason.None, Response.IsSent: true } ? NativeSlice.Literal("OK"u8) : default, ref v), fresh);
+            Is(R(s).Main is { Aborted: AbortReason.None, Response.IsSent: true } ? NativeSlice.Literal("OK"u8)
+                : default, ref v), fresh);
     }
 
     private static void DeclareTimes(HttpDeclarations d)
@@ -140,7 +160,8 @@ internal sealed class VariablesModule : HttpModule
         const VariableFlags fresh = VariableFlags.NoCache;
         d.Variable("request_time", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(Seconds(s.Arena, Math.Max(0, s.Loop.NowMs - R(s).Main.StartMs)), ref v), fresh);
-        d.Variable("msec", static (Session.Session s, Variable _, ref NativeSlice v) => Is(Seconds(s.Arena, s.Loop.UnixMs), ref v), fresh);
+        d.Variable("msec", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            Is(Seconds(s.Arena, s.Loop.UnixMs), ref v), fresh);
         d.Variable("time_local", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(s.Arena.Store(LogClock.Of(s.Loop).Local), ref v), fresh);
         d.Variable("time_iso8601", static (Session.Session s, Variable _, ref NativeSlice v) =>
@@ -305,14 +326,16 @@ internal sealed class VariablesModule : HttpModule
 
     private static bool ProxyTlv(Session.Session s, Variable variable, ref NativeSlice value)
     {
-        return R(s).Main.Stream.Proxy is { } proxy && ProxyTlvs.Find(proxy.Tlvs, variable.Rest.Span, out ReadOnlySpan<byte> found)
+        return R(s).Main.Stream.Proxy is { } proxy && ProxyTlvs.Find(proxy.Tlvs, variable.Rest.Span,
+            out ReadOnlySpan<byte> found)
             && Is(s.Arena.Store(found), ref value);
     }
 
     private static bool Status(Session.Session s, Variable variable, ref NativeSlice value)
     {
         HttpRequest r = R(s);
-        int status = r.ErrorStatus != 0 ? r.ErrorStatus : r.Response.Status != 0 ? r.Response.Status : r.Version == 9 ? 9 : 0;
+        int status = r.ErrorStatus != 0 ? r.ErrorStatus : r.Response.Status != 0 ? r.Response.Status : r.Version == 9
+            ? 9 : 0;
         value = s.Arena.Allocate(3);
         value.Span[0] = (byte)('0' + status / 100 % 10);
         value.Span[1] = (byte)('0' + status / 10 % 10);

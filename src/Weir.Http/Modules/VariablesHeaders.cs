@@ -1,6 +1,6 @@
 // The families of variables over header fields: $http_, $cookie_, $sent_http_, $sent_trailer_, and the response fields
-// that exist as values until the head is written. Names compare with '-' as '_', without regard to case; repeated fields
-// are joined with ", " (cookies with "; "), as nginx does.
+// that exist as values until the head is written. Names compare with '-' as '_', without regard to case; repeated
+// fields are joined with ", " (cookies with "; "), as nginx does.
 using Weir.Kernel;
 using Weir.Protocol.Http1;
 using Weir.Session;
@@ -16,13 +16,15 @@ internal static class VariablesHeaders
         d.VariablePrefix("sent_http_", Sent);
         d.VariablePrefix("sent_trailer_", Trailer);
         d.Variable("content_length", ContentLength);
-        d.Variable("content_type", static (Session.Session s, Variable _, ref NativeSlice v) => First(R(s), KnownHeader.ContentType, ref v));
+        d.Variable("content_type", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            First(R(s), KnownHeader.ContentType, ref v));
         d.Variable("sent_http_content_type", SentContentType);
         d.Variable("sent_http_content_length", static (Session.Session s, Variable _, ref NativeSlice v) =>
             R(s).Response.ContentLength >= 0 && Is(s.Arena.StoreNumber(R(s).Response.ContentLength), ref v));
         d.Variable("sent_http_location", SentLocation);
         d.Variable("sent_http_last_modified", SentLastModified);
-        d.Variable("sent_http_connection", static (Session.Session s, Variable _, ref NativeSlice v) => Is(R(s).Response.IsUpgrade
+        d.Variable("sent_http_connection", static (Session.Session s, Variable _, ref NativeSlice v) =>
+            Is(R(s).Response.IsUpgrade
             ? NativeSlice.Literal("upgrade"u8)
             : R(s).Main.KeepAlive ? NativeSlice.Literal("keep-alive"u8) : NativeSlice.Literal("close"u8), ref v));
         d.Variable("sent_http_keep_alive", SentKeepAlive);
@@ -52,7 +54,8 @@ internal static class VariablesHeaders
             return false;
         }
         ReadOnlySpan<byte> name = variable.Rest.Span;
-        NativeSlice separator = name.SequenceEqual("cookie"u8) ? NativeSlice.Literal("; "u8) : NativeSlice.Literal(", "u8);
+        NativeSlice separator = name.SequenceEqual("cookie"u8) ? NativeSlice.Literal("; "u8)
+            : NativeSlice.Literal(", "u8);
         ReadOnlySpan<byte> head = r.HeadBytes.Span;
         bool found = false;
         foreach (ref readonly HeaderField field in r.Head.Fields)

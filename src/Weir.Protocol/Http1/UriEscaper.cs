@@ -19,7 +19,8 @@ public static class UriEscaper
         Escape(text, destination, ComponentSet);
 
     /// <summary>Escapes what would end an attribute's value or is no character of a URI.</summary>
-    public static int EscapeRefresh(ReadOnlySpan<byte> text, Span<byte> destination) => Escape(text, destination, RefreshSet);
+    public static int EscapeRefresh(ReadOnlySpan<byte> text, Span<byte> destination) =>
+        Escape(text, destination, RefreshSet);
 
     /// <summary>Escapes <c>&lt; &gt; &amp; "</c> for HTML.</summary>
     public static int EscapeHtml(ReadOnlySpan<byte> text, Span<byte> destination)

@@ -28,9 +28,11 @@ internal static class AccessCases
         With("passwords", """
             location / { auth_basic "the realm"; auth_basic_user_file %FILES%/users; }
             location /off { auth_basic off; } location /missing { auth_basic x; auth_basic_user_file %FILES%/nothing; }
-            """, Get("/plain"), User("/plain", "plain:pw"), User("/plain", "plain:no"), User("/plain", "sha:pw"), User("/plain", "six:pw"), User("/plain", "six:no"),
+            """, Get("/plain"), User("/plain", "plain:pw"), User("/plain", "plain:no"), User("/plain", "sha:pw"),
+            User("/plain", "six:pw"), User("/plain", "six:no"),
             User("/plain", "apr:pw"), User("/plain", "apr:no"),
-            User("/plain", "sha:no"), User("/plain", "ssha:pw"), User("/plain", "nobody:pw"), User("/missing", "plain:pw"),
+            User("/plain", "sha:no"), User("/plain", "ssha:pw"), User("/plain", "nobody:pw"),
+                User("/missing", "plain:pw"),
             Get("/missing"), Get("/plain", "Authorization: Bearer x"), Get("/plain", "Authorization: Basic x")),
         With("any of two ways in", """
             location / { satisfy any; deny all; auth_basic r; auth_basic_user_file %FILES%/users; }

@@ -36,9 +36,11 @@ internal static class RewriteCases
                 if ($arg_a ~ "^c(.*)$") { set $v 3$1; } if ($arg_a !~* "^D") { set $v "${v}n"; } return 200 "v=$v"; }
             location /t { default_type text/foo; if ($arg_a) { return 200 "in if"; } return 200 "not"; }
             location /f { if (-f /etc/passwd) { return 200 "file"; } return 200 "nofile"; }
-            location /d { if (!-d /etc) { return 200 "nodir"; } if (-x /bin/sh) { return 200 "exec"; } return 200 "dir"; }
+            location /d { if (!-d /etc) { return 200 "nodir"; } if (-x /bin/sh) { return 200 "exec"; }
+                return 200 "dir"; }
             location /e { if (-e $document_uri) { return 200 "exists"; } return 200 "nx"; }
-            location /s { if ($arg_x = "a b") { return 200 "ab"; } if ($arg_x != "a") { return 204; } return 200 "is a"; }
+            location /s { if ($arg_x = "a b") { return 200 "ab"; } if ($arg_x != "a") { return 204; }
+                return 200 "is a"; }
             location /i { if ($arg_y) { add_header X-If yes; root %FILES%; } root %FILES%; }
             """, Get("/v"), Get("/v?a=0"), Get("/v?a=1"), Get("/v?a=b"), Get("/v?a=cxyz"), Get("/v?a=dd"), Get("/t"),
             Get("/t?a=1"), Get("/f"), Get("/d"), Get("/e"), Get("/s?x=a"), Get("/s?x=b"), Get("/i"), Get("/i?y=1")),
@@ -72,8 +74,10 @@ internal static class RewriteCases
         With("header, cookie and argument variables", """
             location / { return 200 "ck=$cookie_foo|$cookie_b|$cookie_c ua=$http_user_agent h=$http_x_one
             a=$arg_a|$arg_B|$arg_c r=$http_referer u=$remote_user ct=$content_type cl=$content_length"; }
-            """, Get("/?A=1&b=2&c", "Cookie: foo=bar; b=c;c = d", "X-One: 1", "Authorization: Basic dTpwOng=", "Referer: r"),
-            Get("/?xa=1&a=2&a=3", "Authorization: Basic !!", "Cookie: xfoo=1; foo=2"), Post("/", "body", "Content-Type: a/b")),
+            """, Get("/?A=1&b=2&c", "Cookie: foo=bar; b=c;c = d", "X-One: 1",
+                "Authorization: Basic dTpwOng=", "Referer: r"),
+            Get("/?xa=1&a=2&a=3", "Authorization: Basic !!", "Cookie: xfoo=1; foo=2"),
+                Post("/", "body", "Content-Type: a/b")),
     ];
 
     private static Talk Host(string name) => Raw($"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
