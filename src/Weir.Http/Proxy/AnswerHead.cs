@@ -1,5 +1,6 @@
 // From an upstream's head to the client's: which fields pass, which are acted on (X-Accel-*), which are rewritten. The
 // fields are slices of the head's copy in the request's arena. Stateless; one loop's thread.
+using Weir.Http.Modules;
 using Weir.Kernel;
 using Weir.Protocol.Http1;
 using Weir.Loop;
@@ -158,6 +159,12 @@ internal static class AnswerHead
             case KnownResponseHeader.ContentLength:
                 return;
             case KnownResponseHeader.Trailer when x.PassesTrailers:
+                break;
+            case KnownResponseHeader.XAccelLimitRate:
+                if (x.Obeys(IgnoredHeaders.XAccelLimitRate))
+                {
+                    x.Request.Get(LimitRateFilter.Slot).SetRate(LimitRateModule.Size(value.Span));
+                }
                 break;
             case KnownResponseHeader.XAccelCharset:
                 if (x.Obeys(IgnoredHeaders.XAccelCharset))

@@ -407,8 +407,7 @@ public sealed partial class Exchange
         {
             return 0;
         }
-        string text = template.IsConstant ? template.Source : template.Evaluate(r).ToString();
-        return Conf.ConfValues.TrySize(text, out long rate) ? rate : 0;
+        return Modules.LimitRateModule.Size(template.Evaluate(r).Span);
     }
 
     private async LoopTask<Unit> PaceAsync(long rate, long startMs)
