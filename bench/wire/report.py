@@ -25,8 +25,8 @@ def markdown(facts, results):
             f"{facts['rounds']} alternating rounds of {facts['seconds']} s, medians",
             "* CPU is user + system time of the whole process tree divided by the requests; no run had an error, and",
             "  both servers gave the same answers", ""]
-    out += ["| scenario | variant | Weir CPU µs (user) | nginx CPU µs (user) | ratio | aim | Weir req/s | nginx req/s "
-            "| Weir p50 / p99 µs | nginx p50 / p99 µs | syscalls Weir / nginx | PSS MiB Weir / nginx | client busy |",
+    out += ["| scenario | variant | Weir CPU µs (user) | nginx CPU µs (user) | ratio | aim | Weir req/s "
+            "| nginx req/s | Weir p50 / p99 µs | nginx p50 / p99 µs | syscalls Weir / nginx | PSS MiB Weir / nginx | client busy |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for r in results:
         a, b = r["servers"]["weir"], r["servers"]["nginx"]
@@ -37,8 +37,8 @@ def markdown(facts, results):
             f"| {a['rps']:,.0f} | {b['rps']:,.0f} | {a['p50_us']} / {a['p99_us']} | {b['p50_us']} / {b['p99_us']} "
             f"| {calls(a)} / {calls(b)} | {a['pss_bytes'] / 1048576:.1f} / {b['pss_bytes'] / 1048576:.1f} "
             f"| {max(a['client_busy'], b['client_busy']) * 100:.0f} % |")
-    out += ["", "Where the client is busy near 100 %, throughput and latency are the client's; CPU per request is still",
-            "the server's. Differences under 3 % are noise.", ""]
+    out += ["", "Where the client is busy near 100 %, throughput and latency are the client's; CPU per request is",
+            "still the server's. Differences under 3 % are noise.", ""]
     return "\n".join(out)
 
 

@@ -20,7 +20,8 @@ public readonly unsafe struct NativeSlice(byte* pointer, int length)
     /// passed: a span over a managed array would dangle.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static NativeSlice Literal(ReadOnlySpan<byte> literal) =>
-        new((byte*)Unsafe.AsPointer(ref System.Runtime.InteropServices.MemoryMarshal.GetReference(literal)), literal.Length);
+        new((byte*)Unsafe.AsPointer(ref System.Runtime.InteropServices.MemoryMarshal.GetReference(literal)),
+            literal.Length);
 
     public Span<byte> Span
     {

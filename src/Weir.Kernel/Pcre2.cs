@@ -32,7 +32,8 @@ public sealed unsafe class Pcre2Pattern : IDisposable
         int count;
         fixed (byte* p = subject)
         {
-            count = Pcre2.s_match(_code, p == null ? &none : p, (nuint)subject.Length, 0, 0, t.MatchData, t.MatchContext);
+            count = Pcre2.s_match(_code, p == null ? &none : p, (nuint)subject.Length, 0, 0, t.MatchData,
+                t.MatchContext);
         }
         if (count < 0)
         {

@@ -204,7 +204,8 @@ public sealed unsafe class BufferChain
         }
     }
 
-    /// <summary>Whether a slice belongs to somebody else (an arena, a configuration) who must outlive the chain.</summary>
+    /// <summary>Whether a slice belongs to somebody else (an arena, a configuration) who must outlive the
+    /// chain.</summary>
     public bool HasBorrowed
     {
         get

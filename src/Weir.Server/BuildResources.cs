@@ -43,7 +43,8 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
 
     public Zone? Zone(ZoneSpec spec) => null;
 
-    public SocketAddress[]? Resolve(string host, int port, out string? error) => HostNames.Resolve(host, port, out error);
+    public SocketAddress[]? Resolve(string host, int port, out string? error) => HostNames.Resolve(host, port,
+        out error);
 
     public void NeedDirectory(string path) => Directory.CreateDirectory(path);
 

@@ -24,7 +24,8 @@ public sealed class WebServer
 
     /// <summary>Builds a configuration from parsed text and binds its addresses to this process.</summary>
     /// <param name="open">Gives the descriptors for an address; see ListenSocket for opening them.</param>
-    public static WebServer Start(EventLoop loop, HttpBuild build, HttpConfiguration configuration, CounterSlot counters,
+    public static WebServer Start(EventLoop loop, HttpBuild build, HttpConfiguration configuration,
+        CounterSlot counters,
         Func<ListenSpec, IEnumerable<int>> open)
     {
         loop.Adopt();

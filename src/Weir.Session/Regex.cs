@@ -68,7 +68,8 @@ public sealed class Regex
             captures.Count = Math.Min(want, 10);
             for (int i = 0; i < captures.Count; i++)
             {
-                captures.Set(i, groups[2 * i] < 0 ? default : subject.Slice(groups[2 * i], groups[2 * i + 1] - groups[2 * i]));
+                captures.Set(i, groups[2 * i] < 0 ? default : subject.Slice(groups[2 * i], groups[2 * i
+                    + 1] - groups[2 * i]));
             }
             foreach ((Variable variable, int group) in _named)
             {

@@ -35,7 +35,8 @@ public sealed class Variable
     /// <summary>What the getter needs: the part of the name behind a prefix, a map, a capture number.</summary>
     public object? Data { get; set; }
 
-    /// <summary>For prefix families ($http_, $arg_…): the rest of the name as bytes, as the getter compares it.</summary>
+    /// <summary>For prefix families ($http_, $arg_…): the rest of the name as bytes, as the getter compares
+    /// it.</summary>
     public NativeSlice Rest { get; init; }
 
     public bool NoCache => (Flags & VariableFlags.NoCache) != 0;
@@ -46,7 +47,8 @@ public sealed class Variable
 public sealed class VariableTable(NativeArena memory)
 {
     private readonly Dictionary<string, Variable> _byName = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, (VariableGet Get, VariableSet? Set, VariableFlags Flags)> _declared = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (VariableGet Get, VariableSet? Set, VariableFlags Flags)> _declared =
+        new(StringComparer.Ordinal);
     private readonly List<(string Prefix, VariableGet Get, VariableFlags Flags)> _prefixes = [];
 
     public int Count => _byName.Count;
@@ -56,7 +58,8 @@ public sealed class VariableTable(NativeArena memory)
     public IEnumerable<Variable> All => _byName.Values;
 
     /// <summary>A built-in variable. Names are lower case.</summary>
-    public void Declare(string name, VariableGet get, VariableFlags flags = VariableFlags.None, VariableSet? set = null) =>
+    public void Declare(string name, VariableGet get, VariableFlags flags = VariableFlags.None, VariableSet? set =
+        null) =>
         _declared[name] = (get, set, flags);
 
     /// <summary>A family: every name that begins with <paramref name="prefix"/>.</summary>
@@ -81,7 +84,8 @@ public sealed class VariableTable(NativeArena memory)
         {
             foreach (var candidate in _prefixes)
             {
-                if (name.StartsWith(candidate.Prefix, StringComparison.Ordinal) && name.Length > candidate.Prefix.Length)
+                if (name.StartsWith(candidate.Prefix, StringComparison.Ordinal)
+                    && name.Length > candidate.Prefix.Length)
                 {
                     family = candidate;
                     break;

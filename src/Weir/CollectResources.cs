@@ -74,7 +74,8 @@ internal sealed class CollectResources(string prefix, string confPrefix) : IBuil
 }
 
 /// <summary>A worker's resources of a build: the snapshot answers, nothing is read or resolved.</summary>
-internal sealed class SnapshotResources(WorkerSnapshot snapshot, string confPrefix, CounterSlots counters) : IBuildResources
+internal sealed class SnapshotResources(WorkerSnapshot snapshot, string confPrefix,
+    CounterSlots counters) : IBuildResources
 {
     public string Prefix => snapshot.Content.Prefix;
     public string ConfPrefix { get; } = confPrefix;

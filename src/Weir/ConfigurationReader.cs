@@ -14,7 +14,8 @@ namespace Weir;
 /// <param name="Prefix">-p, or the default.</param>
 /// <param name="Globals">-g.</param>
 /// <param name="ErrorLog">-e: the error log before and unless the configuration names one; "stderr" or a path.</param>
-internal sealed record ConfigurationSource(IConfFiles Files, string Path, string Prefix, string Globals, string ErrorLog)
+internal sealed record ConfigurationSource(IConfFiles Files, string Path, string Prefix, string Globals,
+    string ErrorLog)
 {
     public string ConfPrefix => System.IO.Path.GetDirectoryName(Path) is { Length: > 0 } directory ? directory : "/";
 }
@@ -141,7 +142,8 @@ internal sealed class ConfigurationReader(ConfigurationSource source) : IMasterP
         {
             if (main.User.IsSet)
             {
-                errors.Warn("the \"user\" directive makes sense only if the master process runs with super-user privileges, ignored",
+                errors.Warn("the \"user\" directive makes sense only if the master process runs "
+                    + "with super-user privileges, ignored",
                     null);
             }
             return settings;
@@ -190,6 +192,7 @@ internal sealed class ConfigurationReader(ConfigurationSource source) : IMasterP
         return [.. main.WorkerCpuAffinity.Select(static m => (IReadOnlyList<ulong>)[Mask(m)])];
     }
 
-    private static ulong Mask(string bits) => ulong.Parse(bits.Length > 64 ? bits[^64..] : bits, NumberStyles.BinaryNumber,
+    private static ulong Mask(string bits) => ulong.Parse(bits.Length > 64 ? bits[^64..] : bits,
+        NumberStyles.BinaryNumber,
         CultureInfo.InvariantCulture);
 }

@@ -17,7 +17,8 @@ internal sealed class WorkerProgram : IWorkerProgram
     private Built? _prepared;
     private bool _quitting;
 
-    private sealed record Built(uint Generation, HttpBuild Build, HttpConfiguration Configuration, WorkerSnapshot Snapshot);
+    private sealed record Built(uint Generation, HttpBuild Build, HttpConfiguration Configuration,
+        WorkerSnapshot Snapshot);
 
     private WorkerProgram(WorkerHost host) => _host = host;
 
@@ -101,7 +102,8 @@ internal sealed class WorkerProgram : IWorkerProgram
         _host.Log = built.Configuration.DefaultLog;
         _http.QuitGraceMs = QuitGraceMs(built.Configuration);
         // The descriptors stay the host's: the loop closes copies.
-        _http.Apply(built.Configuration, spec => built.Snapshot.Listeners(spec).Select(static fd => Descriptors.Duplicate(fd).Int));
+        _http.Apply(built.Configuration, spec => built.Snapshot.Listeners(spec).Select(static fd =>
+            Descriptors.Duplicate(fd).Int));
     }
 
     /// <summary>nginx closes idle connections at once unless keepalive_min_timeout says otherwise; a request that is

@@ -1,4 +1,5 @@
-// Ten thousand idle keep-alive connections on one worker: another client is served meanwhile, each of them answers again.
+// Ten thousand idle keep-alive connections on one worker: another client is served meanwhile, each of them answers
+// again.
 using System.Net;
 using System.Net.Sockets;
 using System.Text;

@@ -10,7 +10,8 @@ public sealed class ReloadTests
 {
     private const int ServerCount = 1000;
 
-    /// <summary>A thousand servers that all say which configuration they belong to, in a header and in the body.</summary>
+    /// <summary>A thousand servers that all say which configuration they belong to, in a header and in the
+    /// body.</summary>
     private static Conf Marked(string mark)
     {
         var servers = new StringBuilder();

@@ -178,7 +178,8 @@ public sealed partial class ServerProcess : IDisposable
 
     private string Expand(string text)
     {
-        text = text.Replace("%TEMP_PATHS%", IsNginx ? _tempPaths : "").Replace("%DIR%", Dir.Path).Replace("%FILES%", Files.Path)
+        text = text.Replace("%TEMP_PATHS%", IsNginx ? _tempPaths : "").Replace("%DIR%", Dir.Path).Replace("%FILES%",
+            Files.Path)
             .Replace("%UPSTREAM%", _upstreamPort.ToString(CultureInfo.InvariantCulture));
         return PortName().Replace(text, m => PortOf(m.Groups[1].Length == 0 ? 1 : m.Groups[1].Value[0] - '0')
             .ToString(CultureInfo.InvariantCulture));

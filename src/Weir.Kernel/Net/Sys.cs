@@ -43,8 +43,10 @@ public static unsafe partial class Sys
     public const int EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, EPOLL_CTL_MOD = 3;
     public const int O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0x40, O_EXCL = 0x80, O_TRUNC = 0x200,
         O_APPEND = 0x400, O_NONBLOCK = 0x800, O_CLOEXEC = 0x80000, O_TMPFILE = 0x410000, O_PATH = 0x200000;
-    public static readonly int O_NOFOLLOW = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 0x8000 : 0x20000;
-    public static readonly int O_DIRECTORY = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 0x4000 : 0x10000;
+    public static readonly int O_NOFOLLOW =
+        RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 0x8000 : 0x20000;
+    public static readonly int O_DIRECTORY =
+        RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 0x4000 : 0x10000;
     public const int AT_FDCWD = -100, AT_SYMLINK_NOFOLLOW = 0x100, AT_EMPTY_PATH = 0x1000;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -222,7 +224,8 @@ public static unsafe partial class Sys
     /// <summary>Waits for events; blocks up to <paramref name="timeoutMs"/> (-1: for ever).</summary>
     public static SysResult EpollWait(int epoll, byte* events, int maxEvents, int timeoutMs)
     {
-        int n = timeoutMs == 0 ? epoll_wait_now(epoll, events, maxEvents, 0) : epoll_wait(epoll, events, maxEvents, timeoutMs);
+        int n = timeoutMs == 0 ? epoll_wait_now(epoll, events, maxEvents, 0) : epoll_wait(epoll, events, maxEvents,
+            timeoutMs);
         return n < 0 ? Failed() : new SysResult(n);
     }
 
@@ -277,8 +280,8 @@ public static unsafe partial class Sys
             status = default;
             return result;
         }
-        // struct statx has one layout on every architecture: mode @28, uid @20, ino @32, size @40, ctime @96, mtime @112,
-        // dev @136.
+        // struct statx has one layout on every architecture: mode @28, uid @20, ino @32, size @40, ctime @96, mtime
+        // @112, dev @136.
         status = new FileStatus(
             *(ushort*)(sx + 28), *(long*)(sx + 40), *(long*)(sx + 112), *(uint*)(sx + 120), *(ulong*)(sx + 32),
             ((ulong)*(uint*)(sx + 136) << 32) | *(uint*)(sx + 140), *(uint*)(sx + 20))
@@ -342,9 +345,11 @@ public static unsafe partial class Sys
     public static SysResult WriteAt(int fd, byte* buffer, int length, long offset) =>
         Result(pwrite(fd, buffer, (nuint)length, offset));
 
-    public static SysResult WriteAt(int fd, NativeSlice bytes, long offset) => WriteAt(fd, bytes.Pointer, bytes.Length, offset);
+    public static SysResult WriteAt(int fd, NativeSlice bytes, long offset) => WriteAt(fd, bytes.Pointer,
+        bytes.Length, offset);
 
-    public static SysResult ReadAt(int fd, NativeSlice into, long offset) => ReadAt(fd, into.Pointer, into.Length, offset);
+    public static SysResult ReadAt(int fd, NativeSlice into, long offset) => ReadAt(fd, into.Pointer, into.Length,
+        offset);
 
     public static SysResult ReadCachedAt(int fd, NativeSlice into, long offset) =>
         ReadCachedAt(fd, into.Pointer, into.Length, offset);
@@ -421,7 +426,8 @@ public static unsafe partial class Sys
     [LibraryImport("libc"), SuppressGCTransition]
     private static partial nint sendmsg(int fd, MsgHdr* message, int flags);
     [LibraryImport("libc"), SuppressGCTransition]
-    private static partial nint recvfrom(int fd, byte* buffer, nuint length, int flags, byte* address, int* addressLength);
+    private static partial nint recvfrom(int fd, byte* buffer, nuint length, int flags, byte* address,
+        int* addressLength);
     [LibraryImport("libc")]
     private static partial nint sendfile(int socket, int file, long* offset, nuint count);
     [LibraryImport("libc"), SuppressGCTransition]

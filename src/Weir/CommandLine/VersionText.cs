@@ -63,8 +63,8 @@ internal static class VersionText
 
     private static string ConfigureArguments() => Arguments(PresentModules());
 
-    /// <summary>The catalogue in nginx's names: filters lose their suffix there, and what one upstream module does here is
-    /// several there, each known by its directive.</summary>
+    /// <summary>The catalogue in nginx's names: filters lose their suffix there, and what one upstream module does
+    /// here is several there, each known by its directive.</summary>
     internal static HashSet<string> PresentModules()
     {
         const string Suffix = "_filter";

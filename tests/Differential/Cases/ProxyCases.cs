@@ -39,7 +39,8 @@ internal static class ProxyCases
             """, Echo, Get("/"), Post("/p", "body")),
         With("headers set and hidden", """
             location / {
-                proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Empty "";
+                proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Real-IP $remote_addr;
+                proxy_set_header X-Empty "";
                 proxy_set_header Connection "";
                 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header Accept-Encoding "";
                 proxy_hide_header X-Secret; proxy_pass_header Server; proxy_pass http://127.0.0.1:%UPSTREAM%;
@@ -118,7 +119,8 @@ internal static class ProxyCases
             () => Upstream.Answering(_ => Upstream.Ok("x", "X-Big: " + new string('h', 9000))), Get("/")),
         new Case(Area, "variables of the upstream in a log")
         {
-            Http = NewDefaults + "log_format u '$upstream_status|$upstream_addr|$upstream_http_x|$upstream_response_length|"
+            Http = NewDefaults
+                + "log_format u '$upstream_status|$upstream_addr|$upstream_http_x|$upstream_response_length|"
                 + "$upstream_bytes_received|$upstream_bytes_sent|$status';",
             Server = "access_log %DIR%/access.log u; location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }"
                 + "location /d { proxy_pass http://127.0.0.1:1; }",

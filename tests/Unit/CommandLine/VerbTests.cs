@@ -116,7 +116,8 @@ public sealed class VerbTests
     }
 
     [Fact]
-    public void The_configuration_is_printed_on_request() => Assert.True(Parse("serve", "/tmp", "--print-conf").PrintConf);
+    public void The_configuration_is_printed_on_request() => Assert.True(Parse("serve", "/tmp",
+        "--print-conf").PrintConf);
 
     [Fact]
     public void The_media_types_of_the_samples_are_those_of_the_verbs()
