@@ -93,7 +93,7 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
         Span<long> sums = stackalloc long[CounterSlots.CountersPerSlot];
         sums.Clear();
         counters?.Sum(sums);
-        NativeSlice body = r.Arena.Allocate(512);
+        NativeSlice body = r.Arena.Allocate(1024);
         var w = new SpanWriter(body.Span);
         w.Write("{\"server\":\"weir\",\"workers\":"u8);
         w.Number(counters?.OwnerCount ?? 0);
@@ -113,6 +113,23 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
         w.Number(sums[(int)StatusCounter.Writing]);
         w.Write(",\"waiting\":"u8);
         w.Number(sums[(int)StatusCounter.Waiting]);
+        w.Write("},\"worker\":{\"pid\":"u8);
+        w.Number(Environment.ProcessId);
+        w.Write(",\"open\":"u8);
+        w.Number(r.Loop.ConnectionCount);
+        w.Write(",\"idle\":"u8);
+        w.Number(r.Loop.IdleCount);
+        w.Write(",\"longest_turn_us\":"u8);
+        w.Number(r.Loop.LongestTurnUs);
+        w.Write(",\"buffers_rented_bytes\":"u8);
+        w.Number(r.Loop.Buffers.RentedBytes);
+        w.Write(",\"buffers_free_bytes\":"u8);
+        w.Number(r.Loop.Buffers.FreeBytes);
+        // The loop is this thread: what it allocated since the worker started.
+        w.Write(",\"allocated_bytes\":"u8);
+        w.Number(GC.GetAllocatedBytesForCurrentThread());
+        w.Write(",\"collections\":"u8);
+        w.Number(GC.CollectionCount(0));
         w.Write("}}\n"u8);
         r.Response.Status = 200;
         r.Response.ContentType = NativeSlice.Literal("application/json"u8);
