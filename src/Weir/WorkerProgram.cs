@@ -27,6 +27,7 @@ internal sealed class WorkerProgram : IWorkerProgram
 
     private int Run()
     {
+        NativeHeap.UseOneArena();
         _loop.Adopt();
         _host.Program = this;
         Built first = Build(_host.First, out string? error)!;
@@ -156,8 +157,25 @@ internal sealed class WorkerProgram : IWorkerProgram
         {
             _prepared = null;
             Apply(built);
+            _collect ??= new CallbackTimer(Collect);
+            _loop.Timers.Set(_collect, _loop.NowMs + CollectDelayMs);
         }
     }
+
+    /// <summary>A worker that serves allocates nothing, so no collection would ever come by itself: what a reload left
+    /// behind is collected once the reloads have settled. The pause grows with what is alive, not with what is left.</summary>
+    private static void Collect() => new Thread(static () =>
+    {
+        GC.Collect(2, GCCollectionMode.Forced, blocking: true, compacting: false);
+        NativeHeap.Trim();
+    })
+    {
+        IsBackground = true,
+        Name = "weir-collect",
+    }.Start();
+
+    private const int CollectDelayMs = 300;
+    private CallbackTimer? _collect;
 
     public void Abort(uint generation)
     {
