@@ -166,7 +166,7 @@ internal sealed class WorkerProgram : IWorkerProgram
     /// behind is collected once the reloads have settled. The pause grows with what is alive, not with what is left.</summary>
     private static void Collect() => new Thread(static () =>
     {
-        GC.Collect(2, GCCollectionMode.Forced, blocking: true, compacting: false);
+        GC.Collect(2, GCCollectionMode.Aggressive, blocking: true, compacting: true);
         NativeHeap.Trim();
     })
     {

@@ -400,7 +400,12 @@ internal sealed class FileCache
         }
         CachedFile entry = _free ?? new CachedFile();
         _free = entry.NextInBucket;
-        entry.Path = path.Span.ToArray();
+        // A file that changes all the time comes back to the entry that it left: its path is not allocated again.
+        if (entry.Path.Length != path.Length)
+        {
+            entry.Path = new byte[path.Length];
+        }
+        path.Span.CopyTo(entry.Path);
         entry.Hash = HashOf(path.Span);
         ref CachedFile? bucket = ref _buckets[entry.Hash & (_buckets.Length - 1)];
         entry.NextInBucket = bucket;
@@ -459,7 +464,6 @@ internal sealed class FileCache
         at = entry.NextInBucket;
         _count--;
         DropData(entry);
-        entry.Path = [];
         entry.NextInBucket = _free;
         _free = entry;
     }
