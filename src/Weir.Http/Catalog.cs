@@ -28,6 +28,7 @@ public static class Catalog
         new WelcomeModule(),
         new OpenFileCacheModule(),
         new TryFilesModule(),
+        new MirrorModule(),
         new IndexModule(),
         new AutoIndexModule(),
         new GzipStaticModule(s_gzip),

@@ -86,7 +86,10 @@ internal sealed partial class Http1Driver : ClientStream
             if (_current is { } broken)
             {
                 _current = null;
-                broken.End();
+                if (!broken.HasChildren)
+                {
+                    broken.End();
+                }
             }
         }
         Finish();

@@ -25,7 +25,7 @@ public sealed partial class HttpRequest
             PhaseResult result = await task;
             if (IsOver(ref result))
             {
-                return default;
+                return _children == 0 ? default : await JoinAsync();
             }
             task = Follow(result);
         }
@@ -45,6 +45,29 @@ public sealed partial class HttpRequest
         result = PhaseResult.Answer(_refusedStatus);
         _refusedStatus = 0;
         return false;
+    }
+
+    private int _children;
+    private LoopOperation<Unit>? _joined;
+
+    internal bool HasChildren => _children > 0;
+
+    /// <summary>A background subrequest begins: this request does not end before it.</summary>
+    internal void Attach() => _children++;
+
+    internal void Detach()
+    {
+        if (--_children == 0 && _joined is { IsWaiting: true } joined)
+        {
+            joined.SetResult(default);
+        }
+    }
+
+    /// <summary>Lets the answer leave and waits for the subrequests that are under way.</summary>
+    private LoopTask<Unit> JoinAsync()
+    {
+        Stream.Flush(this);
+        return (_joined ??= new LoopOperation<Unit>()).Begin();
     }
 
     /// <summary>What comes after a pipeline ended without a complete response.</summary>
@@ -245,7 +268,7 @@ public sealed partial class HttpRequest
             PhaseResult result = task.Result;
             if (IsOver(ref result))
             {
-                return default;
+                return _children == 0 ? default : JoinAsync();
             }
             task = Follow(result);
         }

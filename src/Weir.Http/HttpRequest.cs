@@ -26,6 +26,7 @@ public sealed partial class HttpRequest : Session.Session
     private RequestState? _rented;
     private BodyFilter? _firstBodyFilter;
     private BodyFilter? _lastBodyFilter;
+    private readonly RequestBody _body;
     internal HttpRequest? NextFree;
 
     // Identity.
@@ -88,7 +89,11 @@ public sealed partial class HttpRequest : Session.Session
 
     public ResponseHead Response { get; } = new();
 
-    public RequestBody Body { get; }
+    /// <summary>The request's body; of the main request where <see cref="SharesBody"/> says so.</summary>
+    public RequestBody Body => SharesBody ? Main._body : _body;
+
+    /// <summary>A subrequest that sends the main request's body, which was collected before.</summary>
+    internal bool SharesBody { get; set; }
 
     // Times, in loop milliseconds and Unix milliseconds.
     public long StartMs { get; private set; }
@@ -138,7 +143,7 @@ public sealed partial class HttpRequest : Session.Session
     /// <summary>The log answers where this request writes errors.</summary>
     public Log Log => Location?.ErrorLog ?? Server?.Location.ErrorLog ?? Configuration.DefaultLog;
 
-    internal HttpRequest() => Body = new RequestBody(this);
+    internal HttpRequest() => _body = new RequestBody(this);
 
     // Beginning and end.
 
@@ -277,7 +282,8 @@ public sealed partial class HttpRequest : Session.Session
         Array.Clear(_states);
         _firstBodyFilter = null;
         _lastBodyFilter = null;
-        Body.Reset();
+        _body.Reset();
+        SharesBody = false;
         Response.Reset();
         Arena.Reset();
         HttpConfiguration configuration = Configuration;

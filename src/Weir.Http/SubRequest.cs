@@ -38,7 +38,9 @@ public static class SubRequest
     public static LoopTask<Unit> RunAsync(HttpRequest sub) => sub.RunAsync();
 
     /// <summary>Logs it where log_subrequest is on, gives its assignments to the parent and its memory back.</summary>
-    public static void End(HttpRequest sub)
+    /// <param name="sub">What <see cref="Start"/> gave.</param>
+    /// <param name="keepsVariables">False where the parent went on meanwhile and its own values are newer.</param>
+    public static void End(HttpRequest sub, bool keepsVariables = true)
     {
         if (sub.Location.LogSubrequest.Value)
         {
@@ -48,7 +50,10 @@ public static class SubRequest
             }
         }
         Pool pool = sub.Loop.Slot(s_pool, static _ => new Pool());
-        sub.ShareVariables(sub.Parent!);
+        if (keepsVariables)
+        {
+            sub.ShareVariables(sub.Parent!);
+        }
         sub.End();
         sub.NextFree = pool.Free;
         pool.Free = sub;
