@@ -63,7 +63,7 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
     /// <summary>The getter of a variable that only `set` gives a value.</summary>
     internal bool WarnUninitialized(HttpRequest r, Variable variable)
     {
-        if (Settings(r.Location).WarnUninitialized.Value)
+        if (r.Logs(LogLevel.Warn) && Settings(r.Location).WarnUninitialized.Value)
         {
             r.LogError(LogLevel.Warn, $"using uninitialized \"{variable.Name}\" variable");
         }
