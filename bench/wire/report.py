@@ -26,7 +26,8 @@ def markdown(facts, results):
             "* CPU is user + system time of the whole process tree divided by the requests; no run had an error, and",
             "  both servers gave the same answers", ""]
     out += ["| scenario | variant | Weir CPU µs (user) | nginx CPU µs (user) | ratio | aim | Weir req/s "
-            "| nginx req/s | Weir p50 / p99 µs | nginx p50 / p99 µs | syscalls Weir / nginx | PSS MiB Weir / nginx | client busy |",
+            "| nginx req/s | Weir p50 / p99 µs | nginx p50 / p99 µs | syscalls Weir / nginx "
+            "| PSS MiB Weir / nginx | client busy |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for r in results:
         a, b = r["servers"]["weir"], r["servers"]["nginx"]

@@ -36,7 +36,8 @@ public sealed class ByteTable<T>
         return slot.Used;
     }
 
-    public IEnumerable<(NativeSlice Key, T Value)> Items => _slots.Where(static s => s.Used).Select(static s => (s.Key, s.Value));
+    public IEnumerable<(NativeSlice Key, T Value)> Items =>
+        _slots.Where(static s => s.Used).Select(static s => (s.Key, s.Value));
 
     private int Place(ReadOnlySpan<byte> key, uint hash)
     {

@@ -33,7 +33,8 @@ public abstract class ClientStream
     /// <summary>Takes body bytes that passed all filters (empties the chain).</summary>
     public abstract void WriteBody(HttpRequest r, BufferChain chain, PushFlags flags);
 
-    /// <summary>Takes the whole body of a response whose length is in its head, by copying it behind the head. False when
+    /// <summary>Takes the whole body of a response whose length is in its head, by copying it behind the head. False
+    /// when
     /// the ordinary way has to be gone.</summary>
     public virtual bool TryWriteSmall(HttpRequest r, ReadOnlySpan<byte> body) => false;
 
@@ -50,7 +51,8 @@ public abstract class ClientStream
     /// <summary>Bytes written by this side that the kernel has not taken yet.</summary>
     public abstract long UnsentBytes { get; }
 
-    /// <summary>The next piece of the request's body, decoded. Sends 100 Continue first where the client waits for it.</summary>
+    /// <summary>The next piece of the request's body, decoded. Sends 100 Continue first where the client waits for
+    /// it.</summary>
     public abstract LoopTask<BodyPiece> ReadBodyAsync(HttpRequest r);
 
     /// <summary>The client's bytes after an upgrade: the body reader's rest first, then the connection's.</summary>

@@ -31,7 +31,8 @@ public sealed class ServerConf
     public ConfSpan Span { get; set; }
     public object?[] Modules { get; set; } = [];
 
-    /// <summary>The server level's location settings: in force until a location is found, and where none matches.</summary>
+    /// <summary>The server level's location settings: in force until a location is found, and where none
+    /// matches.</summary>
     public LocationConf Location { get; set; } = null!;
     public LocationTree Locations { get; set; } = null!;
     public PhaseHandler[] Pipeline { get; set; } = [];
@@ -99,7 +100,8 @@ public sealed class LocationConf
     /// <summary>A handler of the location's own (proxy_pass, stub_status…): it alone makes the content.</summary>
     public PhaseHandler? ContentHandler { get; set; }
 
-    /// <summary>The prefix ends in a slash and the handler wants the redirect of the path without it (proxy_pass and its kind).</summary>
+    /// <summary>The prefix ends in a slash and the handler wants the redirect of the path without it (proxy_pass and
+    /// its kind).</summary>
     public bool AutoRedirect { get; set; }
 
     /// <summary>Settings for the methods that limit_except does not list; null without one.</summary>

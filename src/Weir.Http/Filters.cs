@@ -41,19 +41,22 @@ public abstract class HeadFilter
     public abstract void OnHead(HttpRequest r);
 }
 
-/// <summary>Transforms a body. Rented per response (see <see cref="HttpRequest.Rent{T}"/>), linked by the request.</summary>
+/// <summary>Transforms a body. Rented per response (see <see cref="HttpRequest.Rent{T}"/>), linked by the
+/// request.</summary>
 public abstract class BodyFilter : RequestState
 {
     internal BodyFilter? Downstream;
 
     /// <summary>Takes everything from <paramref name="input"/> (leaves it empty), passes on what it can with
-    /// <see cref="PassOn"/> and keeps the rest. Never throws; a failure calls <see cref="HttpRequest.Abort"/>.</summary>
+    /// <see cref="PassOn"/> and keeps the rest. Never throws; a failure calls <see
+    /// cref="HttpRequest.Abort"/>.</summary>
     public abstract void Push(HttpRequest r, BufferChain input, PushFlags flags);
 
     /// <summary>Whether it must see the bytes: a file is then read instead of sent by the kernel.</summary>
     public virtual bool NeedsBytes => true;
 
-    /// <summary>Bytes kept because they may not leave yet (limit_rate). What is kept for a transformation does not count.</summary>
+    /// <summary>Bytes kept because they may not leave yet (limit_rate). What is kept for a transformation does not
+    /// count.</summary>
     public virtual long HeldBytes => 0;
 
     /// <summary>Waits until what is held has been passed on. False when the client is gone.</summary>

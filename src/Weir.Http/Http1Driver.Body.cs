@@ -112,7 +112,8 @@ internal sealed partial class Http1Driver
         more = false;
         while (_start < _end)
         {
-            ChunkEvent e = _chunks.Decode(_input!.Span[_start.._end], out int consumed, out TextRange data, out TextRange _);
+            ChunkEvent e = _chunks.Decode(_input!.Span[_start.._end], out int consumed, out TextRange data,
+                out TextRange _);
             switch (e)
             {
                 case ChunkEvent.Data:
@@ -160,7 +161,8 @@ internal sealed partial class Http1Driver
         return await _connection.ReceiveAsync();
     }
 
-    /// <summary>Reads what is left of a body that nobody wanted, so that the connection may go on. False to close it.</summary>
+    /// <summary>Reads what is left of a body that nobody wanted, so that the connection may go on. False to close
+    /// it.</summary>
     private async LoopTask<bool> DiscardBodyAsync(HttpRequest r)
     {
         if (r.Head.Expect100 && !_sentContinue && _start == _end)
@@ -213,7 +215,8 @@ internal sealed partial class Http1Driver
         return new LoopTask<bool>(false);
     }
 
-    /// <summary>Whether closing now could reset bytes that the client is still sending, and with them our answer.</summary>
+    /// <summary>Whether closing now could reset bytes that the client is still sending, and with them our
+    /// answer.</summary>
     private bool ShouldLinger(HttpRequest r) => r.Location.LingeringClose.Value switch
     {
         LingeringClose.Off => false,
@@ -243,7 +246,8 @@ internal sealed partial class Http1Driver
         return default;
     }
 
-    /// <summary>The PROXY protocol's header, before the first request. False when there is none: the connection ends.</summary>
+    /// <summary>The PROXY protocol's header, before the first request. False when there is none: the connection
+    /// ends.</summary>
     private async LoopTask<bool> ReadProxyHeaderAsync()
     {
         _connection.SetReadDeadline(_loop.NowMs + _binding.Group.DefaultServer.ClientHeaderTimeoutMs.Value);
@@ -265,7 +269,8 @@ internal sealed partial class Http1Driver
             }
             if (step == ParseStep.Reject)
             {
-                _server.Log.Write(LogLevel.Error, $"broken header while reading PROXY protocol, client: {ClientText()}", 0,
+                _server.Log.Write(LogLevel.Error,
+                    $"broken header while reading PROXY protocol, client: {ClientText()}", 0,
                     _connection.Number);
                 return false;
             }

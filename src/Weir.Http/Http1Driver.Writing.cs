@@ -8,7 +8,8 @@ namespace Weir.Http;
 
 internal sealed partial class Http1Driver
 {
-    /// <summary>Memory up to this size is copied into the output instead of referenced: cheaper than a gathered write.</summary>
+    /// <summary>Memory up to this size is copied into the output instead of referenced: cheaper than a gathered
+    /// write.</summary>
     private const int CopyBytesMax = 4096;
 
     private BufferChain Out => _out ??= _loop.RentChain();
@@ -78,7 +79,8 @@ internal sealed partial class Http1Driver
         {
             w.Field("Last-Modified: "u8, head.LastModifiedText.Span);
         }
-        else if (head.LastModified >= 0 && head.Status is 200 or 206 or 304 && head.Find(KnownResponseHeader.LastModified) < 0)
+        else if (head.LastModified >= 0 && head.Status is 200 or 206 or 304
+            && head.Find(KnownResponseHeader.LastModified) < 0)
         {
             w.Write("Last-Modified: "u8);
             w.Skip(HttpDate.Format(head.LastModified, w.Rest));

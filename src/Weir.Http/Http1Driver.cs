@@ -80,7 +80,8 @@ internal sealed partial class Http1Driver : ClientStream
         catch (Exception e)
         {
             // A broken invariant in one request: it costs this connection, not the others.
-            _server.Log.Write(LogLevel.Alert, $"unexpected {e.GetType().Name} on a connection: {e.Message} {e.StackTrace}", 0,
+            _server.Log.Write(LogLevel.Alert,
+                $"unexpected {e.GetType().Name} on a connection: {e.Message} {e.StackTrace}", 0,
                 _connection.Number);
             _reset = true;
             if (_current is { } broken)
@@ -247,7 +248,8 @@ internal sealed partial class Http1Driver : ClientStream
             ReadOnlySpan<byte> local = _connection.LocalAddress;
             foreach (ListenGroup narrower in group.Narrower)
             {
-                if (SocketAddress.AddressBytesOf(narrower.Spec.Address.Native).SequenceEqual(SocketAddress.AddressBytesOf(local)))
+                if (SocketAddress.AddressBytesOf(narrower.Spec.Address.Native).SequenceEqual(
+                    SocketAddress.AddressBytesOf(local)))
                 {
                     group = narrower;
                     r.Server = narrower.DefaultServer;
@@ -544,7 +546,8 @@ internal sealed partial class Http1Driver : ClientStream
     {
         if (r.IsTold)
         {
-            r.Tell($"http close request, keepalive: {(r.KeepAlive ? 1 : 0)}, sent: {r.HeadBytesSent + r.WireBodyBytes}");
+            long sent = r.HeadBytesSent + r.WireBodyBytes;
+            r.Tell($"http close request, keepalive: {(r.KeepAlive ? 1 : 0)}, sent: {sent}");
         }
         _current = null;
         _idleTimeoutMs = r.Location.KeepAliveTimeoutMs;

@@ -21,7 +21,8 @@ public interface IBuildResources
     /// <summary>The addresses of a host name, as the master resolved it at start; null with nginx's message.</summary>
     SocketAddress[]? Resolve(string host, int port, out string? error);
 
-    /// <summary>The bytes of a file that the configuration names (password files excepted: those are read per request).</summary>
+    /// <summary>The bytes of a file that the configuration names (password files excepted: those are read per
+    /// request).</summary>
     byte[]? ReadFile(string path, out string? error);
 
     /// <summary>A directory that must exist and belong to the workers' user (a temporary path).</summary>
@@ -68,7 +69,8 @@ public sealed class HttpBuild
     }
 
     /// <summary>A path as the configuration's texts are: chars are bytes.</summary>
-    private static string Text(string path) => System.Text.Encoding.Latin1.GetString(System.Text.Encoding.UTF8.GetBytes(path));
+    private static string Text(string path) =>
+        System.Text.Encoding.Latin1.GetString(System.Text.Encoding.UTF8.GetBytes(path));
 
     public IBuildResources Resources { get; }
     public ConfErrors Errors { get; }
@@ -83,7 +85,8 @@ public sealed class HttpBuild
     /// <summary>Settings of the http level, to inherit from; null without an http block.</summary>
     public HttpBlock? Http { get; private set; }
 
-    /// <summary>Reads a whole tree. Returns the configuration; <see cref="Errors"/> says whether it may be used.</summary>
+    /// <summary>Reads a whole tree. Returns the configuration; <see cref="Errors"/> says whether it may be
+    /// used.</summary>
     public HttpConfiguration Run(ConfTree tree)
     {
         var walker = new ConfWalker(Registry, Errors);
@@ -258,7 +261,8 @@ public sealed class HttpBuild
         }
         location.HeadFilters = [.. install.Filters.OrderBy(static f => f.Place).Select(static f => f.Filter)];
         var pipeline = new List<PhaseHandler>();
-        PhaseHandler[] Of(Phase phase) => [.. install.Handlers.Where(h => h.Phase == phase).Select(static h => h.Handler)];
+        PhaseHandler[] Of(Phase phase) =>
+            [.. install.Handlers.Where(h => h.Phase == phase).Select(static h => h.Handler)];
         PhaseHandler[] rewrite = Of(Phase.Rewrite);
         pipeline.AddRange(rewrite);
         if (rewrite.Length > 0)
@@ -299,7 +303,8 @@ public sealed class HttpBuild
         {
             if (target.Destination.StartsWith("syslog:", StringComparison.Ordinal))
             {
-                if (SyslogSettings.TryParse(target.Destination[7..], Resources, out SyslogTarget? syslog, out string? error))
+                if (SyslogSettings.TryParse(target.Destination[7..], Resources, out SyslogTarget? syslog,
+                    out string? error))
                 {
                     sinks.Add(new SyslogSink(syslog!, target.Level));
                 }

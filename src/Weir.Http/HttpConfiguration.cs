@@ -57,7 +57,8 @@ public sealed class HttpConfiguration : IDisposable
         }
     }
 
-    /// <summary>Runs when the configuration is no longer current: timers, pools and caches are closed or moved.</summary>
+    /// <summary>Runs when the configuration is no longer current: timers, pools and caches are closed or
+    /// moved.</summary>
     public void OnRetire(Action action) => _retire.Add(action);
 
     /// <summary>Disposed when the last request of the configuration ended.</summary>
@@ -124,7 +125,8 @@ public sealed class ListenGroup
     public bool Tls { get; set; }
     public bool Http2 { get; set; }
 
-    /// <summary>For a wildcard address: servers that listen on one address of the same port, chosen by the local address.</summary>
+    /// <summary>For a wildcard address: servers that listen on one address of the same port, chosen by the local
+    /// address.</summary>
     public List<ListenGroup> Narrower { get; } = [];
 
     /// <summary>The settings before a server is known: header buffers and timeouts of the default server.</summary>

@@ -53,7 +53,8 @@ public abstract class HttpModule
     {
     }
 
-    /// <summary>After everything was merged and installed: log handlers, timers, checks over the whole configuration.</summary>
+    /// <summary>After everything was merged and installed: log handlers, timers, checks over the whole
+    /// configuration.</summary>
     public virtual void Finish(HttpBuild build)
     {
     }
@@ -290,12 +291,14 @@ public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build
 
     /// <summary>A directive inside `upstream`; its block is the walker's scope.</summary>
     public void Upstream<T>(string name, Action<ConfWalker, ConfDirective, T> apply) where T : class =>
-        registry.AddNginx(name, ConfContext.Upstream, (walker, directive) => apply(walker, directive, walker.Need<T>()));
+        registry.AddNginx(name, ConfContext.Upstream, (walker, directive) =>
+            apply(walker, directive, walker.Need<T>()));
 
     /// <summary>A directive that nginx does not have.</summary>
     public void Own(DirectiveSpec spec) => registry.Add(spec);
 
-    public void Variable(string name, VariableGet get, VariableFlags flags = VariableFlags.None, VariableSet? set = null) =>
+    public void Variable(string name, VariableGet get, VariableFlags flags = VariableFlags.None, VariableSet? set =
+        null) =>
         Variables.Declare(name, get, flags, set);
 
     public void VariablePrefix(string prefix, VariableGet get, VariableFlags flags = VariableFlags.None) =>

@@ -181,7 +181,8 @@ public sealed partial class HttpRequest
         const int msie6 = 2;
         const int safari = 4;
         int browsers = Location.KeepAliveDisable.Value;
-        return (browsers & none) == 0 && ((browsers & msie6) != 0 && Method == HttpMethod.Post && UserAgents.IsMsie6(this)
+        return (browsers & none) == 0
+            && ((browsers & msie6) != 0 && Method == HttpMethod.Post && UserAgents.IsMsie6(this)
             || (browsers & safari) != 0 && UserAgents.IsSafari(this));
     }
 
@@ -213,7 +214,8 @@ public sealed partial class HttpRequest
         return PhaseResult.Next;
     }
 
-    private async LoopTask<PhaseResult> ContinuePipelineAsync(PhaseHandler[] pipeline, LoopTask<PhaseResult> task, int at)
+    private async LoopTask<PhaseResult> ContinuePipelineAsync(PhaseHandler[] pipeline, LoopTask<PhaseResult> task,
+        int at)
     {
         PhaseResult result = await task;
         if (result.Outcome is not (PhaseOutcome.Next or PhaseOutcome.Allow))

@@ -1,6 +1,7 @@
 // One request: its identity (method, URI, server, location), its response, its memory, and the walk through the phases.
 // Charter: here lives only what every request has. A module's state goes into a RequestSlot; how bytes travel is the
-// ClientStream's; how a body is read is RequestBody's; error pages are SpecialResponse's. One loop's thread; rented from
+// ClientStream's; how a body is read is RequestBody's; error pages are SpecialResponse's. One loop's thread; rented
+// from
 // the loop's pool and used again, so nobody keeps a request after it ended.
 using Weir.Kernel;
 
@@ -82,7 +83,8 @@ public sealed partial class HttpRequest : Session.Session
     public NativeSlice ClientAddress { get; set; }
 
     /// <summary>The client's address in force: <see cref="ClientAddress"/>, else the peer's.</summary>
-    public ReadOnlySpan<byte> RemoteAddress => Main.ClientAddress.IsEmpty ? Connection.PeerAddress : Main.ClientAddress.Span;
+    public ReadOnlySpan<byte> RemoteAddress => Main.ClientAddress.IsEmpty ? Connection.PeerAddress
+        : Main.ClientAddress.Span;
 
     /// <summary>It was in the buffer already when the answer before it was made ($pipe).</summary>
     public bool IsPipelined { get; internal set; }
@@ -113,7 +115,8 @@ public sealed partial class HttpRequest : Session.Session
 
     // Flags of the walk.
 
-    /// <summary>Keep-alive as the client asked and the configuration allows; cleared by whoever needs the end.</summary>
+    /// <summary>Keep-alive as the client asked and the configuration allows; cleared by whoever needs the
+    /// end.</summary>
     public bool KeepAlive { get; set; }
 
     /// <summary>An internal redirect, error page or subrequest: `internal` locations are open.</summary>
@@ -126,7 +129,8 @@ public sealed partial class HttpRequest : Session.Session
     /// it.</summary>
     public bool IsUriAsSent { get; set; }
 
-    /// <summary>An error page is being made: `error_page` is not consulted again unless recursive_error_pages.</summary>
+    /// <summary>An error page is being made: `error_page` is not consulted again unless
+    /// recursive_error_pages.</summary>
     public bool IsErrorPage { get; set; }
 
     /// <summary>The status that led to the error page ($status keeps it).</summary>
@@ -208,7 +212,8 @@ public sealed partial class HttpRequest : Session.Session
         MethodName = bytes.Slice(head.MethodRange.Start, head.MethodRange.Length);
         RequestLine = bytes.Slice(head.RequestLine.Start, head.RequestLine.Length);
         Version = Math.Min(head.Version, 11);
-        NativeSlice path = head.Path.IsEmpty ? NativeSlice.Literal("/"u8) : bytes.Slice(head.Path.Start, head.Path.Length);
+        NativeSlice path = head.Path.IsEmpty ? NativeSlice.Literal("/"u8)
+            : bytes.Slice(head.Path.Start, head.Path.Length);
         UnparsedUri = head.Form == TargetForm.Absolute
             ? head.Path.IsEmpty
                 ? NativeSlice.Literal("/"u8)
@@ -425,7 +430,8 @@ public sealed partial class HttpRequest : Session.Session
         Stream.WriteHead(this);
     }
 
-    /// <summary>Adds a body filter behind those that are there: head filters run from the producer towards the client.</summary>
+    /// <summary>Adds a body filter behind those that are there: head filters run from the producer towards the
+    /// client.</summary>
     public void AddBodyFilter(BodyFilter filter)
     {
         filter.Downstream = null;
@@ -440,7 +446,8 @@ public sealed partial class HttpRequest : Session.Session
         _lastBodyFilter = filter;
     }
 
-    /// <summary>Whether a body filter must see the bytes, so that a file must be read rather than sent by the kernel.</summary>
+    /// <summary>Whether a body filter must see the bytes, so that a file must be read rather than sent by the
+    /// kernel.</summary>
     public bool BodyNeedsBytes
     {
         get
@@ -508,14 +515,16 @@ public sealed partial class HttpRequest : Session.Session
     {
         Response.ContentLength = body.Length;
         SendHead();
-        if (_firstBodyFilter is not null || !Response.IsSent || Aborted != AbortReason.None || !Stream.TryWriteSmall(this, body.Span))
+        if (_firstBodyFilter is not null || !Response.IsSent || Aborted != AbortReason.None
+            || !Stream.TryWriteSmall(this, body.Span))
         {
             Push(body, owner, PushFlags.Last);
         }
         return PhaseResult.Done;
     }
 
-    /// <summary>Bytes of the body that were pushed and have not left: held by filters, or not taken by the kernel.</summary>
+    /// <summary>Bytes of the body that were pushed and have not left: held by filters, or not taken by the
+    /// kernel.</summary>
     public long PendingBytes
     {
         get
@@ -558,7 +567,8 @@ public sealed partial class HttpRequest : Session.Session
         return await Stream.DrainAsync(this, keptBytes);
     }
 
-    /// <summary>Ends the request: what was not sent is dropped and the connection does not survive a begun response.</summary>
+    /// <summary>Ends the request: what was not sent is dropped and the connection does not survive a begun
+    /// response.</summary>
     public void Abort(AbortReason reason)
     {
         if (Aborted == AbortReason.None)

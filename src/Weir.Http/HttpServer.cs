@@ -86,7 +86,8 @@ public sealed class HttpServer
     /// <summary>A graceful stop is under way: every answer is the last on its connection.</summary>
     public bool IsQuitting { get; private set; }
 
-    /// <summary>How long an idle connection may still send a request after a graceful stop began, milliseconds.</summary>
+    /// <summary>How long an idle connection may still send a request after a graceful stop began,
+    /// milliseconds.</summary>
     public int QuitGraceMs { get; set; } = 1000;
 
     /// <summary>Connections of clients that are open.</summary>
@@ -97,7 +98,8 @@ public sealed class HttpServer
 
     public IReadOnlyList<ListenBinding> Bindings => _bindings;
 
-    /// <summary>Makes a configuration current. Addresses that stay keep their listeners; <paramref name="open"/> gives the
+    /// <summary>Makes a configuration current. Addresses that stay keep their listeners; <paramref name="open"/> gives
+    /// the
     /// descriptors of a new one (several with reuseport), which the loop owns from then on.</summary>
     public void Apply(HttpConfiguration configuration, Func<ListenSpec, IEnumerable<int>> open)
     {
@@ -159,7 +161,8 @@ public sealed class HttpServer
         }
     }
 
-    /// <summary>Deadlines that only move later stay in the wheel; an earlier one is set by a timer of its own.</summary>
+    /// <summary>Deadlines that only move later stay in the wheel; an earlier one is set by a timer of its
+    /// own.</summary>
     private void ShortenIdle(int afterMs) =>
         Loop.Timers.Set(new CallbackTimer(() => Loop.ForEachIdle(static c => c.Close())), Loop.NowMs + afterMs);
 
@@ -183,7 +186,8 @@ public sealed class HttpServer
         Counters.Add(StatusCounter.Active, 1);
         if (Log.Enabled(LogLevel.Debug))
         {
-            Log.Write(LogLevel.Debug, $"accept: {HttpRequest.FormatAddress(connection.PeerAddress)}", 0, connection.Number);
+            Log.Write(LogLevel.Debug, $"accept: {HttpRequest.FormatAddress(connection.PeerAddress)}", 0,
+                connection.Number);
         }
         var binding = (ListenBinding)connection.Listener!.Tag!;
         Http1Driver driver = _freeDrivers ?? new Http1Driver(this);

@@ -7,7 +7,8 @@ namespace Weir.Http;
 
 /// <summary>A `listen` as written, before addresses are put together.</summary>
 public sealed record ListenUse(
-    ListenSpec Spec, ServerConf Server, bool IsDefault, bool ProxyProtocol, bool Tls, bool Http2, bool HasOptions, ConfSpan Span);
+    ListenSpec Spec, ServerConf Server, bool IsDefault, bool ProxyProtocol, bool Tls, bool Http2, bool HasOptions,
+        ConfSpan Span);
 
 internal static class Listening
 {
@@ -75,7 +76,8 @@ internal static class Listening
         {
             if (name.Text.Length > 0 && !group.Names.TryAdd(name, server))
             {
-                build.Errors.Warn($"conflicting server name \"{name.Text}\" on {group.Spec.Address}, ignored", null, null);
+                build.Errors.Warn($"conflicting server name \"{name.Text}\" on {group.Spec.Address}, ignored", null,
+                    null);
             }
         }
     }

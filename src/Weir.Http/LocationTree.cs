@@ -1,4 +1,5 @@
-// Choosing a location, with nginx's rules: an exact one wins; else the longest prefix is remembered; regular expressions
+// Choosing a location, with nginx's rules: an exact one wins; else the longest prefix is remembered; regular
+// expressions
 // are tried in order unless that prefix forbids it (^~); nested locations are searched inside the match.
 // Prefixes are a radix tree over bytes. Built with the configuration, frozen afterwards, allocates nothing.
 using Weir.Kernel;
@@ -78,7 +79,8 @@ public sealed class LocationTree
     public LocationMatch Find(HttpRequest r)
     {
         LocationMatch match = Search(r, out bool found);
-        return found || match.Kind != LocationMatchKind.Found ? match : new LocationMatch(LocationMatchKind.Found, _none);
+        return found || match.Kind != LocationMatchKind.Found ? match
+            : new LocationMatch(LocationMatchKind.Found, _none);
     }
 
     private LocationMatch Search(HttpRequest r, out bool found)
@@ -137,7 +139,8 @@ public sealed class LocationTree
                         }
                         return new LocationMatch(LocationMatchKind.Found, candidate);
                     case RegexOutcome.Failed:
-                        r.LogError(LogLevel.Alert, $"pcre2_match() failed: match limit on \"{r.Uri}\" using \"{candidate.Name}\"");
+                        r.LogError(LogLevel.Alert,
+                            $"pcre2_match() failed: match limit on \"{r.Uri}\" using \"{candidate.Name}\"");
                         return new LocationMatch(LocationMatchKind.Error, null);
                 }
             }

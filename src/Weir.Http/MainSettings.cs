@@ -18,7 +18,8 @@ public sealed class MainSettings
     public Inherited<string> Group;
     public Inherited<int> WorkerPriority;
 
-    /// <summary>CPU masks, one per worker, last one repeated; empty for none. "auto" is <see cref="AffinityAuto"/>.</summary>
+    /// <summary>CPU masks, one per worker, last one repeated; empty for none. "auto" is <see
+    /// cref="AffinityAuto"/>.</summary>
     public List<string> WorkerCpuAffinity { get; } = [];
     public bool AffinityAuto { get; private set; }
     public Inherited<int> WorkerRlimitNofile;
@@ -68,9 +69,11 @@ public sealed class MainSettings
         Add("load_module", s.CheckModule);
         Add("pcre_jit", static u => u.Walker.TryFlag(u.Directive, out bool _));
         Add("thread_pool", s.SetThreadPool);
-        Add("debug_points", static u => u.Walker.TryEnum(u.Directive, [new ConfChoice<int>("stop", 0), new("abort", 1)], out int _));
+        Add("debug_points", static u =>
+            u.Walker.TryEnum(u.Directive, [new ConfChoice<int>("stop", 0), new("abort", 1)], out int _));
         Add("error_log", u => AddErrorLog(u, s.ErrorLogs.Add));
-        Add("ssl_engine", static u => u.Error("\"ssl_engine\" is not supported by this build of weir: OpenSSL 3 has providers instead"));
+        Add("ssl_engine", static u =>
+            u.Error("\"ssl_engine\" is not supported by this build of weir: OpenSSL 3 has providers instead"));
         Add("ssl_object_cache_inheritable", static u => u.Walker.TryFlag(u.Directive, out bool _));
         registry.AddNginx("events", ConfContext.Main, (w, d) =>
         {
@@ -190,7 +193,8 @@ public sealed class MainSettings
         string[] known =
         [
             "ngx_http_geoip_module.so", "ngx_http_image_filter_module.so", "ngx_http_perl_module.so",
-            "ngx_http_xslt_filter_module.so", "ngx_mail_module.so", "ngx_stream_module.so", "ngx_stream_geoip_module.so",
+            "ngx_http_xslt_filter_module.so", "ngx_mail_module.so", "ngx_stream_module.so",
+                "ngx_stream_geoip_module.so",
         ];
         if (!known.Contains(file))
         {

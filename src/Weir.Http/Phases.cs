@@ -7,7 +7,8 @@ using Weir.Protocol.Http1;
 
 namespace Weir.Http;
 
-/// <summary>nginx's phases. Find-config, post-rewrite and post-access are steps of the engine, not places for handlers.</summary>
+/// <summary>nginx's phases. Find-config, post-rewrite and post-access are steps of the engine, not places for
+/// handlers.</summary>
 public enum Phase
 {
     PostRead,
@@ -28,7 +29,8 @@ public enum PhaseOutcome : byte
     /// <summary>The response is complete, or the request is over.</summary>
     Done,
 
-    /// <summary>Answer with <see cref="PhaseResult.Status"/>: through error_page, else with the built-in page.</summary>
+    /// <summary>Answer with <see cref="PhaseResult.Status"/>: through error_page, else with the built-in
+    /// page.</summary>
     Answer,
 
     /// <summary>The URI, named location or server changed: find the location again and run its pipeline.</summary>
@@ -160,5 +162,6 @@ internal sealed class PostRewriteHandler : PhaseHandler
 {
     internal static readonly PostRewriteHandler Instance = new();
 
-    public override LoopTask<PhaseResult> RunAsync(HttpRequest r) => r.UriChanged ? PhaseResult.Rerun : PhaseResult.Next;
+    public override LoopTask<PhaseResult> RunAsync(HttpRequest r) => r.UriChanged ? PhaseResult.Rerun
+        : PhaseResult.Next;
 }

@@ -67,7 +67,8 @@ public sealed class RequestBody
         return piece;
     }
 
-    /// <summary>Reads all of it, to memory and beyond the buffer to a file. Returns 0 or the status to answer with.</summary>
+    /// <summary>Reads all of it, to memory and beyond the buffer to a file. Returns 0 or the status to answer
+    /// with.</summary>
     public LoopTask<int> CollectAsync()
     {
         if (IsCollected || !IsExpected)
@@ -142,7 +143,8 @@ public sealed class RequestBody
         if (_file is null)
         {
             string directory = _request.Location.ClientBodyTempPath.Value;
-            SysResult fd = SpillFile.Create(directory, keepName: _request.Location.ClientBodyInFileOnly.Value != 0, out string? path);
+            SysResult fd = SpillFile.Create(directory, keepName: _request.Location.ClientBodyInFileOnly.Value != 0,
+                out string? path);
             if (fd.IsError)
             {
                 _request.LogError(LogLevel.Crit, $"open() \"{directory}\" failed", fd.Errno);
@@ -152,7 +154,8 @@ public sealed class RequestBody
             _file = FileRef.Own(fd.Int);
             if (_request.Log.Enabled(LogLevel.Warn))
             {
-                _request.LogError(LogLevel.Warn, $"a client request body is buffered to a temporary file {path ?? directory}");
+                _request.LogError(LogLevel.Warn,
+                    $"a client request body is buffered to a temporary file {path ?? directory}");
             }
         }
         _spill ??= new SpillWrite();
@@ -200,7 +203,8 @@ public static class SpillFile
 {
     private const int TmpFileAttempts = 8;
 
-    /// <summary>Creates a file that is gone when it is closed, or (with <paramref name="keepName"/>) one with a name.</summary>
+    /// <summary>Creates a file that is gone when it is closed, or (with <paramref name="keepName"/>) one with a
+    /// name.</summary>
     public static SysResult Create(string directory, bool keepName, out string? path)
     {
         path = null;

@@ -8,7 +8,8 @@ namespace Weir.Http;
 
 public sealed partial class HttpRequest
 {
-    /// <summary>What the request is doing, as nginx appends it (" while reading client request line"); null for nothing.</summary>
+    /// <summary>What the request is doing, as nginx appends it (" while reading client request line"); null for
+    /// nothing.</summary>
     public string? LogAction { get; set; }
 
     /// <summary>The upstream as the log shows it; null when none is involved.</summary>
@@ -39,7 +40,8 @@ public sealed partial class HttpRequest
         {
             line.Append(" while ").Append(LogAction);
         }
-        line.Append(", client: ").Append(FormatAddress(ClientAddress.IsEmpty ? Connection.PeerAddress : ClientAddress.Span));
+        line.Append(", client: ").Append(FormatAddress(ClientAddress.IsEmpty ? Connection.PeerAddress
+            : ClientAddress.Span));
         line.Append(", server: ").Append(Server.PrimaryName);
         if (!RequestLine.IsEmpty)
         {
@@ -66,7 +68,8 @@ public sealed partial class HttpRequest
         log.Write(level, line.ToString(), 0, Connection.Number);
     }
 
-    /// <summary>Whether the story of the request is told (`error_log … debug`). Guards every call of <see cref="Tell"/>.</summary>
+    /// <summary>Whether the story of the request is told (`error_log … debug`). Guards every call of <see
+    /// cref="Tell"/>.</summary>
     internal bool IsTold => Log.Enabled(LogLevel.Debug);
 
     /// <summary>A debug line in nginx's manner.</summary>

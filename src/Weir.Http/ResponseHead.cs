@@ -88,7 +88,8 @@ public sealed class ResponseHead
 
     public ReadOnlySpan<ResponseField> Trailers => new(_trailers, 0, _trailerCount);
 
-    public ref ResponseField Add(NativeSlice name, NativeSlice value, KnownResponseHeader known = KnownResponseHeader.None)
+    public ref ResponseField Add(NativeSlice name, NativeSlice value, KnownResponseHeader known =
+        KnownResponseHeader.None)
     {
         if (_count == _fields.Length)
         {
@@ -124,7 +125,8 @@ public sealed class ResponseHead
         return -1;
     }
 
-    /// <summary>Index of the first field with this name (any case) at or after <paramref name="from"/>, or -1.</summary>
+    /// <summary>Index of the first field with this name (any case) at or after <paramref name="from"/>, or
+    /// -1.</summary>
     public int Find(ReadOnlySpan<byte> name, int from = 0)
     {
         for (int i = from; i < _count; i++)

@@ -1,4 +1,5 @@
-// Choosing a server by name, with nginx's order: exact, the longest wildcard at the start (*.example.com, .example.com),
+// Choosing a server by name, with nginx's order: exact, the longest wildcard at the start (*.example.com,
+// .example.com),
 // the longest wildcard at the end (www.example.*), regular expressions in order of appearance, else the default server.
 // Built with the configuration, frozen afterwards, allocates nothing.
 using Weir.Kernel;
@@ -19,7 +20,8 @@ public sealed class ServerNames(NativeArena memory)
 
     public bool IsEmpty => _exact.Count + _head.Count + _tail.Count + _regexes.Count == 0;
 
-    /// <summary>Adds a name; false when another server of the address has it already (nginx ignores it with a warning).</summary>
+    /// <summary>Adds a name; false when another server of the address has it already (nginx ignores it with a
+    /// warning).</summary>
     public bool TryAdd(ServerName name, ServerConf server)
     {
         if (name.Regex is not null)

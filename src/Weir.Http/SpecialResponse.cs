@@ -8,7 +8,8 @@ namespace Weir.Http;
 
 internal static class SpecialResponse
 {
-    /// <summary>Answers the request with a status. May redirect internally; otherwise the response is complete.</summary>
+    /// <summary>Answers the request with a status. May redirect internally; otherwise the response is
+    /// complete.</summary>
     internal static LoopTask<PhaseResult> RunAsync(HttpRequest r, int status)
     {
         if (r.Response.IsSent)
@@ -141,7 +142,8 @@ internal static class SpecialResponse
         ResponseHead response = r.Response;
         ReadOnlySpan<byte> head = "<html><head><meta http-equiv=\"Refresh\" content=\"0; URL="u8;
         ReadOnlySpan<byte> tail = "\"></head><body></body></html>\r\n"u8;
-        NativeSlice body = r.Arena.Allocate(head.Length + UriEscaper.EscapedMax(response.Location.Length) + tail.Length);
+        NativeSlice body = r.Arena.Allocate(head.Length + UriEscaper.EscapedMax(response.Location.Length)
+            + tail.Length);
         head.CopyTo(body.Span);
         int length = head.Length + UriEscaper.EscapeRefresh(response.Location.Span, body.Span[head.Length..]);
         tail.CopyTo(body.Span[length..]);

@@ -9,12 +9,14 @@ public static class SyslogSettings
     private const int TagLengthMax = 32;
 
     /// <summary>The severities by nginx's names, most severe first.</summary>
-    private static readonly string[] s_severities = ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
+    private static readonly string[] s_severities =
+        ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
 
     public static bool TryParse(string text, IBuildResources resources, out SyslogTarget? target, out string? error) =>
         TryParse(text, resources, out target, out int _, out error);
 
-    public static bool TryParse(string text, IBuildResources resources, out SyslogTarget? target, out int severity, out string? error)
+    public static bool TryParse(string text, IBuildResources resources, out SyslogTarget? target, out int severity,
+        out string? error)
     {
         target = null;
         error = null;

@@ -163,7 +163,8 @@ internal sealed class WorkerProgram : IWorkerProgram
     }
 
     /// <summary>A worker that serves allocates nothing, so no collection would ever come by itself: what a reload left
-    /// behind is collected once the reloads have settled. The pause grows with what is alive, not with what is left.</summary>
+    /// behind is collected once the reloads have settled. The pause grows with what is alive, not with what is
+    /// left.</summary>
     private static void Collect() => new Thread(static () =>
     {
         GC.Collect(2, GCCollectionMode.Aggressive, blocking: true, compacting: true);

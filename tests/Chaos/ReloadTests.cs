@@ -101,7 +101,8 @@ public sealed class ReloadTests
         return long.Parse(lines[2].Trim().Split(' ')[0], CultureInfo.InvariantCulture);
     }
 
-    /// <summary>The footprint once what the last reload left has been collected: when it has stopped shrinking.</summary>
+    /// <summary>The footprint once what the last reload left has been collected: when it has stopped
+    /// shrinking.</summary>
     private static (int Descriptors, int Mappings, long Rss) Settled(int pid)
     {
         (int Descriptors, int Mappings, long Rss) last = Footprint(pid);

@@ -1,6 +1,7 @@
 // server, location, listen, server_name, root, alias, types, error_page, limits and timeouts: nginx's HTTP core module.
 // Its settings live in CoreSettings.cs because the server itself uses them. Directives of the core that belong to a
-// feature of their own (open_file_cache, resolver, gzip_*, limit_rate, early_hints) are declared by that feature's file.
+// feature of their own (open_file_cache, resolver, gzip_*, limit_rate, early_hints) are declared by that feature's
+// file.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Protocol.Http1;
@@ -49,12 +50,15 @@ internal sealed class CoreModule : HttpModule
         d.Location<LocationConf>("default_type", static (u, l) => u.SetTemplate(ref l.DefaultType));
         d.Location<LocationConf>("internal", static (_, l) => l.IsInternal = true);
         d.Location<LocationConf>("client_max_body_size", static (u, l) => u.SetOffset(ref l.MaxBodySize));
-        d.Location<LocationConf>("client_body_buffer_size", static (u, l) => u.SetSize(ref l.ClientBodyBufferSizeSetting));
+        d.Location<LocationConf>("client_body_buffer_size", static (u, l) =>
+            u.SetSize(ref l.ClientBodyBufferSizeSetting));
         d.Location<LocationConf>("client_body_timeout", static (u, l) => u.SetMsec(ref l.ClientBodyTimeoutMs));
-        d.Location<LocationConf>("client_body_temp_path", static (u, l) => CoreLocations.SetTempPath(u, ref l.ClientBodyTempPath));
+        d.Location<LocationConf>("client_body_temp_path", static (u, l) =>
+            CoreLocations.SetTempPath(u, ref l.ClientBodyTempPath));
         d.Location<LocationConf>("client_body_in_file_only", static (u, l) => u.SetEnum(ref l.ClientBodyInFileOnly,
             [new ConfChoice<int>("off", 0), new("on", 1), new("clean", 2)]));
-        d.Location<LocationConf>("client_body_in_single_buffer", static (u, l) => u.SetFlag(ref l.ClientBodyInSingleBuffer));
+        d.Location<LocationConf>("client_body_in_single_buffer", static (u, l) =>
+            u.SetFlag(ref l.ClientBodyInSingleBuffer));
         d.Location<LocationConf>("auth_delay", static (u, l) => u.SetMsec(ref l.AuthDelayMs));
         d.Location<LocationConf>("satisfy", static (u, l) => u.SetEnum(ref l.SatisfyMode,
             [new ConfChoice<Satisfy>("all", Satisfy.All), new("any", Satisfy.Any)]));
@@ -87,13 +91,16 @@ internal sealed class CoreModule : HttpModule
         d.Location<LocationConf>("keepalive_disable", static (u, l) => u.SetBitmask(ref l.KeepAliveDisable,
             [new ConfChoice<int>("none", 1), new("msie6", 2), new("safari", 4)]));
         d.Location<LocationConf>("lingering_close", static (u, l) => u.SetEnum(ref l.LingeringClose,
-            [new ConfChoice<LingeringClose>("off", LingeringClose.Off), new("on", LingeringClose.On), new("always", LingeringClose.Always)]));
+            [new ConfChoice<LingeringClose>("off", LingeringClose.Off), new("on", LingeringClose.On),
+                new("always", LingeringClose.Always)]));
         d.Location<LocationConf>("lingering_time", static (u, l) => u.SetMsec(ref l.LingeringTimeMs));
         d.Location<LocationConf>("lingering_timeout", static (u, l) => u.SetMsec(ref l.LingeringTimeoutMs));
-        d.Location<LocationConf>("reset_timedout_connection", static (u, l) => u.SetFlag(ref l.ResetTimedOutConnection));
+        d.Location<LocationConf>("reset_timedout_connection", static (u, l) =>
+            u.SetFlag(ref l.ResetTimedOutConnection));
         d.Location<LocationConf>("subrequest_output_buffer_size", static (u, l) =>
         {
-            if (u.Walker.Fresh(u.Directive, in l.SubrequestOutputBufferSize) && u.Walker.TrySize(u.Directive, out long n))
+            if (u.Walker.Fresh(u.Directive, in l.SubrequestOutputBufferSize)
+                && u.Walker.TrySize(u.Directive, out long n))
             {
                 l.SubrequestOutputBufferSize.Set((int)n);
             }
@@ -111,18 +118,22 @@ internal sealed class CoreModule : HttpModule
         d.Location<LocationConf>("log_subrequest", static (u, l) => u.SetFlag(ref l.LogSubrequest));
         d.Location<LocationConf>("recursive_error_pages", static (u, l) => u.SetFlag(ref l.RecursiveErrorPages));
         d.Location<LocationConf>("server_tokens", static (u, l) => u.SetEnum(ref l.ServerTokens,
-            [new ConfChoice<ServerTokens>("off", ServerTokens.Off), new("on", ServerTokens.On), new("build", ServerTokens.Build)]));
+            [new ConfChoice<ServerTokens>("off", ServerTokens.Off), new("on", ServerTokens.On),
+                new("build", ServerTokens.Build)]));
         d.Location<LocationConf>("if_modified_since", static (u, l) => u.SetEnum(ref l.IfModifiedSince,
-            [new ConfChoice<IfModifiedSinceMode>("off", IfModifiedSinceMode.Off), new("exact", IfModifiedSinceMode.Exact),
+            [new ConfChoice<IfModifiedSinceMode>("off", IfModifiedSinceMode.Off),
+                new("exact", IfModifiedSinceMode.Exact),
                 new("before", IfModifiedSinceMode.Before)]));
         d.Location<LocationConf>("max_ranges", static (u, l) => u.SetNumber(ref l.MaxRanges));
-        d.Location<LocationConf>("chunked_transfer_encoding", static (u, l) => u.SetFlag(ref l.ChunkedTransferEncoding));
+        d.Location<LocationConf>("chunked_transfer_encoding", static (u, l) =>
+            u.SetFlag(ref l.ChunkedTransferEncoding));
         d.Location<LocationConf>("etag", static (u, l) => u.SetFlag(ref l.ETag));
         d.Location<LocationConf>("error_page", CoreLocations.AddErrorPage);
         d.Location<LocationConf>("error_log", static (u, l) => MainSettings.AddErrorLog(u, t => l.ErrorLogs.Add(t)));
     }
 
-    /// <summary>Sizes of tables and pools that Weir grows by itself: accepted, checked, without effect (docs/differences.md).</summary>
+    /// <summary>Sizes of tables and pools that Weir grows by itself: accepted, checked, without effect
+    /// (docs/differences.md).</summary>
     private static void DeclareIgnored(HttpDeclarations d)
     {
         foreach (string name in (string[])
@@ -169,7 +180,8 @@ internal sealed class CoreModule : HttpModule
             if (name.StartsWith('~'))
             {
                 Regex? regex = name.Length == 1 ? null
-                    : Regex.Compile(name[1..], caseless: name.Any(char.IsAsciiLetterUpper) || true, use.Build.Configuration.Variables, out string? error);
+                    : Regex.Compile(name[1..], caseless: name.Any(char.IsAsciiLetterUpper)
+                        || true, use.Build.Configuration.Variables, out string? error);
                 if (regex is null)
                 {
                     use.Error(i, $"empty regex in server name \"{name}\"");

@@ -9,7 +9,8 @@ internal static class CoreListen
     internal static void AddDefault(DirectiveUse use, ServerConf server)
     {
         var address = SocketAddress.Parse(Environment.IsPrivilegedProcess ? "*:80" : "*:8000");
-        use.Build.Configuration.Listens.Add(new ListenUse(new ListenSpec { Address = address }, server, false, false, false,
+        use.Build.Configuration.Listens.Add(new ListenUse(new ListenSpec { Address = address }, server, false, false,
+            false,
             false, false, use.Directive.Span));
     }
 
@@ -74,7 +75,8 @@ internal static class CoreListen
         }
         foreach (SocketAddress address in addresses)
         {
-            use.Build.Configuration.Listens.Add(new ListenUse(spec with { Address = address }, server, isDefault, proxyProtocol,
+            use.Build.Configuration.Listens.Add(new ListenUse(spec with { Address = address }, server, isDefault,
+                proxyProtocol,
                 tls, http2, hasOptions, use.Directive.Args[0].Span));
         }
     }
@@ -103,7 +105,8 @@ internal static class CoreListen
                     use.Error(i, $"invalid {word[..equals]} \"{value}\"");
                     return true;
                 }
-                spec = word[0] == 'r' ? spec with { ReceiveBufferBytes = (int)bytes } : spec with { SendBufferBytes = (int)bytes };
+                spec = word[0] == 'r' ? spec with { ReceiveBufferBytes = (int)bytes }
+                    : spec with { SendBufferBytes = (int)bytes };
                 return true;
             case "fastopen":
                 if (!int.TryParse(value, out int queue))

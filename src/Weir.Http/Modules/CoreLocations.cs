@@ -60,7 +60,8 @@ internal static class CoreLocations
                 location.StopsRegex = true;
                 return true;
             case "~" or "~*":
-                location.Regex = Regex.Compile(name, modifier == "~*", use.Build.Configuration.Variables, out string? error);
+                location.Regex = Regex.Compile(name, modifier == "~*", use.Build.Configuration.Variables,
+                    out string? error);
                 if (location.Regex is null)
                 {
                     use.Error(use.Count - 1, error!);
@@ -132,7 +133,9 @@ internal static class CoreLocations
             }
             else
             {
-                use.Error($"\"{use.Name}\" directive is duplicate, \"{(alias ? "root" : "alias")}\" directive was specified earlier");
+                use.Error(
+                    $"\"{use.Name}\" directive is duplicate, "
+                    + $"\"{(alias ? "root" : "alias")}\" directive was specified earlier");
             }
             return;
         }
@@ -142,7 +145,8 @@ internal static class CoreLocations
             return;
         }
         string path = use[0];
-        if (path.Contains("$document_root", StringComparison.Ordinal) || path.Contains("${document_root}", StringComparison.Ordinal))
+        if (path.Contains("$document_root", StringComparison.Ordinal)
+            || path.Contains("${document_root}", StringComparison.Ordinal))
         {
             use.Error(0, $"the $document_root variable cannot be used in the \"{use.Name}\" directive");
             return;
@@ -175,7 +179,8 @@ internal static class CoreLocations
                 string key = extension.Text.ToLowerInvariant();
                 if (location.OwnTypes.ContainsKey(key))
                 {
-                    use.Walker.Warn(extension.Span, $"duplicate extension \"{extension.Text}\", content type: \"{line.Name}\", "
+                    use.Walker.Warn(extension.Span,
+                        $"duplicate extension \"{extension.Text}\", content type: \"{line.Name}\", "
                         + $"previous content type: \"{location.OwnTypes[key]}\"");
                 }
                 location.OwnTypes[key] = type;
@@ -183,7 +188,8 @@ internal static class CoreLocations
         }
     }
 
-    /// <summary>A temporary path; the levels of subdirectories that nginx allows are accepted, one directory serves.</summary>
+    /// <summary>A temporary path; the levels of subdirectories that nginx allows are accepted, one directory
+    /// serves.</summary>
     internal static void SetTempPath(DirectiveUse use, ref Inherited<string> setting)
     {
         if (!use.Walker.Fresh(use.Directive, in setting))
@@ -360,7 +366,8 @@ internal static class CoreLocations
 public sealed class LimitExceptHandler(int allowed, LocationConf location)
 {
     private static readonly string[] s_methods =
-        ["GET", "HEAD", "POST", "PUT", "DELETE", "MKCOL", "COPY", "MOVE", "OPTIONS", "PROPFIND", "PROPPATCH", "LOCK", "UNLOCK", "PATCH"];
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "MKCOL", "COPY", "MOVE", "OPTIONS", "PROPFIND", "PROPPATCH", "LOCK",
+            "UNLOCK", "PATCH"];
 
     internal static int Bit(string method)
     {

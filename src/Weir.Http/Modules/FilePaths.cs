@@ -74,7 +74,8 @@ internal static class FilePaths
         return true;
     }
 
-    /// <summary>A location without a slash and an alias with one: what follows the name may begin with "..", the one way
+    /// <summary>A location without a slash and an alias with one: what follows the name may begin with "..", the one
+    /// way
     /// in which a normalised URI can climb. nginx lets it.</summary>
     private static bool Escapes(ReadOnlySpan<byte> alias, ReadOnlySpan<byte> rest) =>
         rest.StartsWith(".."u8) && (rest.Length == 2 || rest[2] == '/') && alias.Length > 0 && alias[^1] == '/';

@@ -110,7 +110,8 @@ internal sealed class SslModule : HttpModule
             bool good = parts[0] switch
             {
                 "builtin" => parts.Length == 2 && ConfValues.TryNumber(parts[1], out long _),
-                "shared" => parts.Length == 3 && parts[1].Length > 0 && ConfValues.TrySize(parts[2], out long bytes) && bytes >= 8 * 4096,
+                "shared" => parts.Length == 3 && parts[1].Length > 0 && ConfValues.TrySize(parts[2], out long bytes)
+                    && bytes >= 8 * 4096,
                 _ => false,
             };
             if (!good)

@@ -1,4 +1,5 @@
-// glibc's heap as a whole: one arena for all threads, and giving free pages back. Configurations are built on a thread of
+// glibc's heap as a whole: one arena for all threads, and giving free pages back. Configurations are built on a thread
+// of
 // their own; with an arena per thread each build would leave its own fragments behind.
 using System.Runtime.InteropServices;
 
