@@ -159,6 +159,12 @@ public sealed partial class Master
         if (worker.Channel.Flush().IsError)
         {
             worker.ChannelEnded = true;
+            if (worker.PidFd < 0)
+            {
+                // The worker of the only process ended between two signals of one turn; nothing else will tell.
+                Remove(worker);
+                return;
+            }
         }
         while (!worker.ChannelEnded)
         {
