@@ -27,6 +27,12 @@ public sealed partial class ChildProcess : IDisposable
     private readonly ManualResetEventSlim _outputEnded = new();
     private readonly ManualResetEventSlim _errorsEnded = new();
 
+    /// <summary>How long the readers of a process that has ended may lag behind.</summary>
+    private const int LastWordsMs = 3000;
+
+    // Tests block threads of the pool; the readers of pipes must not wait for the pool to grow.
+    static ChildProcess() => ThreadPool.SetMinThreads(64, 64);
+
     public ChildProcess(string file, IEnumerable<string> arguments, string? directory = null,
         IReadOnlyDictionary<string, string>? environment = null)
     {
@@ -104,8 +110,8 @@ public sealed partial class ChildProcess : IDisposable
         }
 
         // Its last words are still on the way; a grandchild may hold the pipes open for ever.
-        _outputEnded.Wait(500);
-        _errorsEnded.Wait(500);
+        _outputEnded.Wait(LastWordsMs);
+        _errorsEnded.Wait(LastWordsMs);
         return true;
     }
 
