@@ -158,14 +158,10 @@ def verify(scenario, realistic, servers):
 
 def wrk(server, script, seconds, core):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # wrk counts whole seconds; a shorter run is ended by a signal, and then prints its summary as well.
     process = subprocess.Popen(
-        ["taskset", "-c", str(core), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, int(seconds))}s", "-s", script,
+        ["taskset", "-c", str(core), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", script,
          f"http://127.0.0.1:{server.port}/"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if seconds < 1:
-        time.sleep(seconds)
-        process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=seconds + 30)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = re.search(r"^RESULT (.*)$", out, re.M)
@@ -261,7 +257,7 @@ def run(scenario, realistic, options, base, files):
         with open(script, "w") as f:
             f.write(scenarios.lua(scenario, realistic))
         rounds = {s.name: [] for s in servers}
-        for server in servers:
+        for server in servers if options.warmup else []:
             measure(server, script, options.warmup, cores)
         for number in range(options.rounds):
             for server in servers if number % 2 == 0 else reversed(servers):
@@ -316,7 +312,7 @@ def arguments():
     parser.add_argument("scenario", nargs="*")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 1 s")
-    parser.add_argument("--smoke", action="store_true", help="1 round of 0.3 s, results not kept")
+    parser.add_argument("--smoke", action="store_true", help="1 round of 1 s, results not kept")
     parser.add_argument("--bare", action="store_true", help="only the bare variants")
     parser.add_argument("--realistic", action="store_true", help="only the realistic variants")
     parser.add_argument("--rounds", type=int, default=5)
@@ -330,7 +326,7 @@ def arguments():
     if options.quick:
         options.rounds, options.seconds = 3, 1
     if options.smoke:
-        options.rounds, options.seconds, options.warmup = 1, 0.3, 0.2
+        options.rounds, options.seconds, options.warmup = 1, 1, 0
     last = (os.cpu_count() or 1) - 1
     options.cores = (0, min(1, last))
     return options
