@@ -167,7 +167,7 @@ internal sealed class WorkerProgram : IWorkerProgram
     /// left.</summary>
     private static void Collect() => new Thread(static () =>
     {
-        GC.Collect(2, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+        GC.Collect(2, GCCollectionMode.Forced, blocking: false, compacting: false);
         NativeHeap.Trim();
     })
     {
