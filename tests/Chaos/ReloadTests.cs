@@ -76,7 +76,8 @@ public sealed class ReloadTests
         (int Descriptors, int Mappings, long Rss) after = Settled(worker);
         Assert.Contains(worker, weir.Workers());
         Assert.Equal(before.Descriptors, after.Descriptors);
-        Assert.InRange(after.Mappings, 1, before.Mappings + 12);
+        // Stacks of threads that came and went stay mapped for the next ones; a leak would be one for every reload.
+        Assert.InRange(after.Mappings, 1, before.Mappings + LeakRounds / 2);
         Assert.InRange(after.Rss, 1, before.Rss * 12 / 10);
     }
 
