@@ -61,8 +61,8 @@ public sealed partial class AllocationTests
         AssertNothing(AllocatedBy(weir, "/"));
     }
 
-    /// <summary>A table that doubles once while more lines than ever wait in one turn is not a byte per request: less than
-    /// a tenth of a byte is nothing.</summary>
+    /// <summary>A table that doubles once while more lines than ever wait in one turn is not a byte per request: less
+    /// than a tenth of a byte is nothing.</summary>
     private static void AssertNothing(long bytes) => Assert.InRange(bytes, 0, CountedRequests / 10);
 
     /// <summary>Bytes the worker's loop allocated while it answered the counted requests.</summary>
