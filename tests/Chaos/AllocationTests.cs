@@ -13,6 +13,7 @@ public sealed partial class AllocationTests
     private const int InFlight = 64;
     private const int WarmRequests = 1_000;
     private const int CountedRequests = 10_000;
+    private const int WindowsMax = 4;
 
     private const string Status = "location = /status { weir_status json; }";
 
@@ -61,11 +62,11 @@ public sealed partial class AllocationTests
         AssertNothing(AllocatedBy(weir, "/"));
     }
 
-    /// <summary>A table that doubles once while more lines than ever wait in one turn is not a byte per request: less
-    /// than a tenth of a byte is nothing.</summary>
-    private static void AssertNothing(long bytes) => Assert.InRange(bytes, 0, CountedRequests / 10);
+    private static void AssertNothing(long bytes) => Assert.Equal(0, bytes);
 
-    /// <summary>Bytes the worker's loop allocated while it answered the counted requests.</summary>
+    /// <summary>Bytes the worker's loop allocated while it answered the counted requests. A pool that grows once because
+    /// more is under way than ever before is warming up, not a byte per request: then the next window counts. What
+    /// allocates per request has no window without a byte.</summary>
     private static long AllocatedBy(ServerProcess weir, string path)
     {
         byte[] request = Encoding.Latin1.GetBytes(RawClient.Request("GET", path, []));
@@ -76,14 +77,18 @@ public sealed partial class AllocationTests
         Allocated(status);
         Allocated(status);
         Rounds(clients, request, 2);
-        long before = Allocated(status);
-        Rounds(clients, request, CountedRequests / InFlight);
-        long after = Allocated(status);
+        long allocated = long.MaxValue;
+        for (int window = 0; window < WindowsMax && allocated != 0; window++)
+        {
+            long before = Allocated(status);
+            Rounds(clients, request, CountedRequests / InFlight);
+            allocated = Allocated(status) - before;
+        }
         foreach (RawClient client in clients)
         {
             client.Dispose();
         }
-        return after - before;
+        return allocated;
     }
 
     /// <summary>Every client sends, then every client reads: all requests are in flight together.</summary>
