@@ -64,9 +64,9 @@ public sealed partial class AllocationTests
 
     private static void AssertNothing(long bytes) => Assert.Equal(0, bytes);
 
-    /// <summary>Bytes the worker's loop allocated while it answered the counted requests. A pool that grows once because
-    /// more is under way than ever before is warming up, not a byte per request: then the next window counts. What
-    /// allocates per request has no window without a byte.</summary>
+    /// <summary>Bytes the worker's loop allocated while it answered the counted requests. A pool that grows once
+    /// because more is under way than ever before is warming up, not a byte per request: then the next window counts.
+    /// What allocates per request has no window without a byte.</summary>
     private static long AllocatedBy(ServerProcess weir, string path)
     {
         byte[] request = Encoding.Latin1.GetBytes(RawClient.Request("GET", path, []));
