@@ -324,6 +324,11 @@ internal sealed partial class Http1Driver
         if (_out is { IsEmpty: false } output)
         {
             _connection.SendTimeoutMs = (int)r.Location.SendTimeoutMs.Value;
+            if (r.Location.TcpNoDelay.Value)
+            {
+                // An answer in several writes: the next small one must not wait for the client's acknowledgement.
+                _connection.SetNoDelay();
+            }
             if (!_connection.Send(output))
             {
                 NoteSendFailure(r, _connection.SendError);

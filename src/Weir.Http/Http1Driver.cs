@@ -140,10 +140,6 @@ internal sealed partial class Http1Driver : ClientStream
             if (!_aborted && _out is { IsEmpty: false } output)
             {
                 _connection.SendTimeoutMs = (int)r.Location.SendTimeoutMs.Value;
-                if (!keep && !_needsLingering && !r.Response.IsUpgrade)
-                {
-                    _connection.SetNoDelay();
-                }
                 if (!_connection.Send(output))
                 {
                     _aborted = true;
