@@ -46,7 +46,10 @@ public sealed class BlockingWork(EventLoop loop)
 {
     private readonly BlockingCollection<BlockingOperation> _queue = new(65536);
     private int _threads;
-    private int _waiting;
+
+    // Pieces queued or running. Compared with the threads, not with the threads seen waiting: between a thread's taking
+    // a piece and its saying so, a second piece would count on a thread that is about to be busy.
+    private int _unfinished;
 
     /// <summary>Threads at most (nginx's thread_pool default is 32); 0 runs all work at once on the loop.</summary>
     public int ThreadsMax { get; set; } = 32;
@@ -59,14 +62,16 @@ public sealed class BlockingWork(EventLoop loop)
     {
         operation.Loop = loop;
         LoopTask<Unit> task = operation.Begin();
+        int unfinished = Interlocked.Increment(ref _unfinished);
         if (ThreadsMax == 0 || !_queue.TryAdd(operation))
         {
             operation.RunWork();
+            Interlocked.Decrement(ref _unfinished);
             operation.SetResult(default);
             return task;
         }
         // One idle thread must not become the queue of a whole burst.
-        if (_queue.Count > Volatile.Read(ref _waiting) && _threads < ThreadsMax)
+        if (unfinished > _threads && _threads < ThreadsMax)
         {
             _threads++;
             new Thread(RunThread, 256 * 1024) { IsBackground = true, Name = "weir-blocking" }.Start();
@@ -78,10 +83,9 @@ public sealed class BlockingWork(EventLoop loop)
     {
         while (true)
         {
-            Interlocked.Increment(ref _waiting);
             BlockingOperation operation = _queue.Take();
-            Interlocked.Decrement(ref _waiting);
             operation.RunWork();
+            Interlocked.Decrement(ref _unfinished);
             operation.Loop!.Post(operation.Deliver);
         }
     }

@@ -101,7 +101,7 @@ public sealed class LoopTests
         // On epoll the pieces wait for each other: with fewer threads than pieces they would never end.
         const int Pieces = 8;
         var barrier = rig.IsMemory ? null : new Barrier(Pieces);
-        for (int round = 0; round < 3; round++)
+        for (int round = 0; round < 300; round++)
         {
             int done = 0;
             for (int i = 0; i < Pieces; i++)
