@@ -62,6 +62,10 @@ public sealed class BlockingWork(EventLoop loop)
     {
         operation.Loop = loop;
         LoopTask<Unit> task = operation.Begin();
+        if (loop.TakesWork(operation))
+        {
+            return task;
+        }
         int unfinished = Interlocked.Increment(ref _unfinished);
         if (ThreadsMax == 0 || !_queue.TryAdd(operation))
         {

@@ -33,9 +33,6 @@ public sealed unsafe class EpollLoop : EventLoop
     private EpollStream? _closedStreams;
     private bool _disposed;
 
-    /// <summary>Alerts with an error number (0 for none): descriptors or connections ran out, epoll failed.</summary>
-    public Action<string, int>? Alert { get; set; }
-
     /// <exception cref="InvalidOperationException">The kernel refused an epoll instance or an eventfd.</exception>
     public EpollLoop()
     {

@@ -2,6 +2,7 @@
 // what completed, fire due timers, drain the mailbox, drain the ready list; each drain is bounded.
 // Loop state is touched only by its thread; others knock at the mailbox.
 using System.Collections.Concurrent;
+using Weir.Kernel;
 using Weir.Kernel.Net;
 
 namespace Weir.Loop;
@@ -88,6 +89,10 @@ public abstract class EventLoop : IDisposable
 
     public Action<long>? SlowTurn { get; set; }
 
+    /// <summary>Alerts with an error number (0 for none): descriptors or connections ran out, the engine
+    /// failed.</summary>
+    public Action<string, int>? Alert { get; set; }
+
     // Operations of the engine.
 
     /// <summary>Starts accepting on a listening descriptor; the loop owns it from now on.</summary>
@@ -104,6 +109,23 @@ public abstract class EventLoop : IDisposable
 
     /// <summary>Watches a descriptor that is not a stream (signalfd, the master's channel) for readability.</summary>
     public abstract IDisposable WatchReadable(int fd, Action readable);
+
+    /// <summary>Opens a listening socket; its number is what <see cref="Listen"/> takes. -1 when it was
+    /// refused.</summary>
+    public virtual int OpenListening(ListenSpec spec, bool reusePort, out ListenFailure failure) =>
+        ListenSocket.Open(spec, reusePort, out failure);
+
+    /// <summary>Random bytes, as unforeseeable as the engine's are.</summary>
+    public virtual void FillRandom(Span<byte> into) => Sys.Random(into);
+
+    /// <summary>Whether the engine runs a piece of blocking work itself and delivers its result when it sees
+    /// fit.</summary>
+    internal virtual bool TakesWork(BlockingOperation operation) => false;
+
+    /// <summary>Lets an engine choose the order of ready work.</summary>
+    protected virtual void Arrange(Queue<Action> ready)
+    {
+    }
 
     protected abstract long ReadMonotonicMs();
     protected abstract long ReadUnixMs();
@@ -422,6 +444,10 @@ public abstract class EventLoop : IDisposable
 
     private void DrainReady()
     {
+        if (_ready.Count > 1)
+        {
+            Arrange(_ready);
+        }
         for (int n = Math.Min(_ready.Count, 1024); n > 0; n--)
         {
             _ready.Dequeue()();

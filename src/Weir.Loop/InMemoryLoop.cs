@@ -1,6 +1,7 @@
 // The engine without an operating system: connections are pipes in memory, the clock is a number, and everything that
 // happens is one queue served in order, so that a test plays out the same way every time. Time moves only when told
 // (AdvanceClock) or, where a test asks for it, to the next timer when there is nothing else to do.
+// With a Simulation it is a network with weather and faults, and the seed says which: docs/simulation.md.
 // One thread, as every engine; only Post may come from elsewhere. For tests: it allocates as it likes.
 using Weir.Kernel;
 
@@ -10,6 +11,9 @@ namespace Weir.Loop;
 internal interface IInMemoryTarget
 {
     void Deliver();
+
+    /// <summary>What is queued for an earlier life of the object is dropped.</summary>
+    uint Generation => 0;
 }
 
 /// <summary>Answers datagrams; call <paramref name="reply"/> any number of times, now or later.</summary>
@@ -20,7 +24,13 @@ public sealed class InMemoryLoop : EventLoop
 {
     private const int TurnsMax = 1_000_000;
 
-    private readonly Queue<IInMemoryTarget> _events = new();
+    private readonly Simulation? _simulation;
+    private readonly List<InMemoryEvent> _events = [];
+    private readonly PriorityQueue<InMemoryEvent, (long DueMs, long Order)> _later = new();
+    private readonly List<Action> _arranged = [];
+    private long _lastOrder;
+    private InMemoryStream? _freeStreams;
+    private readonly List<InMemoryStream> _closedStreams = [];
     private readonly Dictionary<string, InMemoryListener> _listeners = [];
     private readonly Dictionary<string, InMemoryResponder> _responders = [];
     private readonly Dictionary<int, string> _bound = [];
@@ -32,11 +42,18 @@ public sealed class InMemoryLoop : EventLoop
     // Set before the base constructor reads the clock for the first time; a due time of 0 means "not set".
     private long _clockMs = 1_000_000;
 
-    public InMemoryLoop()
+    public InMemoryLoop(Simulation? simulation = null)
     {
+        _simulation = simulation;
         SlowTurnMs = 0;
         Blocking.ThreadsMax = 0;
     }
+
+    /// <summary>The plan this loop plays; null for calm weather.</summary>
+    public Simulation? Simulation => _simulation;
+
+    /// <summary>The draw of the plan, or null.</summary>
+    internal SeededRandom? Random => _simulation?.Random;
 
     /// <summary>What the wall clock shows when the loop is made: 2026-01-01T00:00:00Z.</summary>
     public const long FirstUnixMs = 1_767_225_600_000;
@@ -44,18 +61,114 @@ public sealed class InMemoryLoop : EventLoop
     /// <summary>Bytes that may wait in one direction of a new connection before its writer blocks.</summary>
     public int WindowBytes { get; set; } = int.MaxValue;
 
-    internal InMemoryPipe NewPipe() => new() { WindowBytes = WindowBytes };
+    /// <summary>A direction of a new connection, with the fate that the plan gives it.</summary>
+    /// <param name="cuts">How many of a thousand are cut.</param>
+    /// <param name="toServer">Whether the loop's end reads it: only that direction may end early.</param>
+    internal InMemoryPipe NewPipe(int cuts, bool toServer)
+    {
+        var pipe = new InMemoryPipe { WindowBytes = WindowBytes };
+        if (_simulation is { } plan && plan.Random.Chance(cuts))
+        {
+            pipe.Plan = plan;
+            pipe.Cut = toServer ? (Cut)(1 + plan.Random.Below(3)) : plan.Random.Chance(500) ? Cut.Reset : Cut.Stall;
+            pipe.CutAfter = plan.Random.Size(plan.CutBytesMax) - 1;
+        }
+        return pipe;
+    }
 
     public override string EngineName => "memory";
+
+    public override int OpenListening(ListenSpec spec, bool reusePort, out ListenFailure failure)
+    {
+        failure = default;
+        if (_listeners.ContainsKey(Key(spec.Address.Native)))
+        {
+            failure = new ListenFailure("bind()", Errno.EADDRINUSE);
+            return -1;
+        }
+        return Bind(spec.Address.Native);
+    }
+
+    public override void FillRandom(Span<byte> into)
+    {
+        if (_simulation is { } plan)
+        {
+            plan.ServerRandom.Fill(into);
+            return;
+        }
+        base.FillRandom(into);
+    }
+
+    internal override bool TakesWork(BlockingOperation operation)
+    {
+        if (_simulation is not { } plan || !plan.Random.Chance(plan.SlowWork))
+        {
+            return false;
+        }
+        Enqueue(new Call(() =>
+        {
+            operation.RunWork();
+            operation.SetResult(default);
+        }));
+        return true;
+    }
+
+    protected override void Arrange(Queue<Action> ready)
+    {
+        if (_simulation is not { Reorders: true } plan)
+        {
+            return;
+        }
+        _arranged.AddRange(ready);
+        ready.Clear();
+        while (_arranged.Count > 0)
+        {
+            int at = plan.Random.Below(_arranged.Count);
+            ready.Enqueue(_arranged[at]);
+            _arranged[at] = _arranged[^1];
+            _arranged.RemoveAt(_arranged.Count - 1);
+        }
+    }
+
+    /// <summary>An object for a new connection, one that has served before where the plan says so.</summary>
+    internal InMemoryStream RentStream()
+    {
+        InMemoryStream stream = _freeStreams ?? new InMemoryStream(this);
+        _freeStreams = stream.NextFree;
+        stream.NextFree = null;
+        return stream;
+    }
+
+    internal void ReturnStream(InMemoryStream stream)
+    {
+        if (_simulation is { Recycles: true })
+        {
+            _closedStreams.Add(stream);
+        }
+    }
+
+    private void RecycleClosed()
+    {
+        for (int i = _closedStreams.Count - 1; i >= 0; i--)
+        {
+            // A result that nobody has taken yet may take a turn more.
+            if (_closedStreams[i].IsQuiet)
+            {
+                _closedStreams[i].NextFree = _freeStreams;
+                _freeStreams = _closedStreams[i];
+                _closedStreams.RemoveAt(i);
+            }
+        }
+    }
+
+    /// <summary>What a closed connection left unread, where a planted bug hands it on.</summary>
+    internal byte[]? StaleBytes { get; set; }
 
     protected override long ReadMonotonicMs() => _clockMs;
 
     protected override long ReadUnixMs() => FirstUnixMs + _clockMs - 1_000_000;
 
     protected override void Wake() => _wake.Release();
-
-    /// <summary>Alerts as <see cref="EpollLoop.Alert"/>.</summary>
-    public Action<string, int>? Alert { get; set; }
 
     // Listening: an address gets a number that stands for the descriptor a real worker inherits.
 
@@ -110,8 +223,9 @@ public sealed class InMemoryLoop : EventLoop
             peer.Refuse();
             return peer;
         }
-        var toServer = NewPipe();
-        var toPeer = NewPipe();
+        var toServer = NewPipe(_simulation?.ClientCuts ?? 0, toServer: true);
+        var toPeer = NewPipe(_simulation?.ClientCuts ?? 0, toServer: false);
+        InMemoryPipe.Pair(toServer, toPeer);
         peer.Open(toPeer, toServer);
         byte[] source = from.IsEmpty ? NextPeerAddress() : from.ToArray();
         listener.Enqueue(new InMemoryCall(toServer, toPeer, source));
@@ -123,7 +237,7 @@ public sealed class InMemoryLoop : EventLoop
     public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
         int timeoutMs, out Connection connection)
     {
-        var stream = new InMemoryStream(this);
+        InMemoryStream stream = RentStream();
         connection = stream;
         return stream.Connect(address, localAddress, timeoutMs);
     }
@@ -158,21 +272,77 @@ public sealed class InMemoryLoop : EventLoop
 
     // Time and turns.
 
-    internal void Enqueue(IInMemoryTarget target) => _events.Enqueue(target);
+    internal void Enqueue(IInMemoryTarget target)
+    {
+        var queued = new InMemoryEvent(target, target.Generation);
+        if (_simulation is { } plan && plan.Random.Chance(plan.Delays))
+        {
+            _later.Enqueue(queued, (_clockMs + 1 + plan.Random.Below(plan.DelayMsMax), ++_lastOrder));
+            return;
+        }
+        _events.Add(queued);
+    }
+
+    private readonly record struct InMemoryEvent(IInMemoryTarget Target, uint Generation)
+    {
+        internal void Deliver()
+        {
+            if (Target.Generation == Generation)
+            {
+                Target.Deliver();
+            }
+        }
+    }
+
+    /// <summary>Milliseconds to the next timer or late delivery; -1 when there is none.</summary>
+    private int NextDelayMs()
+    {
+        int timer = Timers.NextDelayMs(_clockMs);
+        if (!_later.TryPeek(out InMemoryEvent _, out (long DueMs, long Order) first))
+        {
+            return timer;
+        }
+        int late = (int)Math.Max(first.DueMs - _clockMs, 0);
+        return timer < 0 ? late : Math.Min(timer, late);
+    }
 
     protected override void WaitAndDispatch(int timeoutMs)
     {
-        if (_events.Count == 0 && timeoutMs != 0)
+        if (_events.Count == 0 && _later.Count == 0 && timeoutMs != 0)
         {
             // Only Run() comes here: the clock stands, so nothing but a message can end the wait.
             _wake.Wait();
         }
         Tick();
-        for (int n = _events.Count; n > 0; n--)
+        while (_later.TryPeek(out InMemoryEvent late, out (long DueMs, long Order) at) && at.DueMs <= _clockMs)
         {
-            _events.Dequeue().Deliver();
+            _later.Dequeue();
+            _events.Add(late);
         }
+        int n = _events.Count;
+        if (n > 1 && _simulation is { Reorders: true } plan)
+        {
+            for (int i = n - 1; i > 0; i--)
+            {
+                int other = plan.Random.Below(i + 1);
+                (_events[i], _events[other]) = (_events[other], _events[i]);
+            }
+        }
+        try
+        {
+            for (_delivered = 0; _delivered < n;)
+            {
+                _events[_delivered++].Deliver();
+            }
+        }
+        finally
+        {
+            _events.RemoveRange(0, _delivered);
+        }
+        RecycleClosed();
     }
+
+    private int _delivered;
 
     /// <summary>Runs turns until there is nothing to do at the present time.</summary>
     public void RunUntilIdle()
@@ -187,7 +357,7 @@ public sealed class InMemoryLoop : EventLoop
                 throw new InvalidOperationException("the loop does not come to rest");
             }
         }
-        while (_events.Count > 0 || HasReadyWork || Timers.NextDelayMs(_clockMs) == 0);
+        while (_events.Count > 0 || HasReadyWork || NextDelayMs() == 0);
     }
 
     /// <summary>Runs turns until a condition holds; the clock moves to the next timer when nothing else is to be
@@ -203,7 +373,7 @@ public sealed class InMemoryLoop : EventLoop
             {
                 return true;
             }
-            int delay = Timers.NextDelayMs(_clockMs);
+            int delay = NextDelayMs();
             if (delay < 0 || _clockMs + delay > stopMs)
             {
                 return false;
@@ -219,7 +389,7 @@ public sealed class InMemoryLoop : EventLoop
         RunUntilIdle();
         while (true)
         {
-            int delay = Timers.NextDelayMs(_clockMs);
+            int delay = NextDelayMs();
             if (delay < 0 || _clockMs + delay > until)
             {
                 break;
@@ -273,6 +443,11 @@ public sealed class InMemoryLoop : EventLoop
             {
                 return Errno.EBADF;
             }
+            if (loop._simulation is { } plan && plan.Random.Chance(plan.LostDatagrams))
+            {
+                plan.Faults++;
+                return 0;
+            }
             if (loop._responders.TryGetValue(key, out InMemoryResponder? responder))
             {
                 byte[] datagram = bytes.ToArray();
@@ -295,103 +470,5 @@ public sealed class InMemoryLoop : EventLoop
     private sealed class Call(Action action) : IInMemoryTarget
     {
         public void Deliver() => action();
-    }
-}
-
-/// <summary>A connection on its way to a listener: both directions, and who calls.</summary>
-internal readonly record struct InMemoryCall(InMemoryPipe ToServer, InMemoryPipe ToPeer, byte[] Source);
-
-/// <summary>An address that can be connected to.</summary>
-public sealed class InMemoryListener : Listener, IInMemoryTarget
-{
-    private readonly InMemoryLoop _loop;
-    private readonly string _key;
-    private readonly Queue<InMemoryCall> _backlog = new();
-    private Action<Connection>? _accepted;
-    private bool _queued;
-    private bool _paused;
-    private bool _stopped;
-
-    internal InMemoryListener(InMemoryLoop loop, string key, byte[] address) : base(loop, static _ => { })
-    {
-        _loop = loop;
-        _key = key;
-        Address = address;
-    }
-
-    /// <summary>The native sockaddr it is bound to.</summary>
-    public byte[] Address { get; }
-
-    /// <summary>Set where test code serves the address.</summary>
-    internal Action<InMemoryPeer>? PeerAccepted { get; set; }
-
-    /// <summary>Set to make connecting fail with this error number.</summary>
-    public int ConnectError { get; set; }
-
-    /// <summary>Set to let connecting wait for ever, as a full backlog or a lost host does.</summary>
-    public bool IsSilent { get; set; }
-
-    /// <summary>Connections that nobody has accepted yet.</summary>
-    public int Waiting => _backlog.Count;
-
-    internal void Start(Action<Connection> accepted)
-    {
-        _accepted = accepted;
-        Poke();
-    }
-
-    internal void Enqueue(InMemoryCall call)
-    {
-        _backlog.Enqueue(call);
-        Poke();
-    }
-
-    private void Poke()
-    {
-        if (!_queued && !_paused && !_stopped && _backlog.Count > 0)
-        {
-            _queued = true;
-            _loop.Enqueue(this);
-        }
-    }
-
-    void IInMemoryTarget.Deliver()
-    {
-        _queued = false;
-        while (!_stopped && !_paused && _accepted is not null && _backlog.Count > 0)
-        {
-            if (!_loop.MakeRoom())
-            {
-                InMemoryCall refused = _backlog.Dequeue();
-                _loop.Alert?.Invoke($"{_loop.ConnectionsMax} worker_connections are not enough", 0);
-                new InMemoryStream(_loop).OpenAccepted(refused, this).Close();
-                continue;
-            }
-            _accepted(new InMemoryStream(_loop).OpenAccepted(_backlog.Dequeue(), this));
-        }
-    }
-
-    /// <summary>Stops accepting; later connects are refused, what waits is reset.</summary>
-    public override void Stop()
-    {
-        if (_stopped)
-        {
-            return;
-        }
-        _stopped = true;
-        _loop.Unbind(_key);
-        while (_backlog.TryDequeue(out InMemoryCall call))
-        {
-            call.ToPeer.Break();
-            call.ToServer.Break();
-        }
-    }
-
-    public override void Pause() => _paused = true;
-
-    public override void Resume()
-    {
-        _paused = false;
-        Poke();
     }
 }

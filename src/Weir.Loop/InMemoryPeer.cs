@@ -150,6 +150,20 @@ internal sealed class InMemoryPipe
     internal IInMemoryEnd? Reader;
     internal IInMemoryEnd? Writer;
 
+    // The fate that a plan has for it: after so many bytes it is cut.
+    internal Simulation? Plan;
+    internal Cut Cut;
+    internal long CutAfter;
+    private InMemoryPipe? _back;
+    private bool _stalled;
+
+    /// <summary>Makes two directions of one connection know each other.</summary>
+    internal static void Pair(InMemoryPipe a, InMemoryPipe b)
+    {
+        a._back = b;
+        b._back = a;
+    }
+
     /// <summary>Bytes that become readable per turn; 0 for all at once.</summary>
     internal int ChunkBytes;
 
@@ -169,12 +183,18 @@ internal sealed class InMemoryPipe
     /// <summary>Whether the reader would find something: bytes, the end, or an error.</summary>
     internal bool IsReadable => Visible > 0 || IsBroken || EndVisible;
     internal bool EndVisible => IsEnded && Count == 0;
-    internal int Room => Math.Max(WindowBytes - Count, 0);
+    internal int Room => _stalled ? 0 : Math.Max(WindowBytes - Count, 0);
     internal bool HasHidden => Visible < Count;
 
     internal int Write(ReadOnlySpan<byte> bytes)
     {
         int n = Math.Min(bytes.Length, Room);
+        bool isCut = Cut != Cut.None && n > CutAfter;
+        if (isCut)
+        {
+            n = (int)CutAfter;
+        }
+        CutAfter -= n;
         if (_start + Count + n > _bytes.Length)
         {
             byte[] target = Count + n > _bytes.Length ? new byte[Math.Max(Count + n, _bytes.Length * 2)] : _bytes;
@@ -188,11 +208,42 @@ internal sealed class InMemoryPipe
         {
             Reader?.Poke();
         }
+        if (isCut)
+        {
+            TakeCut();
+        }
         return n;
     }
 
-    /// <summary>Lets the reader see more.</summary>
-    internal void Reveal() => Visible = ChunkBytes == 0 ? Count : Math.Min(Count, Visible + ChunkBytes);
+    private void TakeCut()
+    {
+        Plan!.Faults++;
+        switch (Cut)
+        {
+            case Cut.Reset:
+                Break();
+                _back?.Break();
+                break;
+            case Cut.End:
+                End();
+                break;
+            default:
+                _stalled = true;
+                break;
+        }
+        Cut = Cut.None;
+    }
+
+    /// <summary>Lets the reader see more; with weather, only a part of it.</summary>
+    internal void Reveal(Simulation? weather = null)
+    {
+        int seen = Visible;
+        Visible = ChunkBytes == 0 ? Count : Math.Min(Count, Visible + ChunkBytes);
+        if (weather is not null && Visible - seen > 1 && weather.Random.Chance(weather.Splits))
+        {
+            Visible = seen + weather.Random.Size(Visible - seen);
+        }
+    }
 
     internal int Read(Span<byte> into)
     {
@@ -215,7 +266,7 @@ internal sealed class InMemoryPipe
 
     internal void End()
     {
-        if (IsEnded)
+        if (IsEnded || _stalled)
         {
             return;
         }

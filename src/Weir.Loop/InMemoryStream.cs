@@ -1,6 +1,6 @@
 // The server's end of an in-memory connection. It behaves as Linux does where a server can notice: bytes come in a
 // later turn, a full window blocks, closing with unread bytes resets, writing to a closed peer is noticed one write
-// later. One loop's thread; not recycled, so that a use after Close shows.
+// later. One loop's thread; recycled only where a plan says so: otherwise a use after Close shows.
 using Weir.Kernel;
 using Weir.Kernel.Net;
 
@@ -25,8 +25,18 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
     private bool _blocked;
     private bool _peerClosed;
     private bool _broken;
+
+    /// <summary>Connecting is never answered: a plan says so.</summary>
+    private bool _isUnanswered;
     private byte[] _peer = [];
     private byte[] _local = [];
+    private uint _generation;
+    internal InMemoryStream? NextFree;
+
+    uint IInMemoryTarget.Generation => _generation;
+
+    /// <summary>Nobody waits on it any more.</summary>
+    internal bool IsQuiet => !_receive.IsPending && !_drain.IsPending && !_connect.IsPending;
 
     internal InMemoryStream OpenAccepted(InMemoryCall call, InMemoryListener listener)
     {
@@ -42,6 +52,19 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         Listener = listener;
         Number = _loop.NextConnectionNumber();
         StartMs = _loop.NowMs;
+        IsClosed = false;
+        SentBytes = 0;
+        SendTimeoutMs = 0;
+        Watcher = null;
+        Owner = null;
+        _in = new InMemoryPipe();
+        _out = new InMemoryPipe();
+        _sendError = 0;
+        _queued = false;
+        _peerClosed = false;
+        _broken = false;
+        _isUnanswered = false;
+        _generation++;
         _loop.ConnectionCount++;
     }
 
@@ -51,6 +74,11 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         _out = outgoing;
         _in.Reader = this;
         _out.Writer = this;
+        if (_loop.StaleBytes is { } stale)
+        {
+            _loop.StaleBytes = null;
+            _in.Write(stale);
+        }
         Poke();
     }
 
@@ -71,8 +99,18 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
     private void TryConnect()
     {
         InMemoryListener? listener = _loop.Find(_peer);
-        if (listener is { IsSilent: true })
+        if (listener is { IsSilent: true } || _isUnanswered)
         {
+            return;
+        }
+        if (_loop.Simulation is { } plan && plan.Random.Chance(plan.ConnectFaults))
+        {
+            plan.Faults++;
+            _isUnanswered = plan.Random.Chance(300);
+            if (!_isUnanswered)
+            {
+                FinishConnect(plan.Random.Chance(500) ? Errno.ECONNREFUSED : Errno.EHOSTUNREACH);
+            }
             return;
         }
         int error = listener is null ? Errno.ECONNREFUSED : listener.ConnectError;
@@ -81,8 +119,11 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
             FinishConnect(error);
             return;
         }
-        var toServer = _loop.NewPipe();
-        var toClient = _loop.NewPipe();
+        // The loop opened it: what "to the server" means for a plan is the direction that the loop reads.
+        int cuts = _loop.Simulation?.UpstreamCuts ?? 0;
+        var toServer = _loop.NewPipe(cuts, toServer: false);
+        var toClient = _loop.NewPipe(cuts, toServer: true);
+        InMemoryPipe.Pair(toServer, toClient);
         Attach(toClient, toServer);
         if (listener!.PeerAccepted is { } accepted)
         {
@@ -128,7 +169,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
             TryConnect();
             return;
         }
-        _in.Reveal();
+        _in.Reveal(_loop.Simulation);
         bool news = (_in.IsEnded && !_peerClosed && !_in.HasHidden) || (_in.IsBroken && !_broken);
         _peerClosed |= (_in.IsEnded && !_in.HasHidden) || _in.IsBroken;
         _broken |= _in.IsBroken;
@@ -163,7 +204,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
     public override LoopTask<RecvLease> ReceiveAsync(int maxBytes = BufferPool.StandardSize)
     {
         _receiveMax = maxBytes;
-        if (!IsClosed && _in.IsReadable && !_receive.IsPending)
+        if (!IsClosed && _in.IsReadable && !_receive.IsPending && !IsSlow())
         {
             return new LoopTask<RecvLease>(Take());
         }
@@ -173,6 +214,17 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
             _receive.SetResult(RecvLease.Failed(Errno.ECANCELED));
         }
         return task;
+    }
+
+    /// <summary>Whether a receive waits although there is something: others get their turn first.</summary>
+    private bool IsSlow()
+    {
+        if (_loop.Simulation is not { } plan || !plan.Random.Chance(plan.SlowReceives))
+        {
+            return false;
+        }
+        Poke();
+        return true;
     }
 
     private RecvLease Take()
@@ -214,7 +266,8 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         {
             return new LoopTask<IoResult>(IoResult.Failed(_sendError != 0 ? _sendError : Errno.ECANCELED));
         }
-        if (!_blocked || chain.Length <= keptBytes)
+        if (!_blocked || chain.Length <= keptBytes
+            || (_loop.Simulation is { Planted: PlantedBug.DrainTooEarly } plan && plan.Random.Chance(500)))
         {
             return new LoopTask<IoResult>(IoResult.Ok());
         }
@@ -253,8 +306,9 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
                 break;
             }
             ref ChainSegment first = ref chain[0];
-            int n = _out.IsDeaf ? (int)Math.Min(first.Length, int.MaxValue) : first.IsFile ? SendFile(ref first)
-                : _out.Write(first.Memory.Span);
+            int limit = WriteLimit(ref first);
+            int n = _out.IsDeaf ? (int)Math.Min(first.Length, int.MaxValue) : first.IsFile ? SendFile(ref first, limit)
+                : _out.Write(first.Memory.Span[..limit]);
             if (_out.IsDeaf)
             {
                 // The kernel takes the bytes; the peer's RST comes with the next turn.
@@ -267,8 +321,21 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
                 _broken = true;
                 break;
             }
-            if (n == 0)
+            if (n == 0 || n == limit && limit < first.Length && !first.IsFile)
             {
+                if (n > 0)
+                {
+                    // A short write: the socket says when it takes more.
+                    SentBytes += n;
+                    chain.Consume(n);
+                    Overtake(chain);
+                    Poke();
+                }
+                if (_out.IsBroken)
+                {
+                    // Cut in the middle: the next write says so.
+                    continue;
+                }
                 bool wasSending = _sending is not null;
                 _blocked = true;
                 _sending = chain;
@@ -288,10 +355,27 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         }
     }
 
-    /// <summary>A piece of a file through memory: bytes moved, 0 when the window is full, or -errno.</summary>
-    private int SendFile(ref ChainSegment first)
+    /// <summary>The planted bug of that name.</summary>
+    private void Overtake(BufferChain chain)
     {
-        int want = (int)Math.Min(Math.Min(first.Length, _out.Room), 64 * 1024);
+        if (_loop.Simulation is { Planted: PlantedBug.SendOvertakes } && chain.Count > 1)
+        {
+            (chain[0], chain[1]) = (chain[1], chain[0]);
+        }
+    }
+
+    /// <summary>How much of a piece one write takes: with weather, not always all of it.</summary>
+    private int WriteLimit(ref ChainSegment first)
+    {
+        int length = (int)Math.Min(first.Length, int.MaxValue);
+        return _loop.Simulation is { } plan && length > 1 && plan.Random.Chance(plan.ShortWrites)
+            ? plan.Random.Size(length - 1) : length;
+    }
+
+    /// <summary>A piece of a file through memory: bytes moved, 0 when the window is full, or -errno.</summary>
+    private int SendFile(ref ChainSegment first, int limit)
+    {
+        int want = Math.Min(Math.Min(limit, _out.Room), 64 * 1024);
         if (want == 0)
         {
             return 0;
@@ -417,6 +501,13 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         _blocked = false;
         Watcher = null;
         _in.IsDeaf = true;
+        _loop.ReturnStream(this);
+        if (_in.Count > 0 && _loop.Simulation is { Planted: PlantedBug.StaleCompletion })
+        {
+            _loop.StaleBytes = new byte[_in.Count];
+            _in.Reveal();
+            _in.Read(_loop.StaleBytes);
+        }
         // As Linux: bytes that nobody read make the close a reset.
         if (reset || _in.Count > 0)
         {

@@ -9,8 +9,10 @@ using SocketAddress = Weir.Kernel.SocketAddress;
 
 namespace Weir.Server;
 
-/// <summary>Opens what a configuration asks for, in this process.</summary>
-public sealed class OwnResources(string prefix, string confPrefix, CounterSlots counters) : IBuildResources
+/// <summary>Opens what a configuration asks for, in this process; log files are closed with it. Zones stay: they belong
+/// to the server, whose configurations come and go.</summary>
+public sealed class OwnResources(string prefix, string confPrefix, CounterSlots counters,
+    Dictionary<ZoneSpec, Zone> zones) : IBuildResources, IDisposable
 {
     private readonly Dictionary<LogSpec, int> _logs = [];
 
@@ -41,7 +43,27 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
         return fd;
     }
 
-    public Zone? Zone(ZoneSpec spec) => null;
+    public Zone? Zone(ZoneSpec spec)
+    {
+        if (!zones.TryGetValue(spec, out Zone? zone))
+        {
+            zone = Zones.Zone.CreatePrivate(spec);
+            zones.Add(spec, zone);
+        }
+        return zone;
+    }
+
+    public void Dispose()
+    {
+        foreach (int fd in _logs.Values)
+        {
+            if (fd >= 0)
+            {
+                Sys.Close(fd);
+            }
+        }
+        _logs.Clear();
+    }
 
     public SocketAddress[]? Resolve(string host, int port, out string? error) => HostNames.Resolve(host, port,
         out error);

@@ -1,5 +1,7 @@
-// A configuration served inside this process: one loop, no master, no signals. The executable's single-process mode
-// and worker role stand on it; a program that embeds Weir uses it directly.
+// A configuration served inside this process: one loop, no master, no signals. A program that embeds Weir gives it a
+// text and a loop of any engine; the tests run it on the simulated one. Everything here is on the loop's thread.
+// It opens what the configuration names (listening sockets, log files, zones) and closes it again; it never forks,
+// never changes the process's user, and never reads a configuration that was not given to it.
 using Weir.Conf;
 using Weir.Http;
 using Weir.Kernel;
@@ -8,35 +10,147 @@ using Weir.Zones;
 
 namespace Weir.Server;
 
-/// <summary>A web server on one event loop of the calling process.</summary>
-public sealed class WebServer
+/// <summary>Where a configuration comes from.</summary>
+/// <param name="Files">The disk (<see cref="DiskConfFiles"/>) or texts in memory.</param>
+/// <param name="Path">The path of the main file.</param>
+public sealed record WebServerOptions(IConfFiles Files, string Path)
 {
-    private WebServer(EventLoop loop, HttpServer http, HttpConfiguration configuration)
+    /// <summary>What relative paths of files belong to.</summary>
+    public string Prefix { get; init; } = "/";
+
+    /// <summary>Directives before the file's own, as after -g.</summary>
+    public string Globals { get; init; } = "";
+
+    /// <summary>The error log where the configuration names none: "stderr" or a path.</summary>
+    public string ErrorLog { get; init; } = LogSpec.StandardError;
+
+    /// <summary>A configuration that is a text.</summary>
+    public static WebServerOptions FromText(string text, string prefix = "/") =>
+        new(new MemoryConfFiles().Add("/nginx.conf", text), "/nginx.conf") { Prefix = prefix };
+
+    /// <summary>A configuration file, with its includes; relative paths belong to its directory.</summary>
+    public static WebServerOptions FromFile(string path) =>
+        new(new DiskConfFiles(), System.IO.Path.GetFullPath(path))
+        {
+            Prefix = System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(path)) ?? "/",
+        };
+}
+
+/// <summary>A web server on one event loop of the calling process.</summary>
+public sealed class WebServer : IDisposable
+{
+    private readonly CounterSlots _counters = CounterSlots.CreatePrivate();
+    private readonly Dictionary<ZoneSpec, Zone> _zones = [];
+    private bool _disposed;
+
+    private WebServer(EventLoop loop)
     {
         Loop = loop;
-        Http = http;
-        Configuration = configuration;
+        Counters = _counters[_counters.Claim()];
+        Http = new HttpServer(loop, Log.None, Counters) { Drained = () => Drained?.Invoke() };
     }
 
     public EventLoop Loop { get; }
-    public HttpServer Http { get; }
-    public HttpConfiguration Configuration { get; }
 
-    /// <summary>Builds a configuration from parsed text and binds its addresses to this process.</summary>
-    /// <param name="open">Gives the descriptors for an address; see ListenSocket for opening them.</param>
-    public static WebServer Start(EventLoop loop, HttpBuild build, HttpConfiguration configuration,
-        CounterSlot counters,
-        Func<ListenSpec, IEnumerable<int>> open)
+    public HttpServer Http { get; }
+
+    /// <summary>What the status pages show.</summary>
+    public CounterSlot Counters { get; }
+
+    /// <summary>Called when the last connection has closed after <see cref="Quit"/>.</summary>
+    public Action? Drained { get; set; }
+
+    /// <summary>Builds a configuration and listens. Null when it cannot be served; the errors say why, all of
+    /// them.</summary>
+    /// <param name="loop">The loop that serves; the calling thread becomes its thread.</param>
+    /// <param name="options">The configuration.</param>
+    /// <param name="errors">What was found, warnings included.</param>
+    public static WebServer? TryStart(EventLoop loop, WebServerOptions options, out ConfErrors errors)
     {
         loop.Adopt();
-        loop.ConnectionsMax = build.Main.WorkerConnections.ValueOr(512);
-        loop.Blocking.ThreadsMax = build.Main.BlockingThreads;
-        if (loop is EpollLoop epoll)
+        var server = new WebServer(loop);
+        if (server.TryReload(options, out errors))
         {
-            epoll.Alert = (message, errno) => configuration.DefaultLog.Write(LogLevel.Alert, message, errno);
+            return server;
         }
-        var http = new HttpServer(loop, configuration.DefaultLog, counters);
-        http.Apply(configuration, open);
-        return new WebServer(loop, http, configuration);
+        server.Dispose();
+        return null;
+    }
+
+    /// <summary>Builds a configuration and makes it current; on an error the old one stays.</summary>
+    public bool TryReload(WebServerOptions options, out ConfErrors errors)
+    {
+        ConfTree tree = ConfParser.Parse(options.Files, options.Path, options.Globals);
+        errors = tree.Errors;
+        string confPrefix = Path.GetDirectoryName(options.Path) is { Length: > 0 } directory ? directory : "/";
+        var resources = new OwnResources(options.Prefix, confPrefix, _counters, _zones);
+        var build = new HttpBuild(resources, errors) { DefaultErrorLog = options.ErrorLog };
+        HttpConfiguration configuration = build.Run(tree);
+        configuration.Own(resources);
+        foreach (string failure in resources.Failures)
+        {
+            errors.Emerg(failure, null);
+        }
+        var opened = new Dictionary<ListenSpec, int>();
+        if (errors.Failed || !TryOpen(configuration, opened, errors))
+        {
+            foreach (int fd in opened.Values)
+            {
+                Loop.Listen(fd, false, static _ => { }).Stop();
+            }
+            configuration.Release();
+            return false;
+        }
+        Loop.ConnectionsMax = build.Main.WorkerConnections.ValueOr(512);
+        Loop.Alert = (message, errno) => Http.Log.Write(LogLevel.Alert, message, errno);
+        if (Loop is not InMemoryLoop)
+        {
+            Loop.Blocking.ThreadsMax = build.Main.BlockingThreads;
+        }
+        Http.Log = configuration.DefaultLog;
+        Http.Apply(configuration, spec => [opened[spec]]);
+        return true;
+    }
+
+    private bool TryOpen(HttpConfiguration configuration, Dictionary<ListenSpec, int> opened, ConfErrors errors)
+    {
+        foreach (ListenGroup group in configuration.Groups)
+        {
+            if (Http.Bindings.Any(b => b.Spec.Equals(group.Spec)))
+            {
+                continue;
+            }
+            int fd = Loop.OpenListening(group.Spec, group.Spec.ReusePort, out ListenFailure failure);
+            if (fd < 0)
+            {
+                errors.Emerg($"{failure.Call} to {group.Spec.Address} failed "
+                    + $"({failure.Errno}: {Errno.Describe(failure.Errno)})", null);
+                return false;
+            }
+            opened.Add(group.Spec, fd);
+        }
+        return true;
+    }
+
+    /// <summary>Stops accepting and lets what runs end; <see cref="Drained"/> tells when.</summary>
+    public void Quit() => Http.Quit();
+
+    /// <summary>Stops listening, closes idle connections and gives back what the configuration holds; requests that
+    /// are under way keep theirs until they end.</summary>
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+        _disposed = true;
+        Http.Quit();
+        Loop.ForEachIdle(static c => c.Close());
+        Http.Configuration?.Retire();
+        foreach (Zone zone in _zones.Values)
+        {
+            zone.Dispose();
+        }
+        _counters.Dispose();
     }
 }

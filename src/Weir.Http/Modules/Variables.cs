@@ -204,7 +204,7 @@ internal sealed class VariablesModule : HttpModule
     private static bool RequestId(Session.Session s, Variable variable, ref NativeSlice value)
     {
         Span<byte> random = stackalloc byte[16];
-        Sys.Random(random);
+        R(s).Loop.FillRandom(random);
         value = s.Arena.Allocate(32);
         Span<byte> text = value.Span;
         for (int i = 0; i < 16; i++)

@@ -254,7 +254,7 @@ public sealed class Resolver
         Span<byte> random = stackalloc byte[2];
         do
         {
-            Sys.Random(random);
+            _loop.FillRandom(random);
             id = (ushort)(random[0] << 8 | random[1]);
         }
         while (id == 0 || _questions.ContainsKey(id));

@@ -11,34 +11,33 @@ namespace Weir.Tests.Unit.Http;
 
 internal sealed class MemoryServer : IDisposable
 {
-    private readonly CounterSlots _counters = CounterSlots.CreatePrivate();
+    private readonly WebServer _server;
 
     public MemoryServer(string servers, string main = "")
     {
         Loop = new InMemoryLoop { WindowBytes = 1 << 20 };
         Loop.Adopt();
         Loop.Fault = e => Fault = e;
-        Counters = _counters[_counters.Claim()];
-        Http = new HttpServer(Loop, Log.None, Counters);
-        Apply(servers, main);
+        WebServer? server = WebServer.TryStart(Loop, Options(servers, main), out ConfErrors errors);
+        Assert.True(server is not null, string.Join('\n', errors.All.Select(static e => e.Format())));
+        _server = server;
     }
 
+    private static WebServerOptions Options(string servers, string main) =>
+        WebServerOptions.FromText($"{main} events {{}} http {{ {servers} }}", "/nonexistent")
+            with { ErrorLog = "/dev/null" };
+
     public InMemoryLoop Loop { get; }
-    public HttpServer Http { get; }
-    public CounterSlot Counters { get; }
+    public HttpServer Http => _server.Http;
+    public CounterSlot Counters => _server.Counters;
     public Exception? Fault { get; private set; }
 
     /// <summary>Builds a configuration and makes it current, as a reload does.</summary>
     public HttpConfiguration Apply(string servers, string main = "")
     {
-        string text = $"{main} events {{}} http {{ {servers} }}";
-        ConfTree tree = ConfParser.Parse(new MemoryConfFiles().Add("/conf", text), "/conf");
-        var build = new HttpBuild(new OwnResources("/nonexistent", "/", _counters), tree.Errors);
-        build.DefaultErrorLog = "/dev/null";
-        HttpConfiguration configuration = build.Run(tree);
-        Assert.False(tree.Errors.Failed, string.Join('\n', tree.Errors.All.Select(static e => e.Format())));
-        Http.Apply(configuration, spec => [Loop.Bind(spec.Address.Native)]);
-        return configuration;
+        bool applied = _server.TryReload(Options(servers, main), out ConfErrors errors);
+        Assert.True(applied, string.Join('\n', errors.All.Select(static e => e.Format())));
+        return Http.Configuration!;
     }
 
     public InMemoryPeer Connect(int port = 80) => Loop.Connect(SocketAddress.Parse($"127.0.0.1:{port}").Native);
@@ -63,7 +62,7 @@ internal sealed class MemoryServer : IDisposable
 
     public void Dispose()
     {
+        _server.Dispose();
         Loop.Dispose();
-        _counters.Dispose();
     }
 }
