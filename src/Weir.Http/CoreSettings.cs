@@ -80,7 +80,8 @@ public enum SymlinkPolicy
 /// <param name="Target">A URI, a named location (begins with @), or an absolute URL.</param>
 public sealed record ErrorPage(int Status, int Overwrite, Template Target, Template? Args);
 
-/// <summary>A location's core settings; also of a server and of http, where they are inherited from.</summary>
+/// <summary>A location: what it is, what runs in it, and its settings. A server and http are also locations:
+/// they are inherited from.</summary>
 public sealed class LocationConf
 {
     // What it is.
@@ -107,11 +108,93 @@ public sealed class LocationConf
     /// <summary>Settings for the methods that limit_except does not list; null without one.</summary>
     public Modules.LimitExceptHandler? LimitExcept { get; set; }
 
-    /// <summary>Locations inside.</summary>
-    internal List<LocationConf> Children { get; } = [];
+    /// <summary>Locations inside, in order; null for none, and when the configuration is complete.</summary>
+    internal List<LocationConf>? Children { get; set; }
+
+    /// <summary>Its block; null when the configuration is complete.</summary>
     internal HttpBlock Block = null!;
 
-    // Settings. Root and alias are one setting in two forms.
+    /// <summary>The core settings in force: the block's own, or those around.</summary>
+    public LocationSettings Settings { get; internal set; } = null!;
+
+    // Frozen after merging.
+
+    public object?[] Modules { get; set; } = [];
+    public PhaseHandler[] Pipeline { get; set; } = [];
+    public HeadFilter[] HeadFilters { get; set; } = [];
+
+    /// <summary>How files are looked up; null before the location was installed.</summary>
+    internal Modules.FileCacheRules? FileCache { get; set; }
+
+    // The settings by name.
+
+    public ref Inherited<Template> Root => ref Settings.Root;
+    public ref Inherited<long> MaxBodySize => ref Settings.MaxBodySize;
+    public ref Inherited<long> ClientBodyBufferSizeSetting => ref Settings.ClientBodyBufferSizeSetting;
+    public ref Inherited<long> ClientBodyTimeoutMs => ref Settings.ClientBodyTimeoutMs;
+    public ref Inherited<int> ClientBodyInFileOnly => ref Settings.ClientBodyInFileOnly;
+    public ref Inherited<bool> ClientBodyInSingleBuffer => ref Settings.ClientBodyInSingleBuffer;
+    public ref Inherited<string> ClientBodyTempPath => ref Settings.ClientBodyTempPath;
+    public ref Inherited<long> SendTimeoutMs => ref Settings.SendTimeoutMs;
+    public ref Inherited<long> KeepAliveTimeout => ref Settings.KeepAliveTimeout;
+    public ref Inherited<long> KeepAliveHeaderSec => ref Settings.KeepAliveHeaderSec;
+    public ref Inherited<long> KeepAliveMinTimeout => ref Settings.KeepAliveMinTimeout;
+    public ref Inherited<long> KeepAliveTime => ref Settings.KeepAliveTime;
+    public ref Inherited<int> KeepAliveRequestsSetting => ref Settings.KeepAliveRequestsSetting;
+    public ref Inherited<int> KeepAliveDisable => ref Settings.KeepAliveDisable;
+    public ref Inherited<LingeringClose> LingeringClose => ref Settings.LingeringClose;
+    public ref Inherited<long> LingeringTimeMs => ref Settings.LingeringTimeMs;
+    public ref Inherited<long> LingeringTimeoutMs => ref Settings.LingeringTimeoutMs;
+    public ref Inherited<bool> ResetTimedOutConnection => ref Settings.ResetTimedOutConnection;
+    public ref Inherited<bool> TcpNoDelay => ref Settings.TcpNoDelay;
+    public ref Inherited<bool> TcpNoPush => ref Settings.TcpNoPush;
+    public ref Inherited<long> SendLowat => ref Settings.SendLowat;
+    public ref Inherited<long> PostponeOutput => ref Settings.PostponeOutput;
+    public ref Inherited<bool> SendFile => ref Settings.SendFile;
+    public ref Inherited<long> SendFileMaxChunk => ref Settings.SendFileMaxChunk;
+    public ref Inherited<long> ReadAhead => ref Settings.ReadAhead;
+    public ref Inherited<long> DirectIo => ref Settings.DirectIo;
+    public ref Inherited<long> OutputBuffersSize => ref Settings.OutputBuffersSize;
+    public ref Inherited<Template> DefaultType => ref Settings.DefaultType;
+    public ref Inherited<Template> LimitRate => ref Settings.LimitRate;
+    public ref Inherited<Template> LimitRateAfter => ref Settings.LimitRateAfter;
+    public ref Inherited<bool> LogNotFound => ref Settings.LogNotFound;
+    public ref Inherited<bool> LogSubrequest => ref Settings.LogSubrequest;
+    public ref Inherited<bool> RecursiveErrorPages => ref Settings.RecursiveErrorPages;
+    public ref Inherited<ServerTokens> ServerTokens => ref Settings.ServerTokens;
+    public ref Inherited<bool> ChunkedTransferEncoding => ref Settings.ChunkedTransferEncoding;
+    public ref Inherited<bool> ETag => ref Settings.ETag;
+    public ref Inherited<IfModifiedSinceMode> IfModifiedSince => ref Settings.IfModifiedSince;
+    public ref Inherited<int> MaxRanges => ref Settings.MaxRanges;
+    public ref Inherited<bool> AbsoluteRedirect => ref Settings.AbsoluteRedirect;
+    public ref Inherited<bool> ServerNameInRedirect => ref Settings.ServerNameInRedirect;
+    public ref Inherited<bool> PortInRedirect => ref Settings.PortInRedirect;
+    public ref Inherited<bool> MsiePadding => ref Settings.MsiePadding;
+    public ref Inherited<bool> MsieRefresh => ref Settings.MsieRefresh;
+    public ref Inherited<Satisfy> SatisfyMode => ref Settings.SatisfyMode;
+    public ref Inherited<SymlinkPolicy> DisableSymlinks => ref Settings.DisableSymlinks;
+    public ref Inherited<Template> DisableSymlinksFrom => ref Settings.DisableSymlinksFrom;
+    public ref Inherited<int> SubrequestOutputBufferSize => ref Settings.SubrequestOutputBufferSize;
+    public ref Inherited<long> AuthDelayMs => ref Settings.AuthDelayMs;
+    public ref Inherited<Template[]?> EarlyHints => ref Settings.EarlyHints;
+    public ref InheritedList<ErrorPage> ErrorPages => ref Settings.ErrorPages;
+    public ref InheritedList<LogTarget> ErrorLogs => ref Settings.ErrorLogs;
+    public bool IsAlias => Settings.IsAlias;
+    public int AliasLength => Settings.AliasLength;
+    public MimeTypes Types => Settings.Types;
+    public Log ErrorLog => Settings.ErrorLog;
+    public long MaxBodyBytes => Settings.MaxBodyBytes;
+    public int ClientBodyBufferSize => Settings.ClientBodyBufferSize;
+    public int KeepAliveTimeoutMs => Settings.KeepAliveTimeoutMs;
+    public int KeepAliveRequests => Settings.KeepAliveRequests;
+    public long KeepAliveTimeMs => Settings.KeepAliveTimeMs;
+    public NativeSlice ServerHeader => Settings.ServerHeader;
+}
+
+/// <summary>The core settings of a level: shared by all blocks around which nothing sets one of them.</summary>
+public sealed class LocationSettings
+{
+    // Root and alias are one setting in two forms.
 
     public Inherited<Template> Root;
     public bool IsAlias { get; set; }
@@ -177,14 +260,8 @@ public sealed class LocationConf
 
     // Frozen after merging.
 
-    public object?[] Modules { get; set; } = [];
     public MimeTypes Types { get; set; } = MimeTypes.Empty;
     public Log ErrorLog { get; set; } = null!;
-    public PhaseHandler[] Pipeline { get; set; } = [];
-    public HeadFilter[] HeadFilters { get; set; } = [];
-
-    /// <summary>How files are looked up; null before the location was installed.</summary>
-    internal Modules.FileCacheRules? FileCache { get; set; }
     public long MaxBodyBytes { get; set; }
     public int ClientBodyBufferSize { get; set; }
     public int KeepAliveTimeoutMs { get; set; }

@@ -46,6 +46,10 @@ public sealed class HttpBuild
 {
     private readonly List<HttpBlock> _blocks = [];
     private readonly Dictionary<string, Log> _logs = [];
+    private readonly Dictionary<(Type, object), object> _shared = [];
+    private readonly Dictionary<int, object[]> _arrays = [];
+    private readonly List<PhaseHandler> _pipeline = [];
+    private LocationInstall? _install;
     private bool _hasHttp;
 
     public HttpBuild(IBuildResources resources, ConfErrors errors)
@@ -116,33 +120,10 @@ public sealed class HttpBuild
     /// <summary>A block with settings of its own, inside another.</summary>
     public HttpBlock NewBlock(HttpBlockKind kind, HttpBlock? parent)
     {
-        HttpModule[] modules = Catalog.Modules;
-        var block = new HttpBlock
-        {
-            Kind = kind,
-            Parent = parent,
-            Main = parent?.Main ?? Create(modules, static (m, b) => m.CreateMain(b)),
-            Server = kind is HttpBlockKind.Http or HttpBlockKind.Server
-                ? Create(modules, static (m, b) => m.CreateServer(b)) : parent!.Server,
-            Location = Create(modules, static (m, b) => m.CreateLocation(b)),
-        };
-        block.Core.Block = block;
-        if (kind is HttpBlockKind.Http or HttpBlockKind.Server)
-        {
-            block.CoreServer.Block = block;
-        }
+        object?[] main = parent?.Main ?? [.. Catalog.Modules.Select(m => m.CreateMain(this))];
+        var block = new HttpBlock(this, kind, parent, main);
         _blocks.Add(block);
         return block;
-    }
-
-    private object?[] Create(HttpModule[] modules, Func<HttpModule, HttpBuild, object?> create)
-    {
-        var made = new object?[modules.Length];
-        for (int i = 0; i < modules.Length; i++)
-        {
-            made[i] = create(modules[i], this);
-        }
-        return made;
     }
 
     // Merging, in nginx's order: per module http, then its servers, then their locations.
@@ -158,27 +139,21 @@ public sealed class HttpBuild
                 modules[i].InitMain(this, main);
             }
         }
-        for (int i = 0; i < modules.Length; i++)
+        MergeCore();
+        foreach (HttpModule module in modules)
         {
-            HttpModule module = modules[i];
-            if (Http.Server[i] is { } httpServer)
+            foreach (HttpBlock block in _blocks)
             {
-                module.MergeServer(this, module.CreateServer(this)!, httpServer);
-            }
-            if (Http.Location[i] is { } httpLocation)
-            {
-                module.MergeLocation(this, module.CreateLocation(this)!, httpLocation);
-            }
-            foreach (ServerConf server in Configuration.Servers)
-            {
-                if (server.Block.Server[i] is { } settings)
+                // A block stands in the list before those inside it.
+                if (block.OwnServerOrNull(module) is { } server)
                 {
-                    module.MergeServer(this, Http.Server[i]!, settings);
+                    object around = block.Parent?.ServerOf(module) ?? module.CreateServer(this)!;
+                    module.MergeServer(this, around, server);
                 }
-                if (server.Block.Location[i] is { } level)
+                if (block.OwnLocationOrNull(module) is { } location)
                 {
-                    module.MergeLocation(this, Http.Location[i]!, level);
-                    MergeChildren(module, i, server.Block);
+                    object around = block.Parent?.LocationOf(module) ?? module.CreateLocation(this)!;
+                    module.MergeLocation(this, around, location);
                 }
             }
         }
@@ -196,14 +171,25 @@ public sealed class HttpBuild
             module.Finish(this);
         }
         ReportUnresolved();
+        Forget();
     }
 
-    private void MergeChildren(HttpModule module, int index, HttpBlock parent)
+    private void MergeCore()
     {
-        foreach (LocationConf child in parent.Core.Children)
+        foreach (HttpBlock block in _blocks)
         {
-            module.MergeLocation(this, parent.Location[index]!, child.Block.Location[index]!);
-            MergeChildren(module, index, child.Block);
+            if (block.CoreServer.Block == block)
+            {
+                Modules.CoreModule.Merge(block.Parent?.CoreServer ?? new ServerConf(), block.CoreServer);
+            }
+            if (block.Core.Settings is { } own)
+            {
+                Modules.CoreLocations.Merge(this, block.Parent?.Core.Settings, own);
+            }
+            else
+            {
+                block.Core.Settings = block.Parent!.Core.Settings;
+            }
         }
     }
 
@@ -217,9 +203,22 @@ public sealed class HttpBuild
 
     // Freezing: trees and pipelines.
 
+    /// <summary>The one object made from these settings: blocks that share settings share what works with them.
+    /// </summary>
+    internal T Shared<TKey, T>(TKey settings, Func<TKey, T> make) where TKey : notnull where T : class
+    {
+        if (_shared.TryGetValue((typeof(T), settings), out object? known))
+        {
+            return (T)known;
+        }
+        T made = make(settings);
+        _shared.Add((typeof(T), settings), made);
+        return made;
+    }
+
     private void Freeze(ServerConf server)
     {
-        server.Modules = server.Block.Server;
+        server.Modules = server.Block.FreezeServer();
         server.Location = server.Block.Core;
         var install = new ServerInstall(this, server);
         foreach (HttpModule module in Catalog.Modules)
@@ -227,23 +226,24 @@ public sealed class HttpBuild
             module.InstallServer(install);
         }
         server.Pipeline = [.. install.Handlers.OrderBy(static h => h.Phase).Select(static h => h.Handler)];
-        server.Locations = FreezeLocations(server.Location, server.Location);
+        FreezeLocation(server.Location);
+        server.Locations = FreezeInside(server.Location, server.Location);
     }
 
-    private LocationTree FreezeLocations(LocationConf level, LocationConf none)
+    private LocationTree FreezeInside(LocationConf level, LocationConf none)
     {
-        FreezeLocation(level);
         var tree = new LocationTree(none);
-        foreach (LocationConf child in level.Children)
+        foreach (LocationConf child in level.Children ?? [])
         {
-            LocationTree inner = FreezeLocations(child, child);
+            FreezeLocation(child);
+            LocationTree? inner = child.Children is null ? null : FreezeInside(child, child);
             if (child.IsNoName)
             {
                 continue;
             }
             // Repeated locations were reported where they stand.
             tree.TryAdd(child);
-            if (child.Children.Exists(static c => !c.IsNoName))
+            if (inner is not null && child.Children!.Exists(static c => !c.IsNoName))
             {
                 tree.SetNested(child, inner);
             }
@@ -253,39 +253,92 @@ public sealed class HttpBuild
 
     private void FreezeLocation(LocationConf location)
     {
-        location.Modules = location.Block.Location;
-        var install = new LocationInstall(this, location);
+        location.Modules = location.Block.FreezeLocation();
+        LocationInstall install = _install ??= new LocationInstall(this);
+        install.Start(location);
         foreach (HttpModule module in Catalog.Modules)
         {
             module.InstallLocation(install);
         }
-        location.HeadFilters = [.. install.Filters.OrderBy(static f => f.Place).Select(static f => f.Filter)];
-        var pipeline = new List<PhaseHandler>();
-        PhaseHandler[] Of(Phase phase) =>
-            [.. install.Handlers.Where(h => h.Phase == phase).Select(static h => h.Handler)];
-        PhaseHandler[] rewrite = Of(Phase.Rewrite);
-        pipeline.AddRange(rewrite);
-        if (rewrite.Length > 0)
+        location.HeadFilters = Interned([.. install.Filters.OrderBy(static f => f.Place).Select(static f => f.Filter)]);
+        List<PhaseHandler> pipeline = _pipeline;
+        pipeline.Clear();
+        AddPhase(pipeline, install, Phase.Rewrite);
+        if (pipeline.Count > 0)
         {
+            if (pipeline is [{ AlwaysAnswers: true }])
+            {
+                location.Pipeline = [pipeline[0]];
+                return;
+            }
             pipeline.Add(PostRewriteHandler.Instance);
         }
-        pipeline.AddRange(Of(Phase.PreAccess));
-        PhaseHandler[] access = Of(Phase.Access);
-        if (access.Length > 0)
+        AddPhase(pipeline, install, Phase.PreAccess);
+        int access = pipeline.Count;
+        AddPhase(pipeline, install, Phase.Access);
+        if (pipeline.Count > access)
         {
-            pipeline.Add(new AccessHandler(access, location.SatisfyMode.Value == Satisfy.Any,
-                (int)Math.Min(location.AuthDelayMs.Value, int.MaxValue)));
+            PhaseHandler[] rules = Interned(pipeline[access..].ToArray());
+            pipeline.RemoveRange(access, rules.Length);
+            pipeline.Add(Shared((rules, location.SatisfyMode.Value, location.AuthDelayMs.Value), static key =>
+                new AccessHandler(key.rules, key.Item2 == Satisfy.Any, (int)Math.Min(key.Item3, int.MaxValue))));
         }
-        pipeline.AddRange(Of(Phase.PreContent));
+        AddPhase(pipeline, install, Phase.PreContent);
         if (location.ContentHandler is not null)
         {
             pipeline.Add(location.ContentHandler);
         }
         else
         {
-            pipeline.AddRange(Of(Phase.Content));
+            AddPhase(pipeline, install, Phase.Content);
         }
-        location.Pipeline = [.. pipeline];
+        location.Pipeline = Interned(pipeline.ToArray());
+    }
+
+    private static void AddPhase(List<PhaseHandler> pipeline, LocationInstall install, Phase phase)
+    {
+        foreach ((Phase Phase, PhaseHandler Handler) added in install.Handlers)
+        {
+            if (added.Phase == phase)
+            {
+                pipeline.Add(added.Handler);
+            }
+        }
+    }
+
+    /// <summary>One array for equal ones.</summary>
+    private T[] Interned<T>(T[] items) where T : class
+    {
+        if (items.Length == 0)
+        {
+            return [];
+        }
+        var hash = new HashCode();
+        foreach (T item in items)
+        {
+            hash.Add(System.Runtime.CompilerServices.RuntimeHelpers.GetHashCode(item));
+        }
+        int key = hash.ToHashCode();
+        if (_arrays.TryGetValue(key, out object[]? known) && known is T[] same && same.AsSpan().SequenceEqual(items))
+        {
+            return same;
+        }
+        _arrays[key] = items;
+        return items;
+    }
+
+    /// <summary>Requests need nothing of how the configuration was read.</summary>
+    private void Forget()
+    {
+        foreach (HttpBlock block in _blocks)
+        {
+            block.Core.Children = null;
+            block.Core.Block = null!;
+            block.CoreServer.Block = null!;
+        }
+        _blocks.Clear();
+        _shared.Clear();
+        _arrays.Clear();
     }
 
     // Logs.

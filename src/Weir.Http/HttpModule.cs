@@ -24,6 +24,11 @@ public abstract class HttpModule
     /// <summary>New settings of a location (also made for the http and server levels).</summary>
     public virtual object? CreateLocation(HttpBuild build) => null;
 
+    /// <summary>Settings with nothing set merge to what the level around has, so blocks in which no directive of the
+    /// module stands share the object of the level around. What a directive means for its very block alone belongs
+    /// into <see cref="HttpBlock.Here{T}"/> then.</summary>
+    public virtual bool InheritsWhole => false;
+
     /// <summary>Defaults of the http level, after `http {}` was read and before anything is merged.</summary>
     public virtual void InitMain(HttpBuild build, object main)
     {
@@ -84,20 +89,141 @@ public enum HttpBlockKind
     LimitExcept,
 }
 
-/// <summary>A block of the configuration while it is read: nginx's three arrays of settings.</summary>
+/// <summary>A block of the configuration while it is read: nginx's three levels of settings. A block has objects of its
+/// own for what is set in it and shares those of the block around for everything else.</summary>
 public sealed class HttpBlock
 {
-    public required HttpBlockKind Kind { get; init; }
-    public required HttpBlock? Parent { get; init; }
-    public required object?[] Main { get; init; }
-    public required object?[] Server { get; init; }
-    public required object?[] Location { get; init; }
+    private readonly HttpBuild _build;
+    private object?[]? _server;
+    private object?[]? _location;
+    private List<object>? _here;
+
+    internal HttpBlock(HttpBuild build, HttpBlockKind kind, HttpBlock? parent, object?[] main)
+    {
+        _build = build;
+        Kind = kind;
+        Parent = parent;
+        Main = main;
+        Core = new LocationConf { Block = this };
+        CoreServer = kind is HttpBlockKind.Http or HttpBlockKind.Server ? new ServerConf { Block = this }
+            : parent!.CoreServer;
+        if (kind == HttpBlockKind.Http)
+        {
+            OwnCore();
+        }
+        foreach (HttpModule module in Catalog.Modules)
+        {
+            if (kind == HttpBlockKind.Http || !module.InheritsWhole)
+            {
+                if (kind is HttpBlockKind.Http or HttpBlockKind.Server)
+                {
+                    OwnServer(module);
+                }
+                OwnLocation(module);
+            }
+        }
+    }
+
+    public HttpBlockKind Kind { get; }
+    public HttpBlock? Parent { get; }
+    public object?[] Main { get; }
 
     /// <summary>The core settings of this block's location level.</summary>
-    public LocationConf Core => (LocationConf)Location[0]!;
+    public LocationConf Core { get; }
 
     /// <summary>The core settings of the server around.</summary>
-    public ServerConf CoreServer => (ServerConf)Server[0]!;
+    public ServerConf CoreServer { get; }
+
+    /// <summary>The settings of a module in force here: the block's own, or those around.</summary>
+    public object? LocationOf(HttpModule module) => OwnLocationOrNull(module) ?? Parent?.LocationOf(module);
+
+    /// <inheritdoc cref="LocationOf"/>
+    public object? ServerOf(HttpModule module) => OwnServerOrNull(module) ?? Parent?.ServerOf(module);
+
+    internal object? OwnLocationOrNull(HttpModule module) => _location?[module.Index];
+
+    internal object? OwnServerOrNull(HttpModule module) => _server?[module.Index];
+
+    /// <summary>The block's own core settings, made when the first of them is set.</summary>
+    public LocationConf OwnCore()
+    {
+        Core.Settings ??= new LocationSettings();
+        return Core;
+    }
+
+    /// <summary>The block's own settings of a module, made when the first of them is set; null when the module has
+    /// none on this level.</summary>
+    public object? OwnLocation(HttpModule module)
+    {
+        if (OwnLocationOrNull(module) is { } known)
+        {
+            return known;
+        }
+        return module.CreateLocation(_build) is { } made
+            ? (_location ??= new object?[Catalog.Modules.Length])[module.Index] = made : null;
+    }
+
+    /// <summary>The server's own settings of a module, made when the first of them is set.</summary>
+    public object? OwnServer(HttpModule module)
+    {
+        if (Kind is not (HttpBlockKind.Http or HttpBlockKind.Server))
+        {
+            return Parent!.OwnServer(module);
+        }
+        if (OwnServerOrNull(module) is { } known)
+        {
+            return known;
+        }
+        return module.CreateServer(_build) is { } made
+            ? (_server ??= new object?[Catalog.Modules.Length])[module.Index] = made : null;
+    }
+
+    /// <summary>What directives say about this very block, which no block inside inherits; made on first use.</summary>
+    public T Here<T>() where T : class, new()
+    {
+        if (FindHere<T>() is { } known)
+        {
+            return known;
+        }
+        var made = new T();
+        (_here ??= []).Add(made);
+        return made;
+    }
+
+    /// <summary>The same, or null when nothing was said.</summary>
+    public T? FindHere<T>() where T : class
+    {
+        foreach (object item in _here ?? [])
+        {
+            if (item is T found)
+            {
+                return found;
+            }
+        }
+        return null;
+    }
+
+    /// <summary>The settings in force by module index: the array of the block around when nothing differs.</summary>
+    internal object?[] FreezeLocation() => Freeze(_location, Parent?.Core.Modules,
+        static (block, module) => block.LocationOf(module));
+
+    internal object?[] FreezeServer() => Freeze(_server, Parent?.CoreServer.Modules,
+        static (block, module) => block.ServerOf(module));
+
+    private object?[] Freeze(object?[]? own, object?[]? around, Func<HttpBlock, HttpModule, object?> inForce)
+    {
+        if (own is null && around is not null)
+        {
+            return around;
+        }
+        HttpModule[] modules = Catalog.Modules;
+        var all = new object?[modules.Length];
+        for (int i = 0; i < all.Length; i++)
+        {
+            all[i] = inForce(this, modules[i]);
+        }
+        return all;
+    }
 }
 
 /// <summary>One use of a directive: its arguments, where it stands, and how to complain.</summary>
@@ -253,24 +379,27 @@ public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build
     public HttpBuild Build => build;
 
     /// <summary>A directive of nginx's: contexts and arity come from nginx's table. <paramref name="apply"/> gets the
-    /// location-level settings of the block it stands in.</summary>
+    /// location-level settings of the block it stands in, which are its own from then on: the module's, or those of
+    /// the core for <see cref="LocationConf"/>.</summary>
     public void Location<T>(string name, Action<DirectiveUse, T> apply) where T : class
     {
-        int index = Module.Index;
+        HttpModule module = Module;
         registry.AddNginx(name, HttpBlocks, (walker, directive) =>
         {
             HttpBlock block = walker.Need<HttpBlock>();
-            apply(new DirectiveUse(walker, directive, block, build), (T)block.Location[index]!);
+            object own = typeof(T) == typeof(LocationConf) ? block.OwnCore() : block.OwnLocation(module)!;
+            apply(new DirectiveUse(walker, directive, block, build), (T)own);
         });
     }
 
     public void Server<T>(string name, Action<DirectiveUse, T> apply) where T : class
     {
-        int index = Module.Index;
+        HttpModule module = Module;
         registry.AddNginx(name, HttpBlocks, (walker, directive) =>
         {
             HttpBlock block = walker.Need<HttpBlock>();
-            apply(new DirectiveUse(walker, directive, block, build), (T)block.Server[index]!);
+            object own = typeof(T) == typeof(ServerConf) ? block.CoreServer : block.OwnServer(module)!;
+            apply(new DirectiveUse(walker, directive, block, build), (T)own);
         });
     }
 
@@ -305,21 +434,36 @@ public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build
         Variables.DeclarePrefix(prefix, get, flags);
 }
 
-/// <summary>One location's pipeline while it is built.</summary>
-public sealed class LocationInstall(HttpBuild build, LocationConf location)
+/// <summary>One location's pipeline while it is built. One object serves all locations of a build.</summary>
+public sealed class LocationInstall(HttpBuild build)
 {
     internal readonly List<(Phase Phase, PhaseHandler Handler)> Handlers = [];
     internal readonly List<(FilterPlace Place, HeadFilter Filter)> Filters = [];
 
     public HttpBuild Build { get; } = build;
-    public LocationConf Location { get; } = location;
+    public LocationConf Location { get; private set; } = null!;
+
+    internal void Start(LocationConf location)
+    {
+        Location = location;
+        Handlers.Clear();
+        Filters.Clear();
+    }
 
     /// <summary>The module's merged settings of this location.</summary>
     public T Settings<T>(HttpModule module) where T : class => (T)Location.Modules[module.Index]!;
 
+    /// <summary>What directives said about this very block; null for nothing.</summary>
+    public T? Here<T>() where T : class => Location.Block.FindHere<T>();
+
     public void Add(Phase phase, PhaseHandler handler) => Handlers.Add((phase, handler));
 
     public void AddFilter(FilterPlace place, HeadFilter filter) => Filters.Add((place, filter));
+
+    /// <summary>The one handler or filter for these settings: locations that share settings share what works with
+    /// them.</summary>
+    public T Shared<TKey, T>(TKey settings, Func<TKey, T> make) where TKey : notnull where T : class =>
+        Build.Shared(settings, make);
 }
 
 /// <summary>What runs for a server before a location is known.</summary>
@@ -329,6 +473,12 @@ public sealed class ServerInstall(HttpBuild build, ServerConf server)
 
     public HttpBuild Build { get; } = build;
     public ServerConf Server { get; } = server;
+
+    /// <summary>The module's merged location-level settings of the server.</summary>
+    public T Settings<T>(HttpModule module) where T : class => (T)Server.Block.LocationOf(module)!;
+
+    /// <summary>What directives said about this very block; null for nothing.</summary>
+    public T? Here<T>() where T : class => Server.Block.FindHere<T>();
 
     public void Add(Phase phase, PhaseHandler handler) => Handlers.Add((phase, handler));
 }

@@ -71,6 +71,9 @@ public abstract class PhaseHandler
 {
     /// <summary>Runs. Completes at once where nothing has to be waited for (then nothing is allocated).</summary>
     public abstract LoopTask<PhaseResult> RunAsync(HttpRequest r);
+
+    /// <summary>Nothing that stands behind it ever runs.</summary>
+    internal virtual bool AlwaysAnswers => false;
 }
 
 /// <summary>The access handlers of a location under `satisfy all|any`.</summary>

@@ -57,6 +57,9 @@ public sealed class VariableTable(NativeArena memory)
 
     public IEnumerable<Variable> All => _byName.Values;
 
+    /// <summary>Whether the configuration names it.</summary>
+    public bool IsUsed(string name) => _byName.ContainsKey(name);
+
     /// <summary>A built-in variable. Names are lower case.</summary>
     public void Declare(string name, VariableGet get, VariableFlags flags = VariableFlags.None, VariableSet? set =
         null) =>

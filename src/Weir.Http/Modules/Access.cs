@@ -18,6 +18,8 @@ internal sealed class AccessModule : HttpModule<AccessSettings>
 {
     public override string Name => "http_access";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<AccessSettings>("allow", static (u, s) => Add(u, s, deny: false));
@@ -58,7 +60,7 @@ internal sealed class AccessModule : HttpModule<AccessSettings>
         AccessRule[] rules = install.Settings<AccessSettings>(this).Rules.Array;
         if (rules.Length > 0)
         {
-            install.Add(Phase.Access, new AccessRulesHandler(rules));
+            install.Add(Phase.Access, install.Shared(rules, static r => new AccessRulesHandler(r)));
         }
     }
 }

@@ -19,6 +19,8 @@ internal sealed class AuthBasicModule : HttpModule<AuthBasicSettings>
 {
     public override string Name => "http_auth_basic";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<AuthBasicSettings>("auth_basic", static (u, s) => u.SetTemplate(ref s.Realm));
@@ -44,7 +46,7 @@ internal sealed class AuthBasicModule : HttpModule<AuthBasicSettings>
         AuthBasicSettings settings = install.Settings<AuthBasicSettings>(this);
         if (settings.Realm.Value is { Source: not "off" } realm && settings.UserFile.Value is { } file)
         {
-            install.Add(Phase.Access, new AuthBasicHandler(realm, file));
+            install.Add(Phase.Access, install.Shared((realm, file), static k => new AuthBasicHandler(k.realm, k.file)));
         }
     }
 }

@@ -21,6 +21,8 @@ internal sealed class AuthRequestModule : HttpModule<AuthRequestSettings>
 {
     public override string Name => "http_auth_request";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<AuthRequestSettings>("auth_request", static (u, s) => u.SetText(ref s.Uri));
@@ -58,8 +60,9 @@ internal sealed class AuthRequestModule : HttpModule<AuthRequestSettings>
         AuthRequestSettings settings = install.Settings<AuthRequestSettings>(this);
         if (settings.Uri.Value != "off")
         {
-            install.Add(Phase.Access, new AuthRequestHandler(install.Build.Memory.Store(settings.Uri.Value),
-                settings.Assignments.Array));
+            NativeArena memory = install.Build.Memory;
+            install.Add(Phase.Access, install.Shared(settings, s =>
+                new AuthRequestHandler(memory.Store(s.Uri.Value), s.Assignments.Array)));
         }
     }
 }

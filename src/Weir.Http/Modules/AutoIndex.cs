@@ -28,6 +28,8 @@ internal sealed class AutoIndexModule : HttpModule<AutoIndexSettings>
 {
     public override string Name => "http_autoindex";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<AutoIndexSettings>("autoindex", static (u, s) => u.SetFlag(ref s.Enabled));
@@ -50,7 +52,7 @@ internal sealed class AutoIndexModule : HttpModule<AutoIndexSettings>
     {
         if (Settings(install.Location) is { Enabled.Value: true } settings && install.Location.ContentHandler is null)
         {
-            install.Add(Phase.Content, new AutoIndexHandler(settings));
+            install.Add(Phase.Content, install.Shared(settings, static s => new AutoIndexHandler(s)));
         }
     }
 }

@@ -13,10 +13,6 @@ internal sealed class CoreModule : HttpModule
 {
     public override string Name => "http_core";
 
-    public override object CreateServer(HttpBuild build) => new ServerConf();
-
-    public override object CreateLocation(HttpBuild build) => new LocationConf();
-
     public override void Declare(HttpDeclarations d)
     {
         d.Block("server", EnterServer);
@@ -218,10 +214,8 @@ internal sealed class CoreModule : HttpModule
         return name.StartsWith("*.", StringComparison.Ordinal) || name.EndsWith(".*", StringComparison.Ordinal);
     }
 
-    public override void MergeServer(HttpBuild build, object parent, object child)
+    internal static void Merge(ServerConf p, ServerConf s)
     {
-        var p = (ServerConf)parent;
-        var s = (ServerConf)child;
         s.ClientHeaderTimeoutMs.Merge(p.ClientHeaderTimeoutMs, 60_000);
         s.ClientHeaderBufferSize.Merge(p.ClientHeaderBufferSize, 1024);
         s.LargeClientHeaderBuffers.Merge(p.LargeClientHeaderBuffers, new ConfBufs(4, 8192));
@@ -236,7 +230,4 @@ internal sealed class CoreModule : HttpModule
             MaxHeaders = s.MaxHeaders.Value,
         };
     }
-
-    public override void MergeLocation(HttpBuild build, object parent, object child) =>
-        CoreLocations.Merge(build, (LocationConf)parent, (LocationConf)child);
 }

@@ -18,11 +18,11 @@ internal static class CoreLocations
         }
         LocationConf parent = use.Block.Core;
         CheckNesting(use, parent, location);
-        if (parent.Children.Exists(c => Same(c, location)))
+        if (parent.Children?.Exists(c => Same(c, location)) == true)
         {
             use.Error(use.Count - 1, $"duplicate location \"{location.Name}\"");
         }
-        parent.Children.Add(location);
+        (parent.Children ??= []).Add(location);
         use.Walker.WalkBlock(use.Directive, ConfContext.Location, block);
     }
 
@@ -118,7 +118,7 @@ internal static class CoreLocations
         location.IsNoName = true;
         location.Name = use.Block.Core.Name;
         location.NameBytes = use.Block.Core.NameBytes;
-        use.Block.Core.Children.Add(location);
+        (use.Block.Core.Children ??= []).Add(location);
         use.Block.Core.LimitExcept = new LimitExceptHandler(allowed, location);
         use.Walker.WalkBlock(use.Directive, ConfContext.LimitExcept, block);
     }
@@ -162,28 +162,28 @@ internal static class CoreLocations
         if (use.TemplateOf(path, 0) is { } template)
         {
             location.Root.Set(template);
-            location.IsAlias = alias;
+            location.Settings.IsAlias = alias;
             // Of a regular expression's location nothing is cut off: the alias is the whole path.
-            location.AliasLength = !alias ? 0 : location.Regex is not null ? int.MaxValue : location.Name.Length;
+            location.Settings.AliasLength = !alias ? 0 : location.Regex is not null ? int.MaxValue : location.Name.Length;
         }
     }
 
     internal static void SetTypes(DirectiveUse use, LocationConf location)
     {
-        location.OwnTypes ??= [];
+        location.Settings.OwnTypes ??= [];
         foreach (ConfDirective line in use.Directive.Block!)
         {
             NativeSlice type = use.Build.Memory.Store(line.Name);
             foreach (ConfArg extension in line.Args)
             {
                 string key = extension.Text.ToLowerInvariant();
-                if (location.OwnTypes.ContainsKey(key))
+                if (location.Settings.OwnTypes.ContainsKey(key))
                 {
                     use.Walker.Warn(extension.Span,
                         $"duplicate extension \"{extension.Text}\", content type: \"{line.Name}\", "
-                        + $"previous content type: \"{location.OwnTypes[key]}\"");
+                        + $"previous content type: \"{location.Settings.OwnTypes[key]}\"");
                 }
-                location.OwnTypes[key] = type;
+                location.Settings.OwnTypes[key] = type;
             }
         }
     }
@@ -276,14 +276,41 @@ internal static class CoreLocations
         }
     }
 
-    internal static void Merge(HttpBuild build, LocationConf p, LocationConf c)
+    /// <summary>What holds where nothing is set; for the outermost level.</summary>
+    private static void SetDefaults(HttpBuild build, LocationSettings http)
     {
+        if (!http.Root.IsSet)
+        {
+            http.Root.Set(DefaultTemplate(build, Path.Join(build.Resources.Prefix, "html")));
+        }
+        if (!http.DefaultType.IsSet)
+        {
+            http.DefaultType.Set(DefaultTemplate(build, "text/plain"));
+        }
+        http.OwnTypes ??= DefaultTypes(build);
+        if (!http.ErrorLogs.IsSet)
+        {
+            foreach (LogTarget target in build.Main.ErrorLogsOr(build.DefaultErrorLog))
+            {
+                http.ErrorLogs.Add(target);
+            }
+        }
+    }
+
+    /// <summary>Merges a level that has settings of its own; <paramref name="p"/> is null for http itself.</summary>
+    internal static void Merge(HttpBuild build, LocationSettings? p, LocationSettings c)
+    {
+        if (p is null)
+        {
+            SetDefaults(build, c);
+            p = new LocationSettings();
+        }
         if (!c.Root.IsSet)
         {
             c.IsAlias = p.IsAlias;
             c.AliasLength = p.AliasLength;
         }
-        c.Root.Merge(p.Root, DefaultTemplate(build, Path.Join(build.Resources.Prefix, "html")));
+        c.Root.Merge(p.Root, null!);
         c.MaxBodySize.Merge(p.MaxBodySize, 1024 * 1024);
         c.ClientBodyBufferSizeSetting.Merge(p.ClientBodyBufferSizeSetting, 16 * 1024);
         c.ClientBodyTimeoutMs.Merge(p.ClientBodyTimeoutMs, 60_000);
@@ -308,7 +335,7 @@ internal static class CoreLocations
         c.SendFile.Merge(p.SendFile, false);
         c.SendFileMaxChunk.Merge(p.SendFileMaxChunk, 2 * 1024 * 1024);
         c.ReadAhead.Merge(p.ReadAhead, 0);
-        c.DefaultType.Merge(p.DefaultType, DefaultTemplate(build, "text/plain"));
+        c.DefaultType.Merge(p.DefaultType, null!);
         c.LogNotFound.Merge(p.LogNotFound, true);
         c.LogSubrequest.Merge(p.LogSubrequest, false);
         c.RecursiveErrorPages.Merge(p.RecursiveErrorPages, false);
@@ -331,15 +358,8 @@ internal static class CoreLocations
         c.SubrequestOutputBufferSize.Merge(p.SubrequestOutputBufferSize, 4096);
         c.EarlyHints.Merge(p.EarlyHints, null);
         c.ErrorPages.Merge(p.ErrorPages);
-        if (!c.ErrorLogs.IsSet && p.ErrorLogs.Items.Length == 0)
-        {
-            foreach (LogTarget target in build.Main.ErrorLogsOr(build.DefaultErrorLog))
-            {
-                c.ErrorLogs.Add(target);
-            }
-        }
         c.ErrorLogs.Merge(p.ErrorLogs);
-        c.OwnTypes ??= p.OwnTypes ?? DefaultTypes(build);
+        c.OwnTypes ??= p.OwnTypes!;
         c.Types = p.OwnTypes == c.OwnTypes ? p.Types : new MimeTypes(c.OwnTypes, build.Memory);
         c.ErrorLog = build.LogOf(c.ErrorLogs.Array);
         c.MaxBodyBytes = c.MaxBodySize.Value;

@@ -10,9 +10,14 @@ using Weir.Session.Upstream;
 
 namespace Weir.Http.Modules;
 
-internal sealed class FastCgiSettings : UpstreamSettings
+/// <summary>fastcgi_pass of one very block.</summary>
+internal sealed class FastCgiPass
 {
     public ProxyTarget? Target { get; set; }
+}
+
+internal sealed class FastCgiSettings : UpstreamSettings
+{
     public InheritedList<(string Name, Template Value, bool IfNotEmpty)> Params;
     public Inherited<string> IndexName;
     public Inherited<Regex?> SplitPath;
@@ -43,10 +48,12 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
 {
     public override string Name => "http_fastcgi";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         UpstreamDirectives.Declare<FastCgiSettings>(d, "fastcgi");
-        d.Location<FastCgiSettings>("fastcgi_pass", SetPass);
+        d.Block("fastcgi_pass", static u => SetPass(u, u.Block.Here<FastCgiPass>()));
         d.Location<FastCgiSettings>("fastcgi_param", static (u, s) =>
         {
             if (u.Count == 3 && u[2] != "if_not_empty")
@@ -72,9 +79,9 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
         }, VariableFlags.NoCache);
     }
 
-    private static void SetPass(DirectiveUse use, FastCgiSettings settings)
+    private static void SetPass(DirectiveUse use, FastCgiPass pass)
     {
-        if (settings.Target is not null)
+        if (pass.Target is not null)
         {
             use.Complain("is duplicate");
             return;
@@ -89,7 +96,7 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
         {
             if (use.Template(0) is { } template)
             {
-                settings.Target = new ProxyTarget { Url = use[0], Span = span, Template = template };
+                pass.Target = new ProxyTarget { Url = use[0], Span = span, Template = template };
             }
             return;
         }
@@ -98,7 +105,7 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
             use.Error(0, $"invalid port in upstream \"{use[0]}\"");
             return;
         }
-        settings.Target = new ProxyTarget { Url = use[0], Span = span, Host = host, Port = port, HasPort = hasPort };
+        pass.Target = new ProxyTarget { Url = use[0], Span = span, Host = host, Port = port, HasPort = hasPort };
     }
 
     private static void SetSplit(DirectiveUse use, FastCgiSettings settings)
@@ -129,14 +136,14 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
     {
         LocationConf location = install.Location;
         var settings = install.Settings<FastCgiSettings>(this);
-        FastCgiSettings passing = settings;
+        FastCgiPass? passing = install.Here<FastCgiPass>();
         HttpBlock block = location.Block;
-        while (passing.Target is null && block.Core.IsNoName && block.Parent is { } parent)
+        while (passing?.Target is null && block.Core.IsNoName && block.Parent is { } parent)
         {
             block = parent;
-            passing = (FastCgiSettings)parent.Location[Index]!;
+            passing = block.FindHere<FastCgiPass>();
         }
-        if (passing.Target is not { } target || location.ContentHandler is not null)
+        if (passing?.Target is not { } target || location.ContentHandler is not null)
         {
             return;
         }
@@ -157,8 +164,8 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
                 return;
             }
         }
-        FastCgiParam[] parameters =
-            [.. settings.Params.Array.Select(p => new FastCgiParam(build.Memory.Store(p.Name), p.Value, p.IfNotEmpty))];
+        FastCgiParam[] parameters = build.Shared(settings, s => (FastCgiParam[])
+            [.. s.Params.Array.Select(p => new FastCgiParam(build.Memory.Store(p.Name), p.Value, p.IfNotEmpty))]);
         var protocol = new FastCgiProtocol(parameters, settings.KeepConnection.Value,
             [.. settings.CatchStderr.Array.Select(System.Text.Encoding.Latin1.GetBytes)]);
         location.ContentHandler = new FastCgiHandler(settings, protocol, group, target.Template,
@@ -167,23 +174,11 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
 
     // Variables.
 
-    private static FastCgiSettings SettingsOf(HttpRequest r)
-    {
-        foreach (object? settings in r.Location.Modules)
-        {
-            if (settings is FastCgiSettings found)
-            {
-                return found;
-            }
-        }
-        throw new InvalidOperationException("every location has these settings");
-    }
-
-    private static bool TrySplit(HttpRequest r, out NativeSlice script, out NativeSlice info)
+    private bool TrySplit(HttpRequest r, out NativeSlice script, out NativeSlice info)
     {
         script = r.Uri;
         info = default;
-        if (SettingsOf(r).SplitPath.Value is not { } regex)
+        if (Settings(r.Location).SplitPath.Value is not { } regex)
         {
             return false;
         }
@@ -198,10 +193,10 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
         return true;
     }
 
-    private static bool ScriptName(HttpRequest r, ref NativeSlice value)
+    private bool ScriptName(HttpRequest r, ref NativeSlice value)
     {
         TrySplit(r, out value, out NativeSlice _);
-        NativeSlice index = SettingsOf(r).IndexBytes;
+        NativeSlice index = Settings(r.Location).IndexBytes;
         if (value.Length > 0 && value.Span[^1] == '/' && index.Length > 0)
         {
             value = r.Arena.Concat(value.Span, index.Span);

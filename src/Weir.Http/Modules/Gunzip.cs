@@ -17,6 +17,8 @@ internal sealed class GunzipModule(GzipModule gzip) : HttpModule<GunzipSettings>
 {
     public override string Name => "http_gunzip_filter";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<GunzipSettings>("gunzip", static (u, s) => u.SetFlag(ref s.Enabled));
@@ -38,7 +40,8 @@ internal sealed class GunzipModule(GzipModule gzip) : HttpModule<GunzipSettings>
         if (Settings(install.Location).Enabled.Value)
         {
             GzipSettings settings = gzip.Settings(install.Location);
-            install.AddFilter(FilterPlace.Gunzip, new GunzipHeadFilter(settings.Acceptance, settings.Vary.Value));
+            install.AddFilter(FilterPlace.Gunzip, install.Shared(settings, static s =>
+                new GunzipHeadFilter(s.Acceptance, s.Vary.Value)));
         }
     }
 }

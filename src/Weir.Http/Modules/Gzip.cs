@@ -109,6 +109,8 @@ internal sealed class GzipModule : HttpModule<GzipSettings>
 
     public override string Name => "http_gzip_filter";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<GzipSettings>("gzip", static (u, s) => u.SetFlag(ref s.Enabled));
@@ -226,7 +228,7 @@ internal sealed class GzipModule : HttpModule<GzipSettings>
     {
         if (Settings(install.Location) is { Enabled.Value: true } settings)
         {
-            install.AddFilter(FilterPlace.Compression, new GzipHeadFilter(settings));
+            install.AddFilter(FilterPlace.Compression, install.Shared(settings, static s => new GzipHeadFilter(s)));
         }
     }
 

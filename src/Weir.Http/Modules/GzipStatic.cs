@@ -22,6 +22,8 @@ internal sealed class GzipStaticModule(GzipModule gzip) : HttpModule<GzipStaticS
 {
     public override string Name => "http_gzip_static";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d) =>
         d.Location<GzipStaticSettings>("gzip_static", static (u, s) => u.SetEnum(ref s.Mode,
             [new ConfChoice<GzipStaticMode>("off", GzipStaticMode.Off), new("on", GzipStaticMode.On),

@@ -52,6 +52,8 @@ internal sealed class HeadersModule : HttpModule<HeadersSettings>
 
     public override string Name => "http_headers_filter";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<HeadersSettings>("expires", SetExpires);
@@ -144,7 +146,7 @@ internal sealed class HeadersModule : HttpModule<HeadersSettings>
         HeadersSettings settings = Settings(install.Location);
         if (settings.Expires.Value.Form != ExpiresForm.Off || settings.Headers.Count > 0 || settings.Trailers.Count > 0)
         {
-            install.AddFilter(FilterPlace.Headers, new HeadersFilter(settings));
+            install.AddFilter(FilterPlace.Headers, install.Shared(settings, static s => new HeadersFilter(s)));
         }
     }
 }

@@ -17,6 +17,8 @@ internal sealed class IndexModule : HttpModule<IndexSettings>
 {
     public override string Name => "http_index";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<IndexSettings>("index", static (u, s) =>
@@ -54,7 +56,7 @@ internal sealed class IndexModule : HttpModule<IndexSettings>
     {
         if (install.Location.ContentHandler is null)
         {
-            install.Add(Phase.Content, new IndexHandler(Settings(install.Location).Names.Array));
+            install.Add(Phase.Content, install.Shared(Settings(install.Location), static s => new IndexHandler(s.Names.Array)));
         }
     }
 }

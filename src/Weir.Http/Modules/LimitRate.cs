@@ -15,8 +15,8 @@ internal sealed class LimitRateModule : HttpModule
 
     public override void Declare(HttpDeclarations d)
     {
-        d.Location<LocationConf>("limit_rate", static (u, _) => SetSize(u, ref u.Block.Core.LimitRate));
-        d.Location<LocationConf>("limit_rate_after", static (u, _) => SetSize(u, ref u.Block.Core.LimitRateAfter));
+        d.Location<LocationConf>("limit_rate", static (u, l) => SetSize(u, ref l.LimitRate));
+        d.Location<LocationConf>("limit_rate_after", static (u, l) => SetSize(u, ref l.LimitRateAfter));
         d.Variable(VariableName, GetRate, VariableFlags.Changeable | VariableFlags.NoCache, SetRate);
     }
 
@@ -38,7 +38,7 @@ internal sealed class LimitRateModule : HttpModule
     {
         LocationConf location = install.Location;
         Template? rate = location.LimitRate.Value;
-        bool isSettable = install.Build.Configuration.Variables.All.Any(static v => v.Name == VariableName);
+        bool isSettable = install.Build.Configuration.Variables.IsUsed(VariableName);
         if (rate is { } && !(rate.IsConstant && Size(rate.Constant.Span) == 0) || isSettable
             || location.ContentHandler is not null)
         {

@@ -38,6 +38,8 @@ internal sealed class LogModule : HttpModule<LogSettings>
 
     public override string Name => "http_log";
 
+    public override bool InheritsWhole => true;
+
     public override object CreateMain(HttpBuild build)
     {
         var main = new LogMain();
@@ -49,7 +51,7 @@ internal sealed class LogModule : HttpModule<LogSettings>
     public override void Declare(HttpDeclarations d)
     {
         d.Main<LogMain>("log_format", SetFormat);
-        d.Block("access_log", use => AddLog(use, (LogSettings)use.Block.Location[Index]!,
+        d.Location<LogSettings>("access_log", (use, settings) => AddLog(use, settings,
             (LogMain)use.Block.Main[Index]!));
         d.Location<LogSettings>("open_log_file_cache", SetFileCache);
     }

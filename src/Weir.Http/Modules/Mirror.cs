@@ -17,6 +17,8 @@ internal sealed class MirrorModule : HttpModule<MirrorSettings>
 {
     public override string Name => "http_mirror";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<MirrorSettings>("mirror", static (u, s) =>
@@ -55,7 +57,8 @@ internal sealed class MirrorModule : HttpModule<MirrorSettings>
         MirrorSettings settings = install.Settings<MirrorSettings>(this);
         if (settings.Targets.Array.Length > 0)
         {
-            install.Add(Phase.PreContent, new MirrorHandler(settings.Targets.Array, settings.RequestBody.Value));
+            install.Add(Phase.PreContent, install.Shared(settings, static s =>
+                new MirrorHandler(s.Targets.Array, s.RequestBody.Value)));
         }
     }
 }

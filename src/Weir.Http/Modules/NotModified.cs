@@ -14,7 +14,8 @@ internal sealed class NotModifiedModule : HttpModule
     }
 
     public override void InstallLocation(LocationInstall install) =>
-        install.AddFilter(FilterPlace.NotModified, new NotModifiedFilter(install.Location.IfModifiedSince.Value));
+        install.AddFilter(FilterPlace.NotModified, install.Shared(install.Location.IfModifiedSince.Value, static mode =>
+            new NotModifiedFilter(mode)));
 }
 
 internal sealed class NotModifiedFilter(IfModifiedSinceMode mode) : HeadFilter

@@ -49,6 +49,8 @@ internal sealed class OpenFileCacheModule : HttpModule<OpenFileCacheSettings>
 
     public override string Name => "http_open_file_cache";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<OpenFileCacheSettings>("open_file_cache", SetCache);
@@ -115,7 +117,8 @@ internal sealed class OpenFileCacheModule : HttpModule<OpenFileCacheSettings>
     {
         OpenFileCacheSettings settings = Settings(install.Location);
         install.Location.FileCache = settings.Cache.Value is { } cache
-            ? new FileCacheRules(cache, settings.ValidSec.Value * 1000, settings.MinUses.Value, settings.Errors.Value)
+            ? install.Shared(settings, s => new FileCacheRules(cache, s.ValidSec.Value * 1000, s.MinUses.Value,
+                s.Errors.Value))
             : Checked(install.Build);
     }
 

@@ -27,9 +27,14 @@ internal sealed class ProxyTarget
     public string Uri { get; init; } = "";
 }
 
-internal sealed class ProxySettings : UpstreamSettings
+/// <summary>proxy_pass of one very block.</summary>
+internal sealed class ProxyPass
 {
     public ProxyTarget? Target { get; set; }
+}
+
+internal sealed class ProxySettings : UpstreamSettings
+{
     public Inherited<bool> Version11;
     public Inherited<Template> Method;
     public Inherited<Template> Body;
@@ -70,10 +75,12 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
 {
     public override string Name => "http_proxy";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         UpstreamDirectives.Declare<ProxySettings>(d, "proxy");
-        d.Location<ProxySettings>("proxy_pass", SetPass);
+        d.Block("proxy_pass", static u => SetPass(u, u.Block.Here<ProxyPass>()));
         d.Location<ProxySettings>("proxy_set_header", static (u, s) =>
         {
             if (u.Template(1) is { } value)
@@ -95,13 +102,13 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         // Tables that grow by themselves: accepted, checked, without effect (docs/proxy.md).
         d.Block("proxy_headers_hash_max_size", static u => u.Walker.TryNumber(u.Directive, out long _));
         d.Block("proxy_headers_hash_bucket_size", static u => u.Walker.TryNumber(u.Directive, out long _));
-        d.Block("early_hints", static u => SetEarlyHints(u));
+        d.Location<LocationConf>("early_hints", SetEarlyHints);
         ProxyVariables.Declare(d);
     }
 
-    private static void SetEarlyHints(DirectiveUse use)
+    private static void SetEarlyHints(DirectiveUse use, LocationConf location)
     {
-        if (!use.Walker.Fresh(use.Directive, in use.Block.Core.EarlyHints))
+        if (!use.Walker.Fresh(use.Directive, in location.EarlyHints))
         {
             return;
         }
@@ -113,12 +120,12 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
                 conditions.Add(template);
             }
         }
-        use.Block.Core.EarlyHints.Set([.. conditions]);
+        location.EarlyHints.Set([.. conditions]);
     }
 
-    private static void SetPass(DirectiveUse use, ProxySettings settings)
+    private static void SetPass(DirectiveUse use, ProxyPass pass)
     {
-        if (settings.Target is not null)
+        if (pass.Target is not null)
         {
             use.Complain("is duplicate");
             return;
@@ -128,7 +135,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         {
             if (use.Template(0) is { } template)
             {
-                settings.Target = new ProxyTarget { Url = url, Span = use.Directive.Args[0].Span, Template = template };
+                pass.Target = new ProxyTarget { Url = url, Span = use.Directive.Args[0].Span, Template = template };
             }
             return;
         }
@@ -172,7 +179,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         {
             location.AutoRedirect = true;
         }
-        settings.Target = new ProxyTarget
+        pass.Target = new ProxyTarget
         {
             Url = url,
             Span = use.Directive.Args[0].Span,
@@ -190,15 +197,15 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
     {
         LocationConf location = install.Location;
         var settings = install.Settings<ProxySettings>(this);
-        ProxySettings? passing = settings;
+        ProxyPass? passing = install.Here<ProxyPass>();
         // As nginx: `if` and `limit_except` pass to where the location around them does.
-        HttpBlock? block = location.Block;
-        while (passing.Target is null && block.Core.IsNoName && block.Parent is { } parent)
+        HttpBlock block = location.Block;
+        while (passing?.Target is null && block.Core.IsNoName && block.Parent is { } parent)
         {
             block = parent;
-            passing = (ProxySettings)parent.Location[Index]!;
+            passing = block.FindHere<ProxyPass>();
         }
-        if (passing.Target is not { } target || location.ContentHandler is not null)
+        if (passing?.Target is not { } target || location.ContentHandler is not null)
         {
             return;
         }
@@ -210,7 +217,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         LocationConf named)
     {
         NativeArena memory = build.Memory;
-        SetHeader[] headers = Headers(build, settings);
+        SetHeader[] headers = build.Shared(settings, s => Headers(build, s));
         UpstreamGroup? group = null;
         NativeSlice hostHeader = default, port = default;
         if (target.Template is null)

@@ -68,7 +68,7 @@ internal static class ProxyRewrites
             {
                 use.InvalidParameter(0);
             }
-            else if (settings.Target is not { } target)
+            else if (use.Block.FindHere<ProxyPass>()?.Target is not { } target)
             {
                 use.Error("\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive");
             }

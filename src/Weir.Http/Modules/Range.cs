@@ -19,7 +19,7 @@ internal sealed class RangeModule : HttpModule
         int rangesMax = install.Location.MaxRanges.Value;
         if (rangesMax > 0)
         {
-            install.AddFilter(FilterPlace.Range, new RangeHeadFilter(rangesMax));
+            install.AddFilter(FilterPlace.Range, install.Shared(rangesMax, static max => new RangeHeadFilter(max)));
         }
     }
 }

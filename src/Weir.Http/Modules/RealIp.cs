@@ -30,6 +30,8 @@ internal sealed class RealIpModule : HttpModule<RealIpSettings>
 {
     public override string Name => "http_realip";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<RealIpSettings>("set_real_ip_from", AddProxy);
@@ -94,12 +96,15 @@ internal sealed class RealIpModule : HttpModule<RealIpSettings>
         child.Recursive.Merge(parent.Recursive, false);
     }
 
+    private static RealIpHandler Handler(HttpBuild build, RealIpSettings settings) =>
+        build.Shared(settings, s => new RealIpHandler(s, build.Memory));
+
     public override void InstallServer(ServerInstall install)
     {
-        var settings = (RealIpSettings)install.Server.Location.Block.Location[Index]!;
+        RealIpSettings settings = install.Settings<RealIpSettings>(this);
         if (settings.From.Array.Length > 0)
         {
-            install.Add(Phase.PostRead, new RealIpHandler(settings, install.Build.Memory));
+            install.Add(Phase.PostRead, Handler(install.Build, settings));
         }
     }
 
@@ -108,7 +113,7 @@ internal sealed class RealIpModule : HttpModule<RealIpSettings>
         RealIpSettings settings = install.Settings<RealIpSettings>(this);
         if (settings.From.Array.Length > 0)
         {
-            install.Add(Phase.PreAccess, new RealIpHandler(settings, install.Build.Memory));
+            install.Add(Phase.PreAccess, Handler(install.Build, settings));
         }
     }
 }

@@ -23,6 +23,8 @@ internal sealed class RefererModule : HttpModule<RefererSettings>
 {
     public override string Name => "http_referer";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
         d.Location<RefererSettings>("valid_referers", Set);
@@ -103,7 +105,7 @@ internal sealed class RefererModule : HttpModule<RefererSettings>
     public override void InstallLocation(LocationInstall install)
     {
         RefererSettings settings = install.Settings<RefererSettings>(this);
-        if (!settings.AddsServerNames)
+        if (!settings.AddsServerNames || install.Location.Block.OwnLocationOrNull(this) is null)
         {
             return;
         }

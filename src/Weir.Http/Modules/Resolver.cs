@@ -39,6 +39,8 @@ internal sealed class ResolverModule : HttpModule
 {
     public override string Name => "http_resolver";
 
+    public override bool InheritsWhole => true;
+
     public override object CreateLocation(HttpBuild build) => new ResolverBlock();
 
     public override void Declare(HttpDeclarations d)
@@ -80,13 +82,15 @@ internal sealed class ResolverModule : HttpModule
         }
     }
 
+    private static HttpModule Module { get; } = Catalog.Modules.First(static m => m is ResolverModule);
+
     /// <summary>The resolver of the http level, for upstreams without one of their own.</summary>
     internal static ResolverSettings? OfHttp(HttpBuild build) =>
-        build.Http!.Location.OfType<ResolverBlock>().FirstOrDefault()?.Freeze();
+        ((ResolverBlock?)build.Http!.LocationOf(Module))?.Freeze();
 
     /// <summary>The resolver of a location.</summary>
     internal static ResolverSettings? Of(LocationConf location) =>
-        location.Block.Location.OfType<ResolverBlock>().FirstOrDefault()?.Settings;
+        ((ResolverBlock?)location.Block.LocationOf(Module))?.Settings;
 
     private static void Set(ConfWalker walker, ConfDirective use, HttpBuild build, ResolverBlock level)
     {

@@ -9,10 +9,14 @@ using Weir.Session;
 
 namespace Weir.Http.Modules;
 
+/// <summary>The steps of one very server, location or `if`.</summary>
+internal sealed class RewriteSteps
+{
+    public List<RewriteStep> List { get; } = new(1);
+}
+
 internal sealed class RewriteSettings
 {
-    /// <summary>The steps of a server or location; null without any. An `if` block adds to its own list.</summary>
-    public List<RewriteStep>? Steps { get; set; }
     public Inherited<bool> Log;
     public Inherited<bool> WarnUninitialized;
 }
@@ -21,28 +25,30 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
 {
     public override string Name => "http_rewrite";
 
+    public override bool InheritsWhole => true;
+
     public override void Declare(HttpDeclarations d)
     {
-        d.Location<RewriteSettings>("rewrite", static (u, s) => Add(s, RewriteRule.Compile(u)));
-        d.Location<RewriteSettings>("return", static (u, s) => Add(s, ReturnStep.Compile(u)));
-        d.Location<RewriteSettings>("break", static (_, s) => Add(s, new BreakStep()));
-        d.Location<RewriteSettings>("set", (u, s) => Add(s, SetStep.Compile(u, this)));
-        d.Location<RewriteSettings>("if", (u, s) => Add(s, EnterIf(u)));
+        d.Block("rewrite", static u => Add(u, RewriteRule.Compile(u)));
+        d.Block("return", static u => Add(u, ReturnStep.Compile(u)));
+        d.Block("break", static u => Add(u, new BreakStep()));
+        d.Block("set", u => Add(u, SetStep.Compile(u, this)));
+        d.Block("if", static u => Add(u, EnterIf(u)));
         d.Location<RewriteSettings>("rewrite_log", static (u, s) => u.SetFlag(ref s.Log));
         d.Location<RewriteSettings>("uninitialized_variable_warn", static (u, s) => u.SetFlag(ref s.WarnUninitialized));
     }
 
-    private static void Add(RewriteSettings settings, RewriteStep? step)
+    private static void Add(DirectiveUse use, RewriteStep? step)
     {
         if (step is not null)
         {
-            (settings.Steps ??= []).Add(step);
+            use.Block.Here<RewriteSteps>().List.Add(step);
         }
     }
 
     /// <summary>The block has settings of its own, below those of the location around; its steps belong to the
     /// `if`.</summary>
-    private IfStep? EnterIf(DirectiveUse use)
+    private static IfStep? EnterIf(DirectiveUse use)
     {
         Condition? condition = Condition.Compile(use);
         HttpBlock block = use.Build.NewBlock(HttpBlockKind.If, use.Block);
@@ -51,12 +57,10 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
         location.IsNoName = true;
         location.Name = around.Name;
         location.NameBytes = around.NameBytes;
-        around.Children.Add(location);
+        (around.Children ??= []).Add(location);
         bool inServer = use.Block.Kind == HttpBlockKind.Server;
         use.Walker.WalkBlock(use.Directive, inServer ? ConfContext.IfInServer : ConfContext.IfInLocation, block);
-        var settings = (RewriteSettings)block.Location[Index]!;
-        RewriteStep[] steps = settings.Steps is null ? [] : [.. settings.Steps];
-        settings.Steps = null;
+        RewriteStep[] steps = block.FindHere<RewriteSteps>() is { } own ? [.. own.List] : [];
         return condition is null ? null : new IfStep(condition, steps, inServer ? null : location);
     }
 
@@ -78,10 +82,9 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
 
     public override void InstallServer(ServerInstall install)
     {
-        var settings = (RewriteSettings)install.Server.Location.Block.Location[Index]!;
-        if (settings.Steps is not null)
+        if (install.Here<RewriteSteps>() is { } steps)
         {
-            install.Add(Phase.ServerRewrite, HandlerFor(settings));
+            install.Add(Phase.ServerRewrite, HandlerFor(steps, install.Settings<RewriteSettings>(this)));
         }
     }
 
@@ -89,15 +92,15 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
     {
         // A server's own steps run before a location is looked for, and not again where none is found.
         if (install.Location.Block.Kind == HttpBlockKind.Location
-            && install.Settings<RewriteSettings>(this) is { Steps: not null } settings)
+            && install.Here<RewriteSteps>() is { } steps)
         {
-            install.Add(Phase.Rewrite, HandlerFor(settings));
+            install.Add(Phase.Rewrite, HandlerFor(steps, install.Settings<RewriteSettings>(this)));
         }
     }
 
-    private static PhaseHandler HandlerFor(RewriteSettings settings) =>
-        settings.Steps is [ReturnStep only] ? new ReturnHandler(only)
-            : new RewriteHandler([.. settings.Steps!], settings.Log.Value);
+    private static PhaseHandler HandlerFor(RewriteSteps steps, RewriteSettings settings) =>
+        steps.List is [ReturnStep only] ? new ReturnHandler(only)
+            : new RewriteHandler([.. steps.List], settings.Log.Value);
 }
 
 /// <summary>What a run over the steps has come to.</summary>
@@ -120,6 +123,8 @@ internal abstract class RewriteStep
 /// <summary>A block that is nothing but one `return`: the shortest way.</summary>
 internal sealed class ReturnHandler(ReturnStep step) : PhaseHandler
 {
+    internal override bool AlwaysAnswers => true;
+
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r) => step.Answer(r);
 }
 

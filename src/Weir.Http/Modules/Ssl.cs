@@ -46,6 +46,8 @@ internal sealed class SslModule : HttpModule
 
     public override string Name => "http_ssl_settings";
 
+    public override bool InheritsWhole => true;
+
     public override object CreateServer(HttpBuild build) => new SslSettings();
 
     public override void Declare(HttpDeclarations d)

@@ -13,15 +13,14 @@ internal sealed class StaticModule : HttpModule
 
     public override void Declare(HttpDeclarations d)
     {
-        d.Block("disable_symlinks", SetSymlinks);
+        d.Location<LocationConf>("disable_symlinks", SetSymlinks);
         d.Variable("request_filename", FilePaths.GetRequestFilename, Session.VariableFlags.NoCache);
         d.Variable("document_root", FilePaths.GetDocumentRoot, Session.VariableFlags.NoCache);
         d.Variable("realpath_root", FilePaths.GetRealpathRoot, Session.VariableFlags.NoCache);
     }
 
-    private static void SetSymlinks(DirectiveUse use)
+    private static void SetSymlinks(DirectiveUse use, LocationConf location)
     {
-        LocationConf location = use.Block.Core;
         if (!use.Walker.Fresh(use.Directive, in location.DisableSymlinks))
         {
             return;

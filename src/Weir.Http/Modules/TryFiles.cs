@@ -9,6 +9,7 @@ namespace Weir.Http.Modules;
 
 internal sealed record TriedFile(Template Name, bool IsDirectory);
 
+/// <summary>try_files of one very block: as in nginx nothing inherits it.</summary>
 internal sealed class TryFilesSettings
 {
     internal TriedFile[]? Files;
@@ -16,11 +17,12 @@ internal sealed class TryFilesSettings
     internal int Status;
 }
 
-internal sealed class TryFilesModule : HttpModule<TryFilesSettings>
+internal sealed class TryFilesModule : HttpModule
 {
     public override string Name => "http_try_files";
 
-    public override void Declare(HttpDeclarations d) => d.Location<TryFilesSettings>("try_files", Set);
+    public override void Declare(HttpDeclarations d) =>
+        d.Block("try_files", static u => Set(u, u.Block.Here<TryFilesSettings>()));
 
     private static void Set(DirectiveUse use, TryFilesSettings settings)
     {
@@ -55,14 +57,9 @@ internal sealed class TryFilesModule : HttpModule<TryFilesSettings>
         settings.Fallback = use.Template(last);
     }
 
-    protected override void Merge(HttpBuild build, TryFilesSettings parent, TryFilesSettings child)
-    {
-        // As in nginx the directive holds for its own block only.
-    }
-
     public override void InstallLocation(LocationInstall install)
     {
-        if (Settings(install.Location) is { Files: not null } settings)
+        if (install.Here<TryFilesSettings>() is { Files: not null } settings)
         {
             install.Add(Phase.PreContent, new TryFilesHandler(settings));
         }
