@@ -1,4 +1,5 @@
-// One configuration text as it was read, and places in it. Immutable after reading, so any thread may look.
+// One configuration text as it was read, and places in it. Nobody changes it, so any thread may look; who keeps places
+// after the text is not needed any more lets it go.
 namespace Weir.Conf;
 
 /// <summary>A file of a configuration, or the text of <c>-g</c>. <see cref="Path"/> is byte text.</summary>
@@ -7,7 +8,10 @@ public sealed class ConfFile(string path, byte[] bytes, bool isCommandLine = fal
     public string Path { get; } = path;
 
     /// <summary>The contents. Shared: nobody writes to it.</summary>
-    public byte[] Bytes { get; } = bytes;
+    public byte[] Bytes { get; private set; } = bytes;
+
+    /// <summary>The text is not needed any more: places in it keep their numbers, not its bytes.</summary>
+    internal void Forget() => Bytes = [];
 
     /// <summary>
     /// True for a text that came with <c>-g</c>: nginx then says "in command line" and gives no line.

@@ -43,7 +43,7 @@ internal struct LexWord
     public bool Quoted;
 }
 
-internal sealed class ConfLexer(ConfFile file)
+internal sealed class ConfLexer(ConfFile file, WordPool words)
 {
     /// <summary>nginx reads through a buffer of this size, and no word or comment may be longer.</summary>
     public const int WordBytesMax = 4096;
@@ -259,7 +259,7 @@ internal sealed class ConfLexer(ConfFile file)
     {
         if (raw.IndexOf((byte)'\\') < 0)
         {
-            return ConfText.FromBytes(raw);
+            return words.Take(raw);
         }
         _builder.Clear();
         for (int i = 0; i < raw.Length; i++)

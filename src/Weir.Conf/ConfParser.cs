@@ -26,6 +26,7 @@ public sealed class ConfParser
     private readonly List<ConfFile> _filesInOrder = [];
     private readonly HashSet<string> _paths = new(StringComparer.Ordinal);
     private readonly List<string> _open = [];
+    private readonly WordPool _words = new();
     private int _order;
     private int _blockDepth;
     private int _filesRead;
@@ -117,7 +118,7 @@ public sealed class ConfParser
     /// <summary>One text. Its blocks must be closed in it, whatever it is included from.</summary>
     private void ParseText(ConfFile text, List<ConfDirective> into, string? ownerName)
     {
-        ConfLexer lexer = new(text);
+        ConfLexer lexer = new(text, _words);
         Stack<Frame> stack = new();
         Frame frame = new(null, into, ownerName);
         while (true)

@@ -74,6 +74,15 @@ public sealed class ConfTree(List<ConfDirective> directives, List<ConfFile> file
     /// <summary>What the parser found; a walk adds to the same list.</summary>
     public ConfErrors Errors { get; } = errors;
 
+    /// <summary>Lets the texts go once everything was built and no error is left to be shown.</summary>
+    public void ForgetTexts()
+    {
+        foreach (ConfFile file in Files)
+        {
+            file.Forget();
+        }
+    }
+
     /// <summary>The tree written again in one canonical form: four spaces a level, one directive a line.</summary>
     public string ToCanonicalText()
     {

@@ -1,6 +1,7 @@
 // Builds a configuration from a parsed tree: walks it with the modules' directives, merges settings level by level as
 // nginx does, builds server tables, location trees and pipelines. A pure function of the tree and the resources: no
 // worker does I/O here, all workers get the same result. Runs on any thread; errors are collected, never thrown.
+using System.Runtime.InteropServices;
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Session;
@@ -50,6 +51,7 @@ public sealed class HttpBuild
     private readonly Dictionary<int, object[]> _arrays = [];
     private readonly List<PhaseHandler> _pipeline = [];
     private LocationInstall? _install;
+    private ServerInstall? _serverInstall;
     private bool _hasHttp;
 
     public HttpBuild(IBuildResources resources, ConfErrors errors)
@@ -162,6 +164,8 @@ public sealed class HttpBuild
             return;
         }
         Listening.Build(this);
+        Http.Core.Modules = Http.FreezeLocation();
+        Http.CoreServer.Modules = Http.FreezeServer();
         foreach (ServerConf server in Configuration.Servers)
         {
             Freeze(server);
@@ -220,12 +224,13 @@ public sealed class HttpBuild
     {
         server.Modules = server.Block.FreezeServer();
         server.Location = server.Block.Core;
-        var install = new ServerInstall(this, server);
+        ServerInstall install = _serverInstall ??= new ServerInstall(this);
+        install.Start(server);
         foreach (HttpModule module in Catalog.Modules)
         {
             module.InstallServer(install);
         }
-        server.Pipeline = [.. install.Handlers.OrderBy(static h => h.Phase).Select(static h => h.Handler)];
+        server.Pipeline = Interned(install.InOrder());
         FreezeLocation(server.Location);
         server.Locations = FreezeInside(server.Location, server.Location);
     }
@@ -260,7 +265,7 @@ public sealed class HttpBuild
         {
             module.InstallLocation(install);
         }
-        location.HeadFilters = Interned([.. install.Filters.OrderBy(static f => f.Place).Select(static f => f.Filter)]);
+        location.HeadFilters = Interned(install.FiltersInOrder());
         List<PhaseHandler> pipeline = _pipeline;
         pipeline.Clear();
         AddPhase(pipeline, install, Phase.Rewrite);
@@ -278,7 +283,7 @@ public sealed class HttpBuild
         AddPhase(pipeline, install, Phase.Access);
         if (pipeline.Count > access)
         {
-            PhaseHandler[] rules = Interned(pipeline[access..].ToArray());
+            PhaseHandler[] rules = Interned(pipeline[access..]);
             pipeline.RemoveRange(access, rules.Length);
             pipeline.Add(Shared((rules, location.SatisfyMode.Value, location.AuthDelayMs.Value), static key =>
                 new AccessHandler(key.rules, key.Item2 == Satisfy.Any, (int)Math.Min(key.Item3, int.MaxValue))));
@@ -292,7 +297,7 @@ public sealed class HttpBuild
         {
             AddPhase(pipeline, install, Phase.Content);
         }
-        location.Pipeline = Interned(pipeline.ToArray());
+        location.Pipeline = Interned(pipeline);
     }
 
     private static void AddPhase(List<PhaseHandler> pipeline, LocationInstall install, Phase phase)
@@ -307,9 +312,9 @@ public sealed class HttpBuild
     }
 
     /// <summary>One array for equal ones.</summary>
-    private T[] Interned<T>(T[] items) where T : class
+    private T[] Interned<T>(List<T> items) where T : class
     {
-        if (items.Length == 0)
+        if (items.Count == 0)
         {
             return [];
         }
@@ -319,12 +324,13 @@ public sealed class HttpBuild
             hash.Add(System.Runtime.CompilerServices.RuntimeHelpers.GetHashCode(item));
         }
         int key = hash.ToHashCode();
-        if (_arrays.TryGetValue(key, out object[]? known) && known is T[] same && same.AsSpan().SequenceEqual(items))
+        if (_arrays.TryGetValue(key, out object[]? known) && known is T[] same && same.AsSpan().SequenceEqual(CollectionsMarshal.AsSpan(items)))
         {
             return same;
         }
-        _arrays[key] = items;
-        return items;
+        T[] made = [.. items];
+        _arrays[key] = made;
+        return made;
     }
 
     /// <summary>Requests need nothing of how the configuration was read.</summary>
@@ -335,7 +341,15 @@ public sealed class HttpBuild
             block.Core.Children = null;
             block.Core.Block = null!;
             block.CoreServer.Block = null!;
+            block.CoreServer.ServerNames.TrimExcess();
         }
+        foreach (ListenGroup group in Configuration.Groups)
+        {
+            group.Members.Clear();
+            group.Members.TrimExcess();
+        }
+        Configuration.Listens.Clear();
+        Configuration.Listens.TrimExcess();
         _blocks.Clear();
         _shared.Clear();
         _arrays.Clear();

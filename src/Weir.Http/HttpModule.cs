@@ -438,7 +438,8 @@ public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build
 public sealed class LocationInstall(HttpBuild build)
 {
     internal readonly List<(Phase Phase, PhaseHandler Handler)> Handlers = [];
-    internal readonly List<(FilterPlace Place, HeadFilter Filter)> Filters = [];
+    private readonly List<(FilterPlace Place, HeadFilter Filter)> _filters = [];
+    private readonly List<HeadFilter> _ordered = [];
 
     public HttpBuild Build { get; } = build;
     public LocationConf Location { get; private set; } = null!;
@@ -447,7 +448,7 @@ public sealed class LocationInstall(HttpBuild build)
     {
         Location = location;
         Handlers.Clear();
-        Filters.Clear();
+        _filters.Clear();
     }
 
     /// <summary>The module's merged settings of this location.</summary>
@@ -458,7 +459,27 @@ public sealed class LocationInstall(HttpBuild build)
 
     public void Add(Phase phase, PhaseHandler handler) => Handlers.Add((phase, handler));
 
-    public void AddFilter(FilterPlace place, HeadFilter filter) => Filters.Add((place, filter));
+    public void AddFilter(FilterPlace place, HeadFilter filter)
+    {
+        int at = _filters.Count;
+        while (at > 0 && _filters[at - 1].Place > place)
+        {
+            at--;
+        }
+        _filters.Insert(at, (place, filter));
+    }
+
+    /// <summary>The filters from the producer's side to the client's. The list is used again for the next location.
+    /// </summary>
+    internal List<HeadFilter> FiltersInOrder()
+    {
+        _ordered.Clear();
+        foreach ((FilterPlace _, HeadFilter filter) in _filters)
+        {
+            _ordered.Add(filter);
+        }
+        return _ordered;
+    }
 
     /// <summary>The one handler or filter for these settings: locations that share settings share what works with
     /// them.</summary>
@@ -467,12 +488,19 @@ public sealed class LocationInstall(HttpBuild build)
 }
 
 /// <summary>What runs for a server before a location is known.</summary>
-public sealed class ServerInstall(HttpBuild build, ServerConf server)
+public sealed class ServerInstall(HttpBuild build)
 {
-    internal readonly List<(Phase Phase, PhaseHandler Handler)> Handlers = [];
+    private readonly List<(Phase Phase, PhaseHandler Handler)> _handlers = [];
+    private readonly List<PhaseHandler> _ordered = [];
 
     public HttpBuild Build { get; } = build;
-    public ServerConf Server { get; } = server;
+    public ServerConf Server { get; private set; } = null!;
+
+    internal void Start(ServerConf server)
+    {
+        Server = server;
+        _handlers.Clear();
+    }
 
     /// <summary>The module's merged location-level settings of the server.</summary>
     public T Settings<T>(HttpModule module) where T : class => (T)Server.Block.LocationOf(module)!;
@@ -480,5 +508,23 @@ public sealed class ServerInstall(HttpBuild build, ServerConf server)
     /// <summary>What directives said about this very block; null for nothing.</summary>
     public T? Here<T>() where T : class => Server.Block.FindHere<T>();
 
-    public void Add(Phase phase, PhaseHandler handler) => Handlers.Add((phase, handler));
+    public void Add(Phase phase, PhaseHandler handler)
+    {
+        int at = _handlers.Count;
+        while (at > 0 && _handlers[at - 1].Phase > phase)
+        {
+            at--;
+        }
+        _handlers.Insert(at, (phase, handler));
+    }
+
+    internal List<PhaseHandler> InOrder()
+    {
+        _ordered.Clear();
+        foreach ((Phase _, PhaseHandler handler) in _handlers)
+        {
+            _ordered.Add(handler);
+        }
+        return _ordered;
+    }
 }

@@ -28,9 +28,9 @@ public readonly struct LocationMatch(LocationMatchKind kind, LocationConf? locat
 public sealed class LocationTree
 {
     private readonly Node _root = new([]);
-    private readonly List<LocationConf> _regexes = [];
-    private readonly Dictionary<LocationConf, LocationTree> _nested = [];
-    private readonly ByteTable<LocationConf> _named = new();
+    private LocationConf[] _regexes = [];
+    private Dictionary<LocationConf, LocationTree>? _nested;
+    private ByteTable<LocationConf>? _named;
     private readonly LocationConf _none;
     private bool _hasPrefixes;
 
@@ -50,11 +50,11 @@ public sealed class LocationTree
     {
         if (location.IsNamed)
         {
-            return _named.TryAdd(location.NameBytes, location);
+            return (_named ??= new ByteTable<LocationConf>()).TryAdd(location.NameBytes, location);
         }
         if (location.Regex is not null)
         {
-            _regexes.Add(location);
+            _regexes = [.. _regexes, location];
             return true;
         }
         Node node = Insert(location.NameBytes.Span);
@@ -68,12 +68,12 @@ public sealed class LocationTree
         return true;
     }
 
-    public void SetNested(LocationConf location, LocationTree tree) => _nested[location] = tree;
+    public void SetNested(LocationConf location, LocationTree tree) => (_nested ??= [])[location] = tree;
 
-    public bool HasNamed => _named.Count > 0;
+    public bool HasNamed => _named is not null;
 
     public LocationConf? FindNamed(ReadOnlySpan<byte> name) =>
-        _named.TryGet(name, out LocationConf? location) ? location : null;
+        _named is not null && _named.TryGet(name, out LocationConf? location) ? location : null;
 
     /// <summary>The location for the request's URI.</summary>
     public LocationMatch Find(HttpRequest r)
@@ -104,7 +104,7 @@ public sealed class LocationTree
             if (best is not null)
             {
                 noRegex = best.StopsRegex;
-                if (_nested.Count > 0 && _nested.TryGetValue(best, out LocationTree? inner))
+                if (_nested is not null && _nested.TryGetValue(best, out LocationTree? inner))
                 {
                     LocationMatch deeper = inner.Search(r, out bool foundDeeper);
                     if (foundDeeper && (deeper.Kind != LocationMatchKind.Found || deeper.Location!.IsExact
@@ -129,7 +129,7 @@ public sealed class LocationTree
                 {
                     case RegexOutcome.Match:
                         found = true;
-                        if (_nested.Count > 0 && _nested.TryGetValue(candidate, out LocationTree? inner))
+                        if (_nested is not null && _nested.TryGetValue(candidate, out LocationTree? inner))
                         {
                             LocationMatch deeper = inner.Search(r, out bool foundDeeper);
                             if (foundDeeper || deeper.Kind == LocationMatchKind.Error)

@@ -28,9 +28,12 @@ public sealed class WorkerSnapshot : IDisposable
         _secrets = secrets;
     }
 
-    public Snapshot Content { get; }
+    public Snapshot Content { get; private set; }
 
     public uint Generation => Content.Generation;
+
+    /// <summary>The configuration was built: its texts are not needed any more.</summary>
+    public void ForgetFiles() => Content = Content with { Files = [] };
 
     /// <summary>
     /// This worker's sockets of a listen; the first is its own, others are queues of removed workers.

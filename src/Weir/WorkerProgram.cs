@@ -17,7 +17,7 @@ internal sealed class WorkerProgram : IWorkerProgram
     private Built? _prepared;
     private bool _quitting;
 
-    private sealed record Built(uint Generation, HttpBuild Build, HttpConfiguration Configuration,
+    private sealed record Built(uint Generation, MainSettings Main, HttpConfiguration Configuration,
         WorkerSnapshot Snapshot);
 
     private WorkerProgram(WorkerHost host) => _host = host;
@@ -36,8 +36,8 @@ internal sealed class WorkerProgram : IWorkerProgram
             _host.Log.Write(LogLevel.Emerg, $"the worker cannot build its configuration: {error}");
             return Role.FatalExitCode;
         }
-        _loop.ConnectionsMax = first.Build.Main.WorkerConnections.ValueOr(512);
-        _loop.Blocking.ThreadsMax = first.Build.Main.BlockingThreads;
+        _loop.ConnectionsMax = first.Main.WorkerConnections.ValueOr(512);
+        _loop.Blocking.ThreadsMax = first.Main.BlockingThreads;
         _loop.Alert = (message, errno) => _host.Log.Write(LogLevel.Alert, message, errno);
         _loop.SlowTurn = took => _host.Log.Write(LogLevel.Warn, $"a turn of the loop took {took} ms");
         _http = new HttpServer(_loop, first.Configuration.DefaultLog, _host.Counters)
@@ -93,7 +93,9 @@ internal sealed class WorkerProgram : IWorkerProgram
                 return null;
             }
         }
-        return new Built(snapshot.Generation, build, configuration, snapshot);
+        tree.ForgetTexts();
+        snapshot.ForgetFiles();
+        return new Built(snapshot.Generation, build.Main, configuration, snapshot);
     }
 
     private void Apply(Built built)
