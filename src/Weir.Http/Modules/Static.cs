@@ -69,7 +69,7 @@ internal sealed class StaticModule : HttpModule
     {
         if (install.Location.ContentHandler is null)
         {
-            install.Add(Phase.Content, new StaticHandler());
+            install.Add(Phase.Content, StaticHandler.Instance);
         }
     }
 }
@@ -77,6 +77,8 @@ internal sealed class StaticModule : HttpModule
 /// <summary>Answers with the file that the URI maps to.</summary>
 internal sealed class StaticHandler : PhaseHandler
 {
+    internal static readonly StaticHandler Instance = new();
+
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
     {
         if (r.Method is not (HttpMethod.Get or HttpMethod.Head or HttpMethod.Post))
