@@ -324,7 +324,8 @@ public sealed class HttpBuild
             hash.Add(System.Runtime.CompilerServices.RuntimeHelpers.GetHashCode(item));
         }
         int key = hash.ToHashCode();
-        if (_arrays.TryGetValue(key, out object[]? known) && known is T[] same && same.AsSpan().SequenceEqual(CollectionsMarshal.AsSpan(items)))
+        if (_arrays.TryGetValue(key, out object[]? known) && known is T[] same
+            && same.AsSpan().SequenceEqual(CollectionsMarshal.AsSpan(items)))
         {
             return same;
         }

@@ -164,7 +164,8 @@ internal static class CoreLocations
             location.Root.Set(template);
             location.Settings.IsAlias = alias;
             // Of a regular expression's location nothing is cut off: the alias is the whole path.
-            location.Settings.AliasLength = !alias ? 0 : location.Regex is not null ? int.MaxValue : location.Name.Length;
+            location.Settings.AliasLength = !alias ? 0 : location.Regex is not null ? int.MaxValue
+                : location.Name.Length;
         }
     }
 

@@ -56,7 +56,8 @@ internal sealed class IndexModule : HttpModule<IndexSettings>
     {
         if (install.Location.ContentHandler is null)
         {
-            install.Add(Phase.Content, install.Shared(Settings(install.Location), static s => new IndexHandler(s.Names.Array)));
+            install.Add(Phase.Content, install.Shared(Settings(install.Location),
+                static s => new IndexHandler(s.Names.Array)));
         }
     }
 }

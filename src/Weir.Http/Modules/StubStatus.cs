@@ -130,6 +130,8 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
         w.Number(GC.GetAllocatedBytesForCurrentThread());
         w.Write(",\"collections\":"u8);
         w.Number(GC.CollectionCount(0));
+        w.Write(",\"collection_pauses_us\":"u8);
+        w.Number(GC.GetTotalPauseDuration().Ticks / TimeSpan.TicksPerMicrosecond);
         w.Write("}}\n"u8);
         r.Response.Status = 200;
         r.Response.ContentType = NativeSlice.Literal("application/json"u8);
