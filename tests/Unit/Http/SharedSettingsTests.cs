@@ -21,8 +21,8 @@ public sealed class SharedSettingsTests
         var text = new StringBuilder("events {} http { access_log off; ");
         for (int i = 0; i < 1000; i++)
         {
-            text.Append($"server {{ listen 127.0.0.1:80; server_name s{i}.example; location / {{ return 200 \"{i}\"; }} ")
-                .Append("location = /status { weir_status json; } }\n");
+            text.Append($"server {{ listen 127.0.0.1:80; server_name s{i}.example; ")
+                .Append($"location / {{ return 200 \"{i}\"; }} location = /status {{ weir_status json; }} }}\n");
         }
         byte[] bytes = Encoding.ASCII.GetBytes(text.Append('}').ToString());
         // The first reading also makes what all readings share.
@@ -36,7 +36,7 @@ public sealed class SharedSettingsTests
     private static void Read(byte[] text, CounterSlots counters)
     {
         ConfTree tree = ConfParser.Parse(new MemoryConfFiles().Add("/conf", text), "/conf");
-        var build = new HttpBuild(new OwnResources("/nonexistent", "/", counters), tree.Errors);
+        var build = new HttpBuild(new OwnResources("/nonexistent", "/", counters, []), tree.Errors);
         using HttpConfiguration configuration = build.Run(tree);
         Assert.False(tree.Errors.Failed);
         Assert.Equal(1000, configuration.Servers.Count);
@@ -46,7 +46,8 @@ public sealed class SharedSettingsTests
     public void A_block_in_which_nothing_is_set_shares_what_is_around()
     {
         using var server = new MemoryServer(
-            "server { listen 127.0.0.1:80; location @bare { } location @named { add_header X-A 1; } location @core { etag off; } }");
+            "server { listen 127.0.0.1:80; location @bare { } location @named { add_header X-A 1; } "
+            + "location @core { etag off; } }");
         ServerConf conf = server.Http.Configuration!.Servers[0];
         LocationConf around = conf.Location;
         LocationConf bare = conf.Locations.FindNamed("@bare"u8)!;
@@ -75,7 +76,8 @@ public sealed class SharedSettingsTests
     [InlineData("location /a/ { internal; return 200; location /a/b/ { } }")]
     public void What_a_location_does_is_not_what_a_location_inside_does(string locations)
     {
-        using var server = new MemoryServer($"server {{ listen 127.0.0.1:80; location = /other {{ return 200; }} {locations} }}");
+        using var server = new MemoryServer(
+            $"server {{ listen 127.0.0.1:80; location = /other {{ return 200; }} {locations} }}");
         InMemoryPeer peer = server.Connect();
         string answer = server.Exchange(peer, "GET /a/b/c HTTP/1.1\r\nHost: h\r\n\r\n");
         Assert.StartsWith("HTTP/1.1 404", answer);
