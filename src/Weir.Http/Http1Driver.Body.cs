@@ -250,9 +250,10 @@ internal sealed partial class Http1Driver
     /// ends.</summary>
     private async LoopTask<bool> ReadProxyHeaderAsync()
     {
-        _connection.SetReadDeadline(_loop.NowMs + _binding.Group.DefaultServer.ClientHeaderTimeoutMs.Value);
+        long deadline = _loop.NowMs + _binding.Group.DefaultServer.ClientHeaderTimeoutMs.Value;
         while (true)
         {
+            _connection.SetReadDeadline(deadline);
             RecvLease lease = await _connection.ReceiveAsync();
             if (lease.IsEnd || lease.IsError)
             {

@@ -414,10 +414,12 @@ internal sealed partial class Http1Driver : ClientStream
             _aborted = true;
             return false;
         }
-        _connection.SetReadDeadline(_loop.NowMs + r.Server.ClientHeaderTimeoutMs.Value);
+        // The time is for the whole head, however small the pieces are in which a client lets it trickle.
+        long deadline = _loop.NowMs + r.Server.ClientHeaderTimeoutMs.Value;
         while (true)
         {
             MakeRoom();
+            _connection.SetReadDeadline(deadline);
             RecvLease lease = await _connection.ReceiveAsync();
             if (lease.IsEnd || lease.IsError)
             {

@@ -234,8 +234,12 @@ public sealed class HttpServer
         }
     }
 
+    /// <summary>Requests that are under way, with their memory; subrequests are their parents'.</summary>
+    public int RequestsInUse { get; private set; }
+
     internal HttpRequest RentRequest()
     {
+        RequestsInUse++;
         HttpRequest r = _freeRequests ?? new HttpRequest();
         _freeRequests = r.NextFree;
         r.NextFree = null;
@@ -244,6 +248,7 @@ public sealed class HttpServer
 
     internal void Return(HttpRequest r)
     {
+        RequestsInUse--;
         r.NextFree = _freeRequests;
         _freeRequests = r;
     }

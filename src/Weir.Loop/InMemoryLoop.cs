@@ -1,7 +1,7 @@
 // The engine without an operating system: connections are pipes in memory, the clock is a number, and everything that
 // happens is one queue served in order, so that a test plays out the same way every time. Time moves only when told
 // (AdvanceClock) or, where a test asks for it, to the next timer when there is nothing else to do.
-// With a Simulation it is a network with weather and faults, and the seed says which: docs/simulation.md.
+// With a SimulationPlan it is a network with weather and faults, and the seed says which: docs/simulation.md.
 // One thread, as every engine; only Post may come from elsewhere. For tests: it allocates as it likes.
 using Weir.Kernel;
 
@@ -24,7 +24,7 @@ public sealed class InMemoryLoop : EventLoop
 {
     private const int TurnsMax = 1_000_000;
 
-    private readonly Simulation? _simulation;
+    private readonly SimulationPlan? _plan;
     private readonly List<InMemoryEvent> _events = [];
     private readonly PriorityQueue<InMemoryEvent, (long DueMs, long Order)> _later = new();
     private readonly List<Action> _arranged = [];
@@ -42,18 +42,18 @@ public sealed class InMemoryLoop : EventLoop
     // Set before the base constructor reads the clock for the first time; a due time of 0 means "not set".
     private long _clockMs = 1_000_000;
 
-    public InMemoryLoop(Simulation? simulation = null)
+    public InMemoryLoop(SimulationPlan? plan = null)
     {
-        _simulation = simulation;
+        _plan = plan;
         SlowTurnMs = 0;
         Blocking.ThreadsMax = 0;
     }
 
     /// <summary>The plan this loop plays; null for calm weather.</summary>
-    public Simulation? Simulation => _simulation;
+    public SimulationPlan? Plan => _plan;
 
     /// <summary>The draw of the plan, or null.</summary>
-    internal SeededRandom? Random => _simulation?.Random;
+    internal SeededRandom? Random => _plan?.Random;
 
     /// <summary>What the wall clock shows when the loop is made: 2026-01-01T00:00:00Z.</summary>
     public const long FirstUnixMs = 1_767_225_600_000;
@@ -67,7 +67,7 @@ public sealed class InMemoryLoop : EventLoop
     internal InMemoryPipe NewPipe(int cuts, bool toServer)
     {
         var pipe = new InMemoryPipe { WindowBytes = WindowBytes };
-        if (_simulation is { } plan && plan.Random.Chance(cuts))
+        if (_plan is { } plan && plan.Random.Chance(cuts))
         {
             pipe.Plan = plan;
             pipe.Cut = toServer ? (Cut)(1 + plan.Random.Below(3)) : plan.Random.Chance(500) ? Cut.Reset : Cut.Stall;
@@ -91,7 +91,7 @@ public sealed class InMemoryLoop : EventLoop
 
     public override void FillRandom(Span<byte> into)
     {
-        if (_simulation is { } plan)
+        if (_plan is { } plan)
         {
             plan.ServerRandom.Fill(into);
             return;
@@ -101,7 +101,7 @@ public sealed class InMemoryLoop : EventLoop
 
     internal override bool TakesWork(BlockingOperation operation)
     {
-        if (_simulation is not { } plan || !plan.Random.Chance(plan.SlowWork))
+        if (_plan is not { } plan || !plan.Random.Chance(plan.SlowWork))
         {
             return false;
         }
@@ -115,7 +115,7 @@ public sealed class InMemoryLoop : EventLoop
 
     protected override void Arrange(Queue<Action> ready)
     {
-        if (_simulation is not { Reorders: true } plan)
+        if (_plan is not { Reorders: true } plan)
         {
             return;
         }
@@ -141,7 +141,7 @@ public sealed class InMemoryLoop : EventLoop
 
     internal void ReturnStream(InMemoryStream stream)
     {
-        if (_simulation is { Recycles: true })
+        if (_plan is { Recycles: true })
         {
             _closedStreams.Add(stream);
         }
@@ -223,9 +223,11 @@ public sealed class InMemoryLoop : EventLoop
             peer.Refuse();
             return peer;
         }
-        var toServer = NewPipe(_simulation?.ClientCuts ?? 0, toServer: true);
-        var toPeer = NewPipe(_simulation?.ClientCuts ?? 0, toServer: false);
+        var toServer = NewPipe(_plan?.ClientCuts ?? 0, toServer: true);
+        var toPeer = NewPipe(_plan?.ClientCuts ?? 0, toServer: false);
         InMemoryPipe.Pair(toServer, toPeer);
+        // A peer never waits: what it sends is on its way.
+        toServer.WindowBytes = int.MaxValue;
         peer.Open(toPeer, toServer);
         byte[] source = from.IsEmpty ? NextPeerAddress() : from.ToArray();
         listener.Enqueue(new InMemoryCall(toServer, toPeer, source));
@@ -275,7 +277,7 @@ public sealed class InMemoryLoop : EventLoop
     internal void Enqueue(IInMemoryTarget target)
     {
         var queued = new InMemoryEvent(target, target.Generation);
-        if (_simulation is { } plan && plan.Random.Chance(plan.Delays))
+        if (_plan is { } plan && plan.Random.Chance(plan.Delays))
         {
             _later.Enqueue(queued, (_clockMs + 1 + plan.Random.Below(plan.DelayMsMax), ++_lastOrder));
             return;
@@ -320,7 +322,7 @@ public sealed class InMemoryLoop : EventLoop
             _events.Add(late);
         }
         int n = _events.Count;
-        if (n > 1 && _simulation is { Reorders: true } plan)
+        if (n > 1 && _plan is { Reorders: true } plan)
         {
             for (int i = n - 1; i > 0; i--)
             {
@@ -443,7 +445,7 @@ public sealed class InMemoryLoop : EventLoop
             {
                 return Errno.EBADF;
             }
-            if (loop._simulation is { } plan && plan.Random.Chance(plan.LostDatagrams))
+            if (loop._plan is { } plan && plan.Random.Chance(plan.LostDatagrams))
             {
                 plan.Faults++;
                 return 0;

@@ -151,7 +151,7 @@ internal sealed class InMemoryPipe
     internal IInMemoryEnd? Writer;
 
     // The fate that a plan has for it: after so many bytes it is cut.
-    internal Simulation? Plan;
+    internal SimulationPlan? Plan;
     internal Cut Cut;
     internal long CutAfter;
     private InMemoryPipe? _back;
@@ -235,7 +235,7 @@ internal sealed class InMemoryPipe
     }
 
     /// <summary>Lets the reader see more; with weather, only a part of it.</summary>
-    internal void Reveal(Simulation? weather = null)
+    internal void Reveal(SimulationPlan? weather = null)
     {
         int seen = Visible;
         Visible = ChunkBytes == 0 ? Count : Math.Min(Count, Visible + ChunkBytes);

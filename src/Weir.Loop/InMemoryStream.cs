@@ -103,7 +103,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         {
             return;
         }
-        if (_loop.Simulation is { } plan && plan.Random.Chance(plan.ConnectFaults))
+        if (_loop.Plan is { } plan && plan.Random.Chance(plan.ConnectFaults))
         {
             plan.Faults++;
             _isUnanswered = plan.Random.Chance(300);
@@ -120,7 +120,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
             return;
         }
         // The loop opened it: what "to the server" means for a plan is the direction that the loop reads.
-        int cuts = _loop.Simulation?.UpstreamCuts ?? 0;
+        int cuts = _loop.Plan?.UpstreamCuts ?? 0;
         var toServer = _loop.NewPipe(cuts, toServer: false);
         var toClient = _loop.NewPipe(cuts, toServer: true);
         InMemoryPipe.Pair(toServer, toClient);
@@ -128,6 +128,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         if (listener!.PeerAccepted is { } accepted)
         {
             var peer = new InMemoryPeer(_loop);
+            toClient.WindowBytes = int.MaxValue;
             peer.Open(toServer, toClient);
             accepted(peer);
         }
@@ -169,7 +170,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
             TryConnect();
             return;
         }
-        _in.Reveal(_loop.Simulation);
+        _in.Reveal(_loop.Plan);
         bool news = (_in.IsEnded && !_peerClosed && !_in.HasHidden) || (_in.IsBroken && !_broken);
         _peerClosed |= (_in.IsEnded && !_in.HasHidden) || _in.IsBroken;
         _broken |= _in.IsBroken;
@@ -219,7 +220,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
     /// <summary>Whether a receive waits although there is something: others get their turn first.</summary>
     private bool IsSlow()
     {
-        if (_loop.Simulation is not { } plan || !plan.Random.Chance(plan.SlowReceives))
+        if (_loop.Plan is not { } plan || !plan.Random.Chance(plan.SlowReceives))
         {
             return false;
         }
@@ -267,7 +268,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
             return new LoopTask<IoResult>(IoResult.Failed(_sendError != 0 ? _sendError : Errno.ECANCELED));
         }
         if (!_blocked || chain.Length <= keptBytes
-            || (_loop.Simulation is { Planted: PlantedBug.DrainTooEarly } plan && plan.Random.Chance(500)))
+            || (_loop.Plan is { Planted: PlantedBug.DrainTooEarly } plan && plan.Random.Chance(500)))
         {
             return new LoopTask<IoResult>(IoResult.Ok());
         }
@@ -358,7 +359,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
     /// <summary>The planted bug of that name.</summary>
     private void Overtake(BufferChain chain)
     {
-        if (_loop.Simulation is { Planted: PlantedBug.SendOvertakes } && chain.Count > 1)
+        if (_loop.Plan is { Planted: PlantedBug.SendOvertakes } && chain.Count > 1)
         {
             (chain[0], chain[1]) = (chain[1], chain[0]);
         }
@@ -368,7 +369,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
     private int WriteLimit(ref ChainSegment first)
     {
         int length = (int)Math.Min(first.Length, int.MaxValue);
-        return _loop.Simulation is { } plan && length > 1 && plan.Random.Chance(plan.ShortWrites)
+        return _loop.Plan is { } plan && length > 1 && plan.Random.Chance(plan.ShortWrites)
             ? plan.Random.Size(length - 1) : length;
     }
 
@@ -502,7 +503,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         Watcher = null;
         _in.IsDeaf = true;
         _loop.ReturnStream(this);
-        if (_in.Count > 0 && _loop.Simulation is { Planted: PlantedBug.StaleCompletion })
+        if (_in.Count > 0 && _loop.Plan is { Planted: PlantedBug.StaleCompletion })
         {
             _loop.StaleBytes = new byte[_in.Count];
             _in.Reveal();

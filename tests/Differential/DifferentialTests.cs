@@ -1,7 +1,7 @@
 // Runs every case of the table against both servers and compares the connections byte for byte.
 using System.Text;
-using Weir.Tests.Differential.Cases;
 using Weir.Tests.Harness;
+using Weir.Tests.Harness.Cases;
 using Xunit;
 
 namespace Weir.Tests.Differential;
@@ -68,7 +68,7 @@ public abstract class DifferentialTests(IEnumerable<Case> cases)
 
     private static string Transcribe(string binary, Case one, TempDir files, int patience)
     {
-        using Upstream? upstream = one.Upstream?.Invoke();
+        using Upstream? upstream = one.Origin is { } origin ? Upstream.Playing(origin) : null;
         int upstreamPort = upstream?.Port ?? 0;
         using ServerProcess server = ServerProcess.Start(binary, one.Configuration, files, upstreamPort);
         var text = new StringBuilder();
@@ -79,13 +79,15 @@ public abstract class DifferentialTests(IEnumerable<Case> cases)
 
         if (upstream is not null)
         {
-            text.Append("----- the upstream received\n").Append(Transcript.Of(upstream, server));
+            text.Append("----- the upstream received\n").Append(Transcript.Of(upstream.Requests,
+                Surroundings.Of(server, upstreamPort)));
         }
 
         if (one.ComparesAccessLog)
         {
             server.Stop();
-            text.Append("----- access.log\n").Append(Transcript.Normalise(server.AccessLog, server, upstreamPort));
+            text.Append("----- access.log\n").Append(Transcript.Normalise(server.AccessLog,
+                Surroundings.Of(server, upstreamPort)));
         }
 
         return text.ToString();
@@ -175,11 +177,7 @@ public sealed class KnownDifferenceTests
     [Fact]
     public void Every_known_difference_names_a_case()
     {
-        HashSet<string> ids = new Case[][]
-        {
-            [.. ConnectionCases.All], [.. FramingCases.All], [.. FileCases.All], [.. RoutingCases.All],
-                [.. ProxyCases.All], [.. RewriteCases.All], [.. AccessCases.All],
-        }.SelectMany(cases => cases).Select(c => c.Id).ToHashSet();
+        HashSet<string> ids = Table.All.Select(c => c.Id).ToHashSet();
         Assert.All(KnownDifferences.Reasons.Keys, id => Assert.Contains(id, ids));
         Assert.All(KnownDifferences.Reasons.Values, reason => Assert.NotEqual("", reason));
     }

@@ -72,6 +72,9 @@ public sealed class Upstream : IDisposable
         }
     });
 
+    /// <summary>Plays a script that is data.</summary>
+    public static Upstream Playing(Origin origin) => new(c => c.Play(origin));
+
     /// <summary>A complete answer with Content-Length.</summary>
     public static string Ok(string body, params string[] headers) =>
         "HTTP/1.1 200 OK\r\nContent-Length: " + body.Length.ToString(CultureInfo.InvariantCulture) + "\r\n"
@@ -145,7 +148,33 @@ public sealed record UpstreamRequest(byte[] Bytes, int HeadBytes)
 
     public string Target => Line.Split(' ') is { Length: > 1 } words ? words[1] : "";
 
-    public string? Header(string name) => Head.Split("\r\n").Skip(1)
+    public string? Header(string name) => Field(Head, name);
+
+    /// <summary>The bytes of the request at the front by its framing; 0 when it is not complete.</summary>
+    public static int Measure(ReadOnlySpan<byte> bytes, out int headBytes)
+    {
+        headBytes = bytes.IndexOf("\r\n\r\n"u8) + 4;
+        if (headBytes < 4)
+        {
+            return 0;
+        }
+
+        string head = Encoding.Latin1.GetString(bytes[..headBytes]);
+        int total = headBytes;
+        if (Field(head, "Content-Length") is { } length)
+        {
+            total += int.Parse(length, CultureInfo.InvariantCulture);
+        }
+        else if (Field(head, "Transfer-Encoding") is not null)
+        {
+            int end = bytes[headBytes..].IndexOf("0\r\n\r\n"u8);
+            total = end < 0 ? int.MaxValue : headBytes + end + 5;
+        }
+
+        return total <= bytes.Length ? total : 0;
+    }
+
+    private static string? Field(string head, string name) => head.Split("\r\n").Skip(1)
         .Where(l => l.StartsWith(name + ":", StringComparison.OrdinalIgnoreCase))
         .Select(l => l[(name.Length + 1)..].Trim())
         .FirstOrDefault();
@@ -168,32 +197,9 @@ public sealed class UpstreamConnection(Upstream owner, Socket socket, int index)
     /// <summary>Reads a whole request by its framing; null at the end of the connection.</summary>
     public UpstreamRequest? ReadRequest()
     {
-        if (ReadHead() is not { } headBytes)
-        {
-            return null;
-        }
-
-        string head = Encoding.Latin1.GetString(_pending, 0, headBytes);
-        int total = headBytes;
-        if (Field(head, "Content-Length") is { } length)
-        {
-            total += int.Parse(length, CultureInfo.InvariantCulture);
-        }
-        else if (Field(head, "Transfer-Encoding") is not null)
-        {
-            int end;
-            while ((end = _pending.AsSpan(headBytes).IndexOf("0\r\n\r\n"u8)) < 0)
-            {
-                if (!Fill())
-                {
-                    return null;
-                }
-            }
-
-            total += end + 5;
-        }
-
-        while (_pending.Length < total)
+        int total;
+        int headBytes;
+        while ((total = UpstreamRequest.Measure(_pending, out headBytes)) == 0)
         {
             if (!Fill())
             {
@@ -233,6 +239,63 @@ public sealed class UpstreamConnection(Upstream owner, Socket socket, int index)
         byte[] bytes = _pending;
         _pending = [];
         return bytes;
+    }
+
+    /// <summary>Plays the acts of a script.</summary>
+    public void Play(Origin origin)
+    {
+        IReadOnlyList<Act> acts = origin.Script(index);
+        UpstreamRequest? request = null;
+        do
+        {
+            foreach (Act act in acts)
+            {
+                switch (act.Kind)
+                {
+                    case ActKind.Read:
+                        request = ReadRequest();
+                        if (request is null)
+                        {
+                            return;
+                        }
+
+                        break;
+                    case ActKind.ReadHead:
+                        if (ReadHead() is null)
+                        {
+                            return;
+                        }
+
+                        break;
+                    case ActKind.Send:
+                        Send(act.Text!(new OriginTurn(request, index, owner.Port)));
+                        break;
+                    case ActKind.Relay:
+                        Send(Read());
+                        break;
+                    case ActKind.RelayAll:
+                        for (byte[] bytes = Read(); bytes.Length > 0; bytes = Read())
+                        {
+                            Send(bytes);
+                        }
+
+                        return;
+                    case ActKind.Hold:
+                        Hold();
+                        return;
+                    case ActKind.Reset:
+                        Reset();
+                        return;
+                    case ActKind.HalfClose:
+                        socket.Shutdown(SocketShutdown.Send);
+                        break;
+                    case ActKind.Wait:
+                        _closed.Wait(act.Ms);
+                        break;
+                }
+            }
+        }
+        while (origin.Repeats);
     }
 
     public UpstreamConnection Send(string text) => Send(Encoding.Latin1.GetBytes(text));
@@ -283,9 +346,4 @@ public sealed class UpstreamConnection(Upstream owner, Socket socket, int index)
         _pending = [.. _pending, .. buffer.AsSpan(0, count)];
         return count > 0;
     }
-
-    private static string? Field(string head, string name) => head.Split("\r\n").Skip(1)
-        .Where(l => l.StartsWith(name + ":", StringComparison.OrdinalIgnoreCase))
-        .Select(l => l[(name.Length + 1)..].Trim())
-        .FirstOrDefault();
 }

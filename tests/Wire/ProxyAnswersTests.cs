@@ -1,6 +1,4 @@
 // Scripted upstreams that behave in every way an upstream can: what the client gets, and what the upstream was sent.
-using System.Net;
-using System.Net.Sockets;
 using System.Text;
 using Weir.Tests.Harness;
 using Xunit;
@@ -202,7 +200,7 @@ public sealed class ProxyAnswersTests
     public void A_name_in_a_variable_is_looked_up_and_a_dead_one_stops_nothing()
     {
         using Upstream upstream = Upstream.Answering(r => Upstream.Ok(r.Header("host") ?? ""));
-        using var dns = new Dns();
+        using var dns = new NameServer();
         using ServerProcess server = ServerProcess.Weir(Conf.Server($$"""
             resolver 127.0.0.1:{{dns.Port}} ipv6=off; resolver_timeout 1s;
             location / { set $h app.test; proxy_pass http://$h:%UPSTREAM%; }
@@ -213,50 +211,5 @@ public sealed class ProxyAnswersTests
         Assert.Equal(1, dns.Questions);
         Assert.Equal(502, server.Get("/nx").Status);
         Assert.Contains("nx.test could not be resolved (3: Host not found)", server.ErrorLog);
-    }
-
-    /// <summary>A name server that knows every name as 127.0.0.1, except those that begin with nx.</summary>
-    private sealed class Dns : IDisposable
-    {
-        /// <summary>A header, a name of one label, type and class.</summary>
-        private const int QuestionBytesMin = 12 + 3 + 4;
-
-        private readonly UdpClient _socket = new(new IPEndPoint(IPAddress.Loopback, 0));
-        private int _questions;
-
-        public Dns() => new Thread(Serve) { IsBackground = true }.Start();
-
-        public int Port => ((IPEndPoint)_socket.Client.LocalEndPoint!).Port;
-        public int Questions => Volatile.Read(ref _questions);
-
-        private void Serve()
-        {
-            try
-            {
-                while (true)
-                {
-                    var from = new IPEndPoint(IPAddress.Any, 0);
-                    byte[] q = _socket.Receive(ref from);
-                    if (q.Length < QuestionBytesMin)
-                    {
-                        // A stray datagram of a test that had this port before.
-                        continue;
-                    }
-                    Interlocked.Increment(ref _questions);
-                    bool known = q[13] != 'n';
-                    byte[] head = [q[0], q[1], 0x81, (byte)(known ? 0x80 : 0x83), 0, 1, 0, (byte)(known ? 1 : 0), 0,
-                        0, 0, 0];
-                    byte[] answer = known ? [0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1] : [];
-                    byte[] message = [.. head, .. q[12..], .. answer];
-                    _socket.Send(message, message.Length, from);
-                }
-            }
-            catch (Exception e) when (e is SocketException or ObjectDisposedException)
-            {
-                // The test has ended.
-            }
-        }
-
-        public void Dispose() => _socket.Dispose();
     }
 }

@@ -376,4 +376,25 @@ public sealed class UpstreamStates
     }
 
     public int Count => _states.Count;
+
+    /// <summary>Connections to upstream servers, leased and idle.</summary>
+    public int OpenConnections { get; internal set; }
+
+    /// <summary>Attempts under way at the peers of all groups.</summary>
+    public int Leases()
+    {
+        int leases = 0;
+        foreach (GroupState state in _states.Values)
+        {
+            foreach (Peer peer in state.Primary)
+            {
+                leases += peer.Connections;
+            }
+            foreach (Peer peer in state.Backup)
+            {
+                leases += peer.Connections;
+            }
+        }
+        return leases;
+    }
 }

@@ -22,6 +22,7 @@ public sealed class UpstreamConnection : LoopTimer, IPeerWatcher
         UpstreamStates states = UpstreamStates.Of(loop);
         UpstreamConnection c = states.FreeConnections ?? new UpstreamConnection();
         states.FreeConnections = c.Older;
+        states.OpenConnections++;
         c.Older = null;
         c.Stream = connection;
         c.Peer = peer;
@@ -54,6 +55,7 @@ public sealed class UpstreamConnection : LoopTimer, IPeerWatcher
         loop.Timers.Cancel(this);
         stream.Close();
         UpstreamStates states = UpstreamStates.Of(loop);
+        states.OpenConnections--;
         Older = states.FreeConnections;
         states.FreeConnections = this;
     }

@@ -112,6 +112,38 @@ public sealed class DriverTests
     }
 
     [Fact]
+    public void A_head_that_trickles_ends_at_client_header_timeout()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer peer = server.Connect();
+        foreach (string piece in new[] { "GET / HT", "TP/1.1\r\n", "Host: a\r\n", "A: b" })
+        {
+            server.Exchange(peer, piece);
+            server.Loop.AdvanceClock(14_000);
+        }
+        server.Loop.AdvanceClock(5_000);
+        server.Settle();
+        Assert.True(peer.IsEnded || peer.IsReset);
+        Assert.Equal(0, server.Http.ActiveCount);
+    }
+
+    [Fact]
+    public void A_PROXY_header_that_trickles_ends_at_client_header_timeout()
+    {
+        using var server = new MemoryServer("server { listen 127.0.0.1:80 proxy_protocol; return 204; }");
+        InMemoryPeer peer = server.Connect();
+        foreach (string piece in new[] { "PROXY ", "TCP4 ", "192.0.2.1 " })
+        {
+            server.Exchange(peer, piece);
+            server.Loop.AdvanceClock(14_000);
+        }
+        server.Loop.AdvanceClock(20_000);
+        server.Settle();
+        Assert.True(peer.IsEnded || peer.IsReset);
+        Assert.Equal(0, server.Http.ActiveCount);
+    }
+
+    [Fact]
     public void An_idle_connection_ends_at_keepalive_timeout()
     {
         using var server = new MemoryServer("keepalive_timeout 10s;" + Site);

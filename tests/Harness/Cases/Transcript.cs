@@ -3,12 +3,23 @@
 using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
-using Weir.Tests.Harness;
 
-namespace Weir.Tests.Differential;
+namespace Weir.Tests.Harness.Cases;
 
-internal static partial class Transcript
+/// <summary>What of a server's surroundings stands in its answers and is replaced by its placeholder.</summary>
+public sealed record Surroundings(string Dir, string Files, int Port, int UpstreamPort)
 {
+    public static Surroundings Of(ServerProcess server, int upstreamPort) =>
+        new(server.Dir.Path, server.Files.Path, server.Port, upstreamPort);
+}
+
+/// <summary>Writes connections down.</summary>
+public static partial class Transcript
+{
+    /// <summary>What came on a connection and how it stands after that.</summary>
+    public static string Of(byte[] bytes, Talk talk, bool ended, Surroundings around) =>
+        Normalise(Render(bytes, talk.IsHead, ended), around) + (ended ? "<closed>\n" : "<open>\n");
+
     /// <summary>Runs one connection against a server.</summary>
     public static string Of(ServerProcess server, int upstreamPort, Talk talk, int patience)
     {
@@ -33,31 +44,29 @@ internal static partial class Transcript
         client.WaitForBytes(5000);
         byte[] bytes = client.ReadUntilQuiet(talk.QuietMs * patience);
         // A reset may overtake the bytes or not, and may itself come instead of a close when input was left unread.
-        string ending = client.Ending == Ending.Open ? "open" : "closed";
-        return Normalise(Render(bytes, talk.IsHead, client.Ending != Ending.Open), server,
-            upstreamPort) + $"<{ending}>\n";
+        return Of(bytes, talk, client.Ending != Ending.Open, Surroundings.Of(server, upstreamPort));
     }
 
     /// <summary>What an upstream received.</summary>
-    public static string Of(Upstream upstream, ServerProcess server)
+    public static string Of(IEnumerable<byte[]> requests, Surroundings around)
     {
         var text = new StringBuilder();
-        foreach (byte[] request in upstream.Requests)
+        foreach (byte[] request in requests)
         {
             text.Append(Visible(Encoding.Latin1.GetString(request))).Append("<end of request>\n");
         }
 
-        return Normalise(text.ToString(), server, upstream.Port);
+        return Normalise(text.ToString(), around);
     }
 
     /// <summary>Ports, dates and names replaced.</summary>
-    public static string Normalise(string text, ServerProcess server, int upstreamPort)
+    public static string Normalise(string text, Surroundings around)
     {
-        text = text.Replace(server.Dir.Path, "%DIR%").Replace(server.Files.Path, "%FILES%");
-        text = text.Replace(":" + server.Port.ToString(CultureInfo.InvariantCulture), ":%PORT%");
-        if (upstreamPort != 0)
+        text = text.Replace(around.Dir, "%DIR%").Replace(around.Files, "%FILES%");
+        text = text.Replace(":" + around.Port.ToString(CultureInfo.InvariantCulture), ":%PORT%");
+        if (around.UpstreamPort != 0)
         {
-            text = text.Replace(":" + upstreamPort.ToString(CultureInfo.InvariantCulture), ":%UPSTREAM%");
+            text = text.Replace(":" + around.UpstreamPort.ToString(CultureInfo.InvariantCulture), ":%UPSTREAM%");
         }
 
         text = DateHeader().Replace(text, "Date: *");

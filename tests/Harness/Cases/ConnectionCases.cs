@@ -1,10 +1,9 @@
 // How connections live: persistence, pipelining, HEAD, bodies of requests, 100-continue, ends.
-using Weir.Tests.Harness;
-using static Weir.Tests.Differential.Say;
+using static Weir.Tests.Harness.Cases.Say;
 
-namespace Weir.Tests.Differential.Cases;
+namespace Weir.Tests.Harness.Cases;
 
-internal static class ConnectionCases
+public static class ConnectionCases
 {
     private const string Area = "connection";
 
@@ -98,6 +97,6 @@ internal static class ConnectionCases
     {
         Server = Answers,
         Talks = talks,
-        Upstream = () => Upstream.Answering(request => Upstream.Ok($"got {request.Body.Length}")),
+        Origin = Origin.Answering(request => Upstream.Ok($"got {request.Body.Length}")),
     };
 }

@@ -1,9 +1,9 @@
 // Requests that are malformed, ambiguous or too large, and how they are refused.
-using static Weir.Tests.Differential.Say;
+using static Weir.Tests.Harness.Cases.Say;
 
-namespace Weir.Tests.Differential.Cases;
+namespace Weir.Tests.Harness.Cases;
 
-internal static class FramingCases
+public static class FramingCases
 {
     private const string Area = "framing";
 

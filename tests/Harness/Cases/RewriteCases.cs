@@ -1,9 +1,9 @@
 // What the rewrite module, maps and variables make of a request: escaping, arguments, flags, conditions, captures.
-using static Weir.Tests.Differential.Say;
+using static Weir.Tests.Harness.Cases.Say;
 
-namespace Weir.Tests.Differential.Cases;
+namespace Weir.Tests.Harness.Cases;
 
-internal static class RewriteCases
+public static class RewriteCases
 {
     private const string Area = "rewrite";
 

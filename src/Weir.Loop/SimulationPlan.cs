@@ -6,11 +6,12 @@ namespace Weir.Loop;
 /// <summary>A generator whose numbers follow from its seed alone (SplitMix64).</summary>
 public sealed class SeededRandom(ulong seed)
 {
-    private ulong _state = seed;
+    /// <summary>The same after the same draws.</summary>
+    public ulong State { get; private set; } = seed;
 
     public ulong Next()
     {
-        ulong z = _state += 0x9E3779B97F4A7C15;
+        ulong z = State += 0x9E3779B97F4A7C15;
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
         return z ^ (z >> 31);
@@ -69,9 +70,9 @@ internal enum PlantedBug
 }
 
 /// <summary>The plan of one run. Rates are per thousand decisions; all zero is a network without weather.</summary>
-public sealed class Simulation
+public sealed class SimulationPlan
 {
-    public Simulation(ulong seed)
+    public SimulationPlan(ulong seed)
     {
         Seed = seed;
         Random = new SeededRandom(seed);
@@ -132,10 +133,10 @@ public sealed class Simulation
     internal PlantedBug Planted { get; init; }
 
     /// <summary>A plan of weather only, its strength drawn from the seed.</summary>
-    public static Simulation Weather(ulong seed)
+    public static SimulationPlan Weather(ulong seed)
     {
         var draw = new SeededRandom(seed * 31 + 7);
-        return new Simulation(seed)
+        return new SimulationPlan(seed)
         {
             Splits = draw.Below(4) * 250,
             Delays = draw.Below(4) * 150,

@@ -1,8 +1,9 @@
-// One comparison: a configuration, files, an upstream if there is one, and the bytes sent on each connection.
+// One script: a configuration, files, an upstream if there is one, and the bytes sent on each connection. The same
+// scripts are played over real sockets against a binary (Wire, Differential) and in one process with weather and faults
+// (Simulation), so everything in them is data.
 using System.Text;
-using Weir.Tests.Harness;
 
-namespace Weir.Tests.Differential;
+namespace Weir.Tests.Harness.Cases;
 
 /// <summary>What is sent on one connection. Pieces are sent in segments of their own.</summary>
 public sealed record Talk(params byte[][] Pieces)
@@ -36,16 +37,27 @@ public sealed record Case(string Area, string Name)
 
     public Talk[] Talks { get; init; } = [];
 
-    /// <summary>Makes the upstream behind %UPSTREAM%; each server gets one of its own, and what it received
+    /// <summary>What the upstream behind %UPSTREAM% does; each server gets one of its own, and what it received
     /// counts.</summary>
-    public Func<Upstream>? Upstream { get; init; }
+    public Origin? Origin { get; init; }
+
+    /// <summary>Whether a name server answers on %DNS%: it knows every name as 127.0.0.1, except those that begin
+    /// with nx.</summary>
+    public bool HasNames { get; init; }
+
+    /// <summary>What must come back, as <see cref="Transcript"/> writes it, a part per talk; null where another server
+    /// says it (the differential table).</summary>
+    public string[]? Expect { get; init; }
+
+    /// <summary>Whether talks may run side by side: what the upstream does must not depend on their order.</summary>
+    public bool MayOverlap { get; init; } = true;
 
     /// <summary>Whether %DIR%/access.log is compared after both servers have quit.</summary>
     public bool ComparesAccessLog { get; init; }
 
     public string Id => Area + ": " + Name;
 
-    public Conf Configuration => Conf is null ? Harness.Conf.Server(Server, Http) : Harness.Conf.Http(Conf);
+    public Conf Configuration => Conf is null ? Weir.Tests.Harness.Conf.Server(Server, Http) : Weir.Tests.Harness.Conf.Http(Conf);
 }
 
 /// <summary>Short forms for the table.</summary>

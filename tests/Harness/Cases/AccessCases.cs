@@ -1,9 +1,9 @@
 // Who may: addresses, passwords, subrequests, referrers, and the address that a trusted proxy gives.
-using static Weir.Tests.Differential.Say;
+using static Weir.Tests.Harness.Cases.Say;
 
-namespace Weir.Tests.Differential.Cases;
+namespace Weir.Tests.Harness.Cases;
 
-internal static class AccessCases
+public static class AccessCases
 {
     private const string Area = "access";
 

@@ -1,9 +1,9 @@
 // Static files: types, indexes, listings, directory redirects, ranges and conditions.
-using static Weir.Tests.Differential.Say;
+using static Weir.Tests.Harness.Cases.Say;
 
-namespace Weir.Tests.Differential.Cases;
+namespace Weir.Tests.Harness.Cases;
 
-internal static class FileCases
+public static class FileCases
 {
     private const string Area = "files";
     private const string Modified = "Thu, 29 Feb 2024 12:34:56 GMT";

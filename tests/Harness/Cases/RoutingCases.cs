@@ -1,9 +1,9 @@
 // Which server and location answers, and what return, rewrite, error_page, variables, gzip and logs make of it.
-using static Weir.Tests.Differential.Say;
+using static Weir.Tests.Harness.Cases.Say;
 
-namespace Weir.Tests.Differential.Cases;
+namespace Weir.Tests.Harness.Cases;
 
-internal static class RoutingCases
+public static class RoutingCases
 {
     private const string Area = "routing";
 

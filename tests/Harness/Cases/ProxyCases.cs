@@ -1,10 +1,9 @@
 // The reverse proxy: what the upstream receives, what the client gets, and what happens when the upstream misbehaves.
-using Weir.Tests.Harness;
-using static Weir.Tests.Differential.Say;
+using static Weir.Tests.Harness.Cases.Say;
 
-namespace Weir.Tests.Differential.Cases;
+namespace Weir.Tests.Harness.Cases;
 
-internal static class ProxyCases
+public static class ProxyCases
 {
     private const string Area = "proxy";
 
@@ -45,7 +44,7 @@ internal static class ProxyCases
                 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header Accept-Encoding "";
                 proxy_hide_header X-Secret; proxy_pass_header Server; proxy_pass http://127.0.0.1:%UPSTREAM%;
             }
-            """, () => Upstream.Answering(_ => Upstream.Ok("x", "X-Secret: 1", "X-Open: 2", "Server: origin",
+            """, Origin.Answering(_ => Upstream.Ok("x", "X-Secret: 1", "X-Open: 2", "Server: origin",
             "X-Pad: 3",
                 "Set-Cookie: a=b", "Set-Cookie: c=d", "Date: Thu, 01 Jan 1970 00:00:01 GMT")),
             Get("/", "X-Forwarded-For: 1.2.3.4", "Accept-Encoding: gzip", "X-Empty: full")),
@@ -76,20 +75,17 @@ internal static class ProxyCases
         Answer("a 100 Continue before the answer",
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         With("HEAD is passed on", "location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }",
-            () => Upstream.AnsweringOnce("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), Head("/")),
+            Origin.AnsweringOnce("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), Head("/")),
         With("nobody listens", "location / { proxy_pass http://127.0.0.1:1; }", null, Get("/")),
         With("the upstream is silent",
             "location / { proxy_read_timeout 1s; proxy_pass http://127.0.0.1:%UPSTREAM%; }",
-            () => new Upstream(c => c.Hold()), Get("/") with { QuietMs = 2500 }),
+            Origin.Of(Act.Hold), Get("/") with { QuietMs = 2500 }),
         With("the upstream resets", "location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }",
-            () => new Upstream(c => { c.ReadRequest(); c.Reset(); }), Get("/")),
+            Origin.Of(Act.Read, Act.Reset), Get("/")),
         With("the next server is tried",
             "location / { proxy_pass http://two; proxy_next_upstream error timeout http_503; }",
-            () => new Upstream(c =>
-            {
-                c.ReadRequest();
-                c.Send(c.Index == 0 ? "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n" : Upstream.Ok("second"));
-            }),
+            Origin.Of(Act.Read, Act.Send(c =>
+                c.Index == 0 ? "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n" : Upstream.Ok("second"))),
             http: "upstream two { server 127.0.0.1:%UPSTREAM%; server 127.0.0.1:%UPSTREAM%; }", talks: Get("/")),
         With("all are down",
             "location / { proxy_pass http://g; } error_page 502 =200 @s; location @s { return 200 sorry; }",
@@ -97,7 +93,7 @@ internal static class ProxyCases
         With("proxy_intercept_errors", """
             proxy_intercept_errors on; error_page 404 /own; location = /own { return 200 "own page"; }
             location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }
-            """, () => Upstream.AnsweringOnce("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\nX: y\r\n\r\nold"),
+            """, Origin.AnsweringOnce("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\nX: y\r\n\r\nold"),
             Get("/")),
         With("proxy_redirect and cookies", """
             location / {
@@ -105,18 +101,18 @@ internal static class ProxyCases
                 proxy_cookie_domain o.example localhost; proxy_cookie_path /old /new;
                 proxy_pass http://127.0.0.1:%UPSTREAM%;
             }
-            """, () => Upstream.AnsweringOnce("HTTP/1.1 302 Found\r\nLocation: http://r.example/x\r\n"
+            """, Origin.AnsweringOnce("HTTP/1.1 302 Found\r\nLocation: http://r.example/x\r\n"
                 + "Content-Length: 0\r\nSet-Cookie: a=b; Domain=o.example; Path=/old/x; HttpOnly\r\n\r\n"), Get("/")),
         With("a large answer, buffered", "location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }",
-            () => Upstream.Answering(_ => Upstream.Ok(new string('z', 300_000))), Get("/")),
+            Origin.Answering(_ => Upstream.Ok(new string('z', 300_000))), Get("/")),
         With("a large answer, unbuffered",
             "location / { proxy_buffering off; proxy_pass http://127.0.0.1:%UPSTREAM%; }",
-            () => Upstream.Answering(_ => Upstream.Ok(new string('z', 300_000))), Get("/")),
+            Origin.Answering(_ => Upstream.Ok(new string('z', 300_000))), Get("/")),
         With("a large request body",
             "location / { proxy_pass http://127.0.0.1:%UPSTREAM%; client_body_buffer_size 8k; }",
             Echo, Post("/", new string('b', 100_000))),
         With("a head that is too large", "location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }",
-            () => Upstream.Answering(_ => Upstream.Ok("x", "X-Big: " + new string('h', 9000))), Get("/")),
+            Origin.Answering(_ => Upstream.Ok("x", "X-Big: " + new string('h', 9000))), Get("/")),
         new Case(Area, "variables of the upstream in a log")
         {
             Http = NewDefaults
@@ -124,46 +120,39 @@ internal static class ProxyCases
                 + "$upstream_bytes_received|$upstream_bytes_sent|$status';",
             Server = "access_log %DIR%/access.log u; location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }"
                 + "location /d { proxy_pass http://127.0.0.1:1; }",
-            Upstream = () => Upstream.Answering(_ => Upstream.Ok("12345", "X: y")),
+            Origin = Origin.Answering(_ => Upstream.Ok("12345", "X: y")),
             Talks = [Get("/"), Get("/d")],
             ComparesAccessLog = true,
         },
         With("gzip of a proxied answer",
             "gzip on; gzip_proxied any; gzip_types text/plain; location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }",
-            () => Upstream.Answering(_ => Upstream.Ok(new string('g', 1000), "Content-Type: text/plain",
+            Origin.Answering(_ => Upstream.Ok(new string('g', 1000), "Content-Type: text/plain",
             "ETag: \"e\"")),
             Get("/", "Accept-Encoding: gzip")),
         With("an upgraded connection", """
             location / { proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
                 proxy_set_header Connection upgrade; proxy_pass http://127.0.0.1:%UPSTREAM%; }
-            """, () => new Upstream(c =>
-            {
-                c.ReadRequest();
-                c.Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello");
-                c.Send(c.Read());
-            }), Split(Line("/", "Upgrade: x", "Connection: upgrade"), "ping")),
+            """, Origin.Of(Act.Read,
+                Act.Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello"),
+                Act.Relay), Split(Line("/", "Upgrade: x", "Connection: upgrade"), "ping")),
     ];
 
     // Answers with what reached it, so that the client's transcript tells too.
-    private static Upstream Echo() => Upstream.Answering(r => Upstream.Ok($"{r.Line} {r.Body.Length}"));
+    private static Origin Echo => Origin.Answering(r => Upstream.Ok($"{r.Line} {r.Body.Length}"));
 
     private static Case Answer(string name, string answer) => With(name,
         "location / { proxy_pass http://127.0.0.1:%UPSTREAM%; } location /inner/ { internal; alias %FILES%/; }",
-        () => new Upstream(c =>
-        {
-            c.ReadRequest();
-            c.Send(answer.Replace("%UP%", c.Port));
-        }), Get("/x"));
+        Origin.Of(Act.Read, Act.Send(c => answer.Replace("%UP%", c.Port))), Get("/x"));
 
-    private static Case With(string name, string server, Func<Upstream>? upstream, params Talk[] talks) =>
-        With(name, server, upstream, "", talks);
+    private static Case With(string name, string server, Origin? origin, params Talk[] talks) =>
+        With(name, server, origin, "", talks);
 
-    private static Case With(string name, string server, Func<Upstream>? upstream, string http, params Talk[] talks) =>
+    private static Case With(string name, string server, Origin? origin, string http, params Talk[] talks) =>
         new(Area, name)
         {
             Http = NewDefaults + http,
             Server = server,
-            Upstream = upstream,
+            Origin = origin,
             Files = [("f.txt", "inner file")],
             Talks = talks,
         };
