@@ -161,9 +161,6 @@ public sealed class InMemoryLoop : EventLoop
         }
     }
 
-    /// <summary>What a closed connection left unread, where a planted bug hands it on.</summary>
-    internal byte[]? StaleBytes { get; set; }
-
     protected override long ReadMonotonicMs() => _clockMs;
 
     protected override long ReadUnixMs() => FirstUnixMs + _clockMs - 1_000_000;

@@ -65,7 +65,7 @@ internal enum PlantedBug
     /// <summary>A wait for sending ends although bytes are left, when the socket is full.</summary>
     DrainTooEarly,
 
-    /// <summary>Bytes that a closed connection left unread are given to the next one in its slot.</summary>
+    /// <summary>The end of a closed connection is delivered to the next one in its slot.</summary>
     StaleCompletion,
 }
 

@@ -14,7 +14,8 @@ public sealed record OriginTurn(UpstreamRequest? Request, int Index, int PortNum
 }
 
 /// <summary>One thing that an origin does on a connection.</summary>
-public sealed record Act(ActKind Kind, Func<OriginTurn, string>? Text = null, int Ms = 0)
+public sealed record Act(ActKind Kind, Func<OriginTurn, string>? Text = null, int Ms = 0,
+    int Count = 0)
 {
     /// <summary>Waits for a whole request; where none comes any more the script is over.</summary>
     public static readonly Act Read = new(ActKind.Read);
@@ -22,8 +23,8 @@ public sealed record Act(ActKind Kind, Func<OriginTurn, string>? Text = null, in
     /// <summary>Waits for a request's head and leaves its body unread.</summary>
     public static readonly Act ReadHead = new(ActKind.ReadHead);
 
-    /// <summary>Sends back the next bytes that come, once.</summary>
-    public static readonly Act Relay = new(ActKind.Relay);
+    /// <summary>Sends back the next so many bytes that come.</summary>
+    public static Act Relay(int bytes) => new(ActKind.Relay, Count: bytes);
 
     /// <summary>Sends back all that comes until the end.</summary>
     public static readonly Act RelayAll = new(ActKind.RelayAll);

@@ -271,7 +271,18 @@ public sealed class UpstreamConnection(Upstream owner, Socket socket, int index)
                         Send(act.Text!(new OriginTurn(request, index, owner.Port)));
                         break;
                     case ActKind.Relay:
-                        Send(Read());
+                        for (int left = act.Count; left > 0;)
+                        {
+                            byte[] some = Read();
+                            if (some.Length == 0)
+                            {
+                                return;
+                            }
+
+                            Send(some);
+                            left -= some.Length;
+                        }
+
                         break;
                     case ActKind.RelayAll:
                         for (byte[] bytes = Read(); bytes.Length > 0; bytes = Read())

@@ -12,7 +12,7 @@ internal static class Judge
     private const int DateLength = 29;
 
     /// <summary>Null, or what is wrong.</summary>
-    internal static string? Compare(Case one, Outcome calm, Outcome run, int copies, Surroundings around)
+    internal static string? Compare(Case one, Outcome calm, Outcome run, int copies, bool isWhole)
     {
         if (run.Violations.Count > 0)
         {
@@ -22,36 +22,39 @@ internal static class Judge
         {
             Heard expected = calm.Heard[i / copies];
             Heard heard = run.Heard[i];
-            if (IsExact(expected, heard, around))
+            if (IsExact(expected, heard, calm.Around, run.Around))
             {
                 continue;
             }
             if (run.Faults == 0)
             {
-                return $"client {i} heard something else\n--- heard\n{Written(heard, around)}--- calm\n"
-                    + Written(expected, around);
+                return $"client {i} heard something else\n--- heard\n{Written(heard, run.Around)}--- calm\n"
+                    + Written(expected, calm.Around);
             }
             if (!IsCut(expected, heard) && WhyNotSound(heard) is { } why)
             {
                 return $"client {i} heard what {run.Faults} faults do not explain: {why}\n--- heard\n"
-                    + $"{Written(heard, around)}--- calm\n{Written(expected, around)}";
+                    + $"{Written(heard, run.Around)}--- calm\n{Written(expected, calm.Around)}";
             }
         }
         if (run.Faults > 0)
         {
             return null;
         }
-        string[] asked = Sorted(calm.Requests, around, copies);
-        string[] reached = Sorted(run.Requests, around, 1);
+        string[] asked = Sorted(calm.Requests, calm.Around, copies);
+        string[] reached = Sorted(run.Requests, run.Around, 1);
         if (!asked.AsSpan().SequenceEqual(reached))
         {
             return $"the origin received something else\n--- received\n{string.Join('\n', reached)}\n--- calm\n"
                 + string.Join('\n', asked);
         }
-        return one.ComparesAccessLog && copies == 1
-            && Transcript.Normalise(calm.AccessLog, around) != Transcript.Normalise(run.AccessLog, around)
+        // What is refused in the middle of a line is logged as far as it had come.
+        return one.ComparesAccessLog && copies == 1 && isWhole && Lines(calm) != Lines(run)
             ? $"the access log differs\n{run.AccessLog}--- calm\n{calm.AccessLog}" : null;
     }
+
+    private static string Lines(Outcome outcome) => string.Join('\n',
+        Transcript.Normalise(outcome.AccessLog, outcome.Around).Split('\n').Order(StringComparer.Ordinal));
 
     private static string Written(Heard heard, Surroundings around) =>
         Transcript.Of(heard.Bytes, heard.Talk, heard.IsOver, around);
@@ -60,11 +63,11 @@ internal static class Judge
         [.. requests.SelectMany(r => Enumerable.Repeat(Transcript.Of([Masked(r)], around), copies))
             .Order(StringComparer.Ordinal)];
 
-    private static bool IsExact(Heard expected, Heard heard, Surroundings around) =>
+    private static bool IsExact(Heard expected, Heard heard, Surroundings around, Surroundings own) =>
         expected.IsOver == heard.IsOver
         && (Masked(expected.Bytes).AsSpan().SequenceEqual(Masked(heard.Bytes))
             || Transcript.Of(Masked(expected.Bytes), expected.Talk, expected.IsOver, around)
-            == Transcript.Of(Masked(heard.Bytes), heard.Talk, heard.IsOver, around));
+            == Transcript.Of(Masked(heard.Bytes), heard.Talk, heard.IsOver, own));
 
     private static bool IsCut(Heard expected, Heard heard) =>
         Masked(expected.Bytes).AsSpan().StartsWith(Masked(heard.Bytes));
@@ -87,7 +90,8 @@ internal static class Judge
             }
             if (response is null)
             {
-                return rest.StartsWith("HTTP/1.1 "u8) || "HTTP/1.1 "u8.StartsWith(rest) ? null : "a head without a status";
+                return rest.StartsWith("HTTP/1.1 "u8) || "HTTP/1.1 "u8.StartsWith(rest)
+                    ? null : "a head without a status";
             }
             if (!response.IsComplete)
             {

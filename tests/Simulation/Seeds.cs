@@ -50,13 +50,15 @@ internal static class Seeds
     {
         Outcome calm = Calm(run.Case, place);
         outcome = World.Play(run.Case, run.Plan, place, run.Copies, run.Overlaps);
-        string? wrong = Judge.Compare(run.Case, calm, outcome, run.Copies, World.Around(run.Case, place));
+        string? wrong = Judge.Compare(run.Case, calm, outcome, run.Copies,
+            isWhole: run.Plan.Splits == 0);
         if (wrong is null)
         {
             return null;
         }
         SimulationPlan p = run.Plan;
-        return $"seed {run.Seed}: {run.Case.Id}, {run.Copies} clients per talk{(run.Overlaps ? ", side by side" : "")}\n"
+        string sideBySide = run.Overlaps ? ", side by side" : "";
+        return $"seed {run.Seed}: {run.Case.Id}, {run.Copies} clients per talk{sideBySide}\n"
             + $"splits {p.Splits} delays {p.Delays}/{p.DelayMsMax} ms short writes {p.ShortWrites} slow receives "
             + $"{p.SlowReceives} reorders {p.Reorders} slow work {p.SlowWork} recycles {p.Recycles} cuts "
             + $"{p.ClientCuts}/{p.UpstreamCuts} after {p.CutBytesMax} at most, faults {outcome.Faults}\n"

@@ -150,12 +150,12 @@ internal sealed class SimulatedPeer
                         Send(Say.Bytes(act.Text!(new OriginTurn(request, index, port))));
                         break;
                     case ActKind.Relay:
-                        while (_count == 0 && !IsOver)
+                        while (_count < act.Count && !IsOver)
                         {
                             await ArrivedAsync();
                         }
-                        Send(Bytes.ToArray());
-                        _count = 0;
+                        Send(Bytes[..Math.Min(_count, act.Count)].ToArray());
+                        Drop(Math.Min(_count, act.Count));
                         break;
                     case ActKind.RelayAll:
                     case ActKind.Hold:

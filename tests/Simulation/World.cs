@@ -1,5 +1,5 @@
-// One run: a loop with a plan, a server with a script's configuration, its origin and its clients, all on one thread. It
-// ends when the clients have heard everything; then time passes until nothing is left, and what should be zero is
+// One run: a loop with a plan, a server with a script's configuration, its origin and its clients, all on one thread.
+// It ends when the clients have heard everything; then time passes until nothing is left, and what should be zero is
 // looked at. No descriptor but those of files that the server itself opens.
 using System.Globalization;
 using System.Text;
@@ -23,29 +23,47 @@ internal sealed record Heard(Talk Talk, byte[] Bytes, bool IsOver);
 /// <summary>What a run gave.</summary>
 internal sealed record Outcome(
     IReadOnlyList<Heard> Heard, IReadOnlyList<byte[]> Requests, string AccessLog, string ErrorLog, int Faults,
-    IReadOnlyList<string> Violations, string Fingerprint);
+    IReadOnlyList<string> Violations, string Fingerprint, Surroundings Around);
 
 /// <summary>Directories of one thread's runs; their names are equally long, so that texts are.</summary>
 internal sealed class Place : IDisposable
 {
+    // Scripts' files are only read: one directory serves all threads, so paths in answers are the same everywhere.
+    private static readonly TempDir _shared = Shared();
+    private static readonly Dictionary<string, string> _files = [];
     private readonly TempDir _dir = new();
-    private readonly Dictionary<string, string> _files = [];
 
     internal string Dir => _dir.Path;
+
+    private static TempDir Shared()
+    {
+        var dir = new TempDir();
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => dir.Dispose();
+        return dir;
+    }
 
     /// <summary>The directory with a script's files, written once.</summary>
     internal string FilesOf(Case one)
     {
-        if (!_files.TryGetValue(one.Id, out string? path))
+        lock (_files)
         {
-            path = _dir.At("files-" + _files.Count.ToString("0000", CultureInfo.InvariantCulture));
-            Directory.CreateDirectory(path);
-            foreach ((string name, string content) in one.Files)
-            {
-                _dir.Write(Path.Combine(Path.GetFileName(path), name), content);
-            }
-            _files.Add(one.Id, path);
+            return _files.TryGetValue(one.Id, out string? path) ? path : Write(one);
         }
+    }
+
+    private static string Write(Case one)
+    {
+        string path = _shared.At("files-" + _files.Count.ToString("0000", CultureInfo.InvariantCulture));
+        Directory.CreateDirectory(path);
+        foreach ((string name, string content) in one.Files)
+        {
+            _shared.Write(Path.Combine(Path.GetFileName(path), name), content);
+        }
+        foreach (string folder in Directory.GetDirectories(path, "*", SearchOption.AllDirectories).Append(path))
+        {
+            Directory.SetLastWriteTimeUtc(folder, new DateTime(2024, 3, 1, 0, 0, 0, DateTimeKind.Utc));
+        }
+        _files.Add(one.Id, path);
         return path;
     }
 
@@ -103,7 +121,8 @@ internal sealed class World
         if (server is null)
         {
             return new Outcome([], [], "", string.Join('\n', errors.All.Select(static e => e.Format())), 0,
-                ["the configuration is refused: " + string.Join('\n', errors.All.Select(static e => e.Format()))], "");
+                ["the configuration is refused: " + string.Join('\n', errors.All.Select(static e => e.Format()))], "",
+                Around(_case, _place));
         }
         InMemoryListener? origin = StartOrigin();
         var heard = new List<Heard>();
@@ -124,7 +143,8 @@ internal sealed class World
         string fingerprint = _loop.Plan is { } plan
             ? $"{plan.Random.State:x} {_loop.NowMs} {string.Join(' ', heard.Select(static h => h.Bytes.Length))}" : "";
         _loop.Dispose();
-        return new Outcome(heard, _requests, log, Read(errorLog), _loop.Plan?.Faults ?? 0, _violations, fingerprint);
+        return new Outcome(heard, _requests, log, Read(errorLog), _loop.Plan?.Faults ?? 0, _violations, fingerprint,
+            Around(_case, _place));
     }
 
     // Scripts switch the access log off first of all; here every request leaves a line.

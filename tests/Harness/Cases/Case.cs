@@ -57,7 +57,8 @@ public sealed record Case(string Area, string Name)
 
     public string Id => Area + ": " + Name;
 
-    public Conf Configuration => Conf is null ? Weir.Tests.Harness.Conf.Server(Server, Http) : Weir.Tests.Harness.Conf.Http(Conf);
+    public Conf Configuration => Conf is null
+        ? Weir.Tests.Harness.Conf.Server(Server, Http) : Weir.Tests.Harness.Conf.Http(Conf);
 }
 
 /// <summary>Short forms for the table.</summary>

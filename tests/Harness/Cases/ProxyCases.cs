@@ -86,7 +86,8 @@ public static class ProxyCases
             "location / { proxy_pass http://two; proxy_next_upstream error timeout http_503; }",
             Origin.Of(Act.Read, Act.Send(c =>
                 c.Index == 0 ? "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n" : Upstream.Ok("second"))),
-            http: "upstream two { server 127.0.0.1:%UPSTREAM%; server 127.0.0.1:%UPSTREAM%; }", talks: Get("/")),
+            http: "upstream two { server 127.0.0.1:%UPSTREAM%; server 127.0.0.1:%UPSTREAM%; }", talks: Get("/"))
+            with { MayOverlap = false },
         With("all are down",
             "location / { proxy_pass http://g; } error_page 502 =200 @s; location @s { return 200 sorry; }",
             null, http: "upstream g { server 127.0.0.1:1; server 127.0.0.1:2; }", talks: Get("/")),
@@ -134,7 +135,7 @@ public static class ProxyCases
                 proxy_set_header Connection upgrade; proxy_pass http://127.0.0.1:%UPSTREAM%; }
             """, Origin.Of(Act.Read,
                 Act.Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello"),
-                Act.Relay), Split(Line("/", "Upgrade: x", "Connection: upgrade"), "ping")),
+                Act.Relay(4)), Split(Line("/", "Upgrade: x", "Connection: upgrade"), "ping")),
     ];
 
     // Answers with what reached it, so that the client's transcript tells too.

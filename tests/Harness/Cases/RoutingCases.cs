@@ -79,7 +79,7 @@ public static class RoutingCases
         With("gzip of a file", "gzip on; gzip_types *; gzip_proxied any;",
             Get("/long.html", "Accept-Encoding: gzip"), Get("/long.html", "Accept-Encoding: gzip", "Range: bytes=0-4")),
         With("gzip_static", "gzip_static on;", Get("/long.html", "Accept-Encoding: gzip"), Get("/long.html")),
-        With("stub_status counts", "location / { stub_status; }", Get("/")),
+        With("stub_status counts", "location / { stub_status; }", Get("/")) with { MayOverlap = false },
         With("auth_request", """
             location / { auth_request /ask; return 200 never; }
             location /in/ { auth_request /ask-yes; root %FILES%; try_files /sorry.html =404; }
