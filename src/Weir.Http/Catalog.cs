@@ -43,6 +43,7 @@ public static class Catalog
         new GunzipModule(s_gzip),
         s_gzip,
         new StubStatusModule(),
+        new AppPassModule(),
         new LimitRateModule(),
     ];
 }

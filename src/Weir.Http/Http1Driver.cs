@@ -572,6 +572,7 @@ internal sealed partial class Http1Driver : ClientStream
         {
             _ended = true;
             Enter(ConnectionState.None);
+            _server.Observer?.Closed(_connection);
             _connection.Close(_reset);
             _connection = null!;
             _server.Closed(this);

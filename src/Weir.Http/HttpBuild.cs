@@ -38,6 +38,13 @@ public interface IBuildResources
     /// <summary>Where temporary files go when no directive says so.</summary>
     string TempPrefix { get; }
 
+    /// <summary>What `app_pass NAME` hands requests to; null when nobody of that name lives in this
+    /// process.</summary>
+    PhaseHandler? Application(string name) => null;
+
+    /// <summary>A sink instead of a file for a log; null for the ordinary way.</summary>
+    LogSink? SinkOf(LogSpec spec, LogLevel level) => null;
+
     /// <summary>Status counters of all workers, for status pages; null while collecting.</summary>
     CounterSlots? Counters { get; }
 }
@@ -380,6 +387,11 @@ public sealed class HttpBuild
                 {
                     Errors.Emerg(error!, target.Span, null);
                 }
+                continue;
+            }
+            if (Resources.SinkOf(new LogSpec(target.Destination), target.Level) is { } sink)
+            {
+                sinks.Add(sink);
                 continue;
             }
             int fd = Resources.LogDescriptor(new LogSpec(target.Destination));

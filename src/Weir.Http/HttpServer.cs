@@ -58,6 +58,14 @@ internal enum ConnectionState : byte
     Waiting,
 }
 
+/// <summary>Told about clients' connections, on the loop.</summary>
+public interface IConnectionObserver
+{
+    void Opened(Connection connection);
+
+    void Closed(Connection connection);
+}
+
 /// <summary>HTTP on one loop.</summary>
 public sealed class HttpServer
 {
@@ -92,6 +100,9 @@ public sealed class HttpServer
 
     /// <summary>Connections of clients that are open.</summary>
     public int ActiveCount { get; private set; }
+
+    /// <summary>Who hears of connections that open and close.</summary>
+    public IConnectionObserver? Observer { get; set; }
 
     /// <summary>Called when the last connection closed during a graceful stop.</summary>
     public Action? Drained { get; set; }
@@ -169,6 +180,25 @@ public sealed class HttpServer
     /// <summary>Called before log files change behind their descriptors: what is buffered is written.</summary>
     public void FlushLogs() => Configuration?.FlushLogs();
 
+    /// <summary>Accepts nobody for a while: what comes waits in the kernel's backlog.</summary>
+    public void HoldListeners(bool hold)
+    {
+        foreach (ListenBinding binding in _bindings)
+        {
+            foreach (Listener listener in binding.Listeners)
+            {
+                if (hold)
+                {
+                    listener.Pause();
+                }
+                else
+                {
+                    listener.Resume();
+                }
+            }
+        }
+    }
+
     private static void StopListening(ListenBinding binding)
     {
         foreach (Listener listener in binding.Listeners)
@@ -190,6 +220,7 @@ public sealed class HttpServer
                 connection.Number);
         }
         var binding = (ListenBinding)connection.Listener!.Tag!;
+        Observer?.Opened(connection);
         Http1Driver driver = _freeDrivers ?? new Http1Driver(this);
         _freeDrivers = driver.NextFree;
         driver.NextFree = null;

@@ -33,6 +33,26 @@ public sealed unsafe class BufferSlab
 
     internal void Start() => _references = 1;
 
+    /// <summary>The slab for code that wants managed memory (guests). Valid while a reference is held.</summary>
+    public Memory<byte> AsMemory() => (_manager ??= new SlabMemory(this)).Memory;
+
+    private SlabMemory? _manager;
+
+    private sealed class SlabMemory(BufferSlab slab) : System.Buffers.MemoryManager<byte>
+    {
+        public override Span<byte> GetSpan() => slab.Span;
+
+        public override System.Buffers.MemoryHandle Pin(int elementIndex = 0) => new(slab.Pointer + elementIndex);
+
+        public override void Unpin()
+        {
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+        }
+    }
+
     public void AddReference()
     {
         System.Diagnostics.Debug.Assert(_references > 0, "a slab that was given back gained a reference");
@@ -121,9 +141,59 @@ public sealed class BufferPool
         FreeBytes += slab.Capacity;
     }
 
+    // Slabs for guests on other threads: a small stock that the loop fills and anybody takes from.
+
+    private const int StockMax = 64;
+    private readonly Lock _stockGate = new();
+    private readonly Stack<BufferSlab> _stock = new();
+    private long _madeOutsideBytes;
+
+    /// <summary>Rents a slab from any thread, of 16 KiB or what is asked if that is more. It is released on the
+    /// loop.</summary>
+    public BufferSlab RentOutside(int minimumBytes = StandardSize)
+    {
+        if (minimumBytes <= StandardSize)
+        {
+            lock (_stockGate)
+            {
+                if (_stock.TryPop(out BufferSlab? kept))
+                {
+                    return kept;
+                }
+            }
+            minimumBytes = StandardSize;
+        }
+        int index = minimumBytes <= StandardSize ? 2 : minimumBytes <= 65536 ? 3 : 4;
+        var slab = new BufferSlab(this, index, index == 4 ? minimumBytes : Sizes[index]);
+        slab.Start();
+        Interlocked.Add(ref _madeOutsideBytes, slab.Capacity);
+        return slab;
+    }
+
+    /// <summary>On the loop: puts up to <paramref name="count"/> free slabs into the stock for other
+    /// threads.</summary>
+    public void Stock(int count)
+    {
+        RentedBytes += Interlocked.Exchange(ref _madeOutsideBytes, 0);
+        lock (_stockGate)
+        {
+            while (count-- > 0 && _stock.Count < StockMax && _free[2] is not null)
+            {
+                _stock.Push(Rent());
+            }
+        }
+    }
+
     /// <summary>Frees all slabs that nobody holds.</summary>
     public void Trim()
     {
+        lock (_stockGate)
+        {
+            while (_stock.TryPop(out BufferSlab? kept))
+            {
+                kept.Release();
+            }
+        }
         for (int i = 0; i < _free.Length; i++)
         {
             for (BufferSlab? slab = _free[i]; slab is not null; slab = slab.NextFree)

@@ -187,6 +187,25 @@ public abstract class Connection
     /// ECANCELED.</summary>
     public abstract void Close(bool reset = false);
 
+    /// <summary>The one operation for another thread: while the loop's thread is held by a guest that does not come
+    /// back, its watchdog gives the client these bytes (as far as the kernel takes them at once) and ends sending.
+    /// The loop's thread must not be able to touch the stream meanwhile.</summary>
+    public void AnswerFromOutside(ReadOnlySpan<byte> bytes)
+    {
+        int fd = OutsideDescriptor;
+        if (fd >= 0)
+        {
+            if (bytes.Length > 0)
+            {
+                Sys.Write(fd, bytes);
+            }
+            Sys.Shutdown(fd, Sys.SHUT_WR);
+        }
+    }
+
+    /// <summary>The socket, for <see cref="AnswerFromOutside"/>; -1 where there is none.</summary>
+    protected virtual int OutsideDescriptor => -1;
+
     public bool IsClosed { get; protected set; }
 
     /// <summary>TCP_INFO as the kernel gives it, for <c>$tcpinfo_*</c>; empty where there is none.</summary>

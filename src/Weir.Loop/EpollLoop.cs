@@ -14,6 +14,9 @@ internal abstract class EpollTarget
     internal int Fd = -1;
     internal int Slot = -1;
 
+    /// <summary>The connection it belongs to, if it does.</summary>
+    internal virtual Connection? Connection => null;
+
     internal abstract void OnEvents(uint events);
 }
 
@@ -87,6 +90,14 @@ public sealed unsafe class EpollLoop : EventLoop
             }
         }
         RecycleClosed();
+    }
+
+    public override void CloseConnections()
+    {
+        for (int i = 0; i < _targets.Length; i++)
+        {
+            _targets[i]?.Connection?.Close(reset: true);
+        }
     }
 
     public override void Dispose()
@@ -366,6 +377,7 @@ internal sealed unsafe class EpollListener : Listener
             if (!_loop.MakeRoom())
             {
                 // As nginx: the client is taken from the queue and closed, or it would wait there for nothing.
+                _loop.RefusedCount++;
                 _loop.Alert?.Invoke($"{_loop.ConnectionsMax} worker_connections are not enough", 0);
                 Sys.Close(fd.Int);
                 continue;

@@ -35,8 +35,7 @@ internal sealed unsafe class EpollStream : Connection
     private bool _blocked;
     private bool _noDelay;
     private byte _peerLength, _localLength;
-    private AddressBytes _peer;
-    private AddressBytes _local;
+    private AddressBytes _peer, _local;
     private byte[]? _longLocal;
     internal EpollStream? NextFree;
 
@@ -521,6 +520,8 @@ internal sealed unsafe class EpollStream : Connection
         }
     }
 
+    protected override int OutsideDescriptor => _target.Fd;
+
     public override void SetNoDelay()
     {
         if (!_noDelay && !IsClosed)
@@ -583,9 +584,8 @@ internal sealed unsafe class EpollStream : Connection
 
     private sealed class StreamTarget(EpollStream stream) : EpollTarget
     {
-        private Action? _continueReceive;
-        private Action? _resumeSend;
-
+        internal override Connection? Connection => stream;
+        private Action? _continueReceive, _resumeSend;
         internal Action ResumeSend => _resumeSend ??= stream.ResumeSend;
 
         internal Action ContinueReceive => _continueReceive ??= stream.ContinueReceive;

@@ -30,6 +30,16 @@ public static unsafe class ProcessControl
 
     public static int OwnThreadId => LibcProcess.gettid();
 
+    /// <summary>An address within the calling thread's stack.</summary>
+    public static unsafe ulong StackAddress
+    {
+        get
+        {
+            byte here = 0;
+            return (ulong)&here;
+        }
+    }
+
     public static SysResult OpenPidFd(int pid) => LibcProcess.Of(LibcProcess.syscall(SYS_pidfd_open, pid, 0, 0, 0));
 
     public static SysResult SendSignal(int pidFd, Signal signal) =>

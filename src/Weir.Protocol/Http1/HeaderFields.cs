@@ -61,6 +61,18 @@ public abstract class HeaderFields
         _count = 0;
     }
 
+    private protected void CopyFieldsFrom(HeaderFields other)
+    {
+        if (_fields.Length < other._count)
+        {
+            _fields = new HeaderField[other._fields.Length];
+        }
+        other.Fields.CopyTo(_fields);
+        _count = other._count;
+        other._first.CopyTo(_first, 0);
+        other._last.CopyTo(_last, 0);
+    }
+
     /// <summary>The slot the next field is read into. It counts only after <see cref="Append"/>.</summary>
     internal ref HeaderField NextSlot()
     {

@@ -120,6 +120,39 @@ public sealed class RequestHead : HeaderFields
     /// <summary>Marks the head as refused for a limit that its reader enforces.</summary>
     public void Refuse(RejectReason reason) => Reject = reason;
 
+    /// <summary>Takes over another head's offsets: for who keeps the head's bytes longer than its reader.</summary>
+    public void CopyFrom(RequestHead other)
+    {
+        CopyFieldsFrom(other);
+        RequestStart = other.RequestStart;
+        HeadLength = other.HeadLength;
+        HeadersStart = other.HeadersStart;
+        Method = other.Method;
+        MethodRange = other.MethodRange;
+        Target = other.Target;
+        Form = other.Form;
+        UriFlags = other.UriFlags;
+        Scheme = other.Scheme;
+        Path = other.Path;
+        Query = other.Query;
+        RequestLine = other.RequestLine;
+        VersionMajor = other.VersionMajor;
+        VersionMinor = other.VersionMinor;
+        Host = other.Host;
+        HostPort = other.HostPort;
+        HostHasUpper = other.HostHasUpper;
+        ContentLength = other.ContentLength;
+        Chunked = other.Chunked;
+        Expect100 = other.Expect100;
+        Connection = other.Connection;
+        KeepAliveRequested = other.KeepAliveRequested;
+        UpgradeRequested = other.UpgradeRequested;
+        DroppedCount = other.DroppedCount;
+        Reject = other.Reject;
+        RejectLineStart = other.RejectLineStart;
+        RejectPrevious = other.RejectPrevious;
+    }
+
     internal void Reset()
     {
         ClearFields();

@@ -1,0 +1,34 @@
+// app_pass: a location answered by code of the process that Weir is embedded in. The handler comes from the resources
+// of the build, by name; a server that is nobody's library has none and says so. Configuration time only.
+using Weir.Conf;
+
+namespace Weir.Http.Modules;
+
+internal sealed class AppPassModule : HttpModule
+{
+    public override string Name => "weir_app_pass";
+
+    public override void Declare(HttpDeclarations d) => d.Own(new DirectiveSpec
+    {
+        Name = "app_pass",
+        Contexts = ConfContext.Location,
+        Arity = ConfArity.One,
+        Summary = "Hands the requests of a location to an application in this process: app_pass NAME;",
+        Apply = static (walker, directive) =>
+        {
+            HttpBlock block = walker.Need<HttpBlock>();
+            if (block.Core.ContentHandler is not null)
+            {
+                walker.Complain(directive, "is duplicate");
+                return;
+            }
+            if (walker.Need<HttpBuild>().Resources.Application(directive[0]) is { } handler)
+            {
+                block.Core.ContentHandler = handler;
+                return;
+            }
+            walker.Error(directive.Args[0], $"no application \"{directive[0]}\" in this process",
+                "app_pass is for a server that is embedded in a program");
+        },
+    });
+}

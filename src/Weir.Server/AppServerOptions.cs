@@ -1,0 +1,182 @@
+// How an AppServer listens, waits and refuses. Plain values with defaults; read once when the server starts.
+namespace Weir.Server;
+
+/// <summary>How many requests are handled at the same time, and by whom.</summary>
+public enum ConcurrencyKind : byte
+{
+    /// <summary>One thread, one request after the other.</summary>
+    Sequential,
+
+    /// <summary>Each connection has a thread of its own.</summary>
+    ThreadPerConnection,
+
+    /// <summary>A fixed number of threads, each serving one connection; others wait in a queue.</summary>
+    ThreadPool,
+
+    /// <summary>Connections and handlers on event loops: a handler must never block.</summary>
+    EventDriven,
+
+    /// <summary>Connections on event loops, handlers on a fixed number of threads.</summary>
+    EventDrivenWithThreadPool,
+
+    /// <summary>Connections on event loops, handlers on the runtime's thread pool; a handler that awaits holds no
+    /// thread.</summary>
+    EventDrivenWithTaskPool,
+}
+
+/// <summary>A concurrency model with its numbers.</summary>
+public sealed record Concurrency
+{
+    private Concurrency(ConcurrencyKind kind) => Kind = kind;
+
+    /// <summary>Which model.</summary>
+    public ConcurrencyKind Kind { get; }
+
+    /// <summary>Event loops; 0 in the blocking models.</summary>
+    public int Loops { get; private init; }
+
+    /// <summary>Threads that run handlers at most; 0 where the model has no such number.</summary>
+    public int Threads { get; private init; }
+
+    /// <summary>How many may wait for a thread.</summary>
+    public int Queue { get; private init; }
+
+    /// <summary>Whether sockets block.</summary>
+    public bool IsBlocking => Kind <= ConcurrencyKind.ThreadPool;
+
+    /// <summary>Everything on <paramref name="loops"/> event loops. A handler that blocks stalls its loop.</summary>
+    public static Concurrency EventDriven(int loops = 1)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(loops);
+        return new Concurrency(ConcurrencyKind.EventDriven) { Loops = loops };
+    }
+
+    /// <summary>Connections on <paramref name="loops"/> loops, handlers on <paramref name="threads"/> threads;
+    /// <paramref name="queue"/> requests may wait for one. A handler holds its thread until it is done, also while it
+    /// awaits.</summary>
+    public static Concurrency EventDrivenWithThreadPool(int loops, int threads, int queue = 100)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(loops);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(threads);
+        ArgumentOutOfRangeException.ThrowIfNegative(queue);
+        return new Concurrency(ConcurrencyKind.EventDrivenWithThreadPool)
+        {
+            Loops = loops,
+            Threads = threads,
+            Queue = queue,
+        };
+    }
+
+    /// <summary>Connections on <paramref name="loops"/> loops, handlers on the runtime's own thread pool.</summary>
+    public static Concurrency EventDrivenWithTaskPool(int loops = 1)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(loops);
+        return new Concurrency(ConcurrencyKind.EventDrivenWithTaskPool) { Loops = loops };
+    }
+
+    /// <summary>The model's name as the command line has it.</summary>
+    public string Name => Kind switch
+    {
+        ConcurrencyKind.Sequential => "sequential",
+        ConcurrencyKind.ThreadPerConnection => "thread-per-connection",
+        ConcurrencyKind.ThreadPool => "thread-pool",
+        ConcurrencyKind.EventDriven => "event-driven",
+        ConcurrencyKind.EventDrivenWithThreadPool => "event-driven-thread-pool",
+        _ => "event-driven-task-pool",
+    };
+}
+
+/// <summary>What happens to a client when all threads are busy and the queue is full.</summary>
+public enum QueueFull : byte
+{
+    /// <summary>It is answered 503 with Retry-After.</summary>
+    Refuse,
+
+    /// <summary>Nobody is accepted until there is room: the kernel's backlog fills, and when that is full, Linux drops
+    /// the SYN and the client tries again after 1, 3 and 7 seconds.</summary>
+    StopAccepting,
+}
+
+/// <summary>The options of an <see cref="AppServer"/>.</summary>
+public sealed class AppServerOptions
+{
+    /// <summary>The concurrency model.</summary>
+    public Concurrency Concurrency { get; set; } = Concurrency.EventDrivenWithThreadPool(1, 32, 1000);
+
+    /// <summary>Addresses: "127.0.0.1:8080", "[::1]:8080", "*:8080", "8080" (loopback), "unix:/path". Port 0 takes a
+    /// free one, see <see cref="AppServer.Addresses"/>.</summary>
+    public IList<string> Listen { get; } = [];
+
+    /// <summary>Connections that the kernel completes and keeps before they are accepted.</summary>
+    public int Backlog { get; set; } = 511;
+
+    /// <summary>Connections at most, in all; one beyond is closed as soon as it is accepted (a loop closes its longest
+    /// idle one instead, where there is one).</summary>
+    public int MaxConnections { get; set; } = 10_000;
+
+    /// <summary>How long the head of a request may take.</summary>
+    public TimeSpan HeaderTimeout { get; set; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>How long a client may be silent within a body.</summary>
+    public TimeSpan BodyTimeout { get; set; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>How long a client may take nothing of an answer.</summary>
+    public TimeSpan SendTimeout { get; set; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>How long a connection may wait for its next request; zero: every answer is the last of its
+    /// connection.</summary>
+    public TimeSpan IdleTimeout { get; set; } = TimeSpan.FromSeconds(75);
+
+    /// <summary>Requests of one connection at most.</summary>
+    public int KeepAliveRequests { get; set; } = 1000;
+
+    /// <summary>How long a handler may take, its wait in a queue included; zero for any time. Then the client is
+    /// answered 503 (or cut off, when the answer had begun); the handler goes on, but nobody listens to it.</summary>
+    public TimeSpan HandlerTimeout { get; set; } = TimeSpan.Zero;
+
+    /// <summary>Bytes of a request's body at most; 0 for any number.</summary>
+    public long MaxBodyBytes { get; set; } = 30_000_000;
+
+    /// <summary>Bytes of a request's head at most.</summary>
+    public int MaxHeadBytes { get; set; } = 32 * 1024;
+
+    /// <summary>What happens when the queue is full.</summary>
+    public QueueFull QueueFull { get; set; } = QueueFull.Refuse;
+
+    /// <summary>What Retry-After of a refusal says, seconds.</summary>
+    public int RetryAfterSeconds { get; set; } = 1;
+
+    /// <summary>The Server field of answers; empty for none.</summary>
+    public string ServerName { get; set; } = "weir";
+
+    /// <summary>How long <see cref="AppServer.StopAsync"/> waits for requests that run.</summary>
+    public TimeSpan StopTimeout { get; set; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Takes log lines (one each, without time); null writes them to standard error.</summary>
+    public Action<AppLogLevel, string>? Log { get; set; }
+
+    /// <summary>Lines below this level are not made.</summary>
+    public AppLogLevel LogLevel { get; set; } = AppLogLevel.Warning;
+
+    /// <summary>Hears every event; null costs nothing.</summary>
+    public IAppServerObserver? Observer { get; set; }
+
+    /// <summary>Whether System.Diagnostics.Metrics instruments are made (meter "Weir.Server").</summary>
+    public bool Metrics { get; set; } = true;
+}
+
+/// <summary>How important a log line is.</summary>
+public enum AppLogLevel : byte
+{
+    /// <summary>For finding faults.</summary>
+    Debug,
+
+    /// <summary>What went as it should.</summary>
+    Information,
+
+    /// <summary>What should be looked at.</summary>
+    Warning,
+
+    /// <summary>What failed.</summary>
+    Error,
+}

@@ -1,0 +1,314 @@
+// Connections on event loops, one thread each, driven by the same code as the web server's: a configuration is written
+// for the options, and its one location hands requests to guests. Handlers run on the loop, on a bounded pool, or on
+// the runtime's. All loops accept from the same sockets.
+using System.Globalization;
+using System.Text;
+using Weir.Conf;
+using Weir.Http;
+using Weir.Kernel;
+using Weir.Kernel.Net;
+using Weir.Loop;
+using Weir.Zones;
+
+namespace Weir.Server;
+
+/// <summary>EventDriven and its two relatives.</summary>
+internal sealed class EventDrivenModel(AppServerOptions options, GuestApplication application, AppCounters counters,
+    Log log, AppInstruments? instruments) : ServerModel(options, application, counters, log)
+{
+    private readonly List<LoopHost> _hosts = [];
+    private readonly CounterSlots _slots = CounterSlots.CreatePrivate();
+    private HandlerPool? _pool;
+    private Watchdog? _watchdog;
+    private IReadOnlyList<OpenListener> _listeners = [];
+
+    internal override void Start(IReadOnlyList<OpenListener> listeners)
+    {
+        _listeners = listeners;
+        Concurrency concurrency = Options.Concurrency;
+        GuestPlace place = concurrency.Kind switch
+        {
+            ConcurrencyKind.EventDriven => GuestPlace.Inline,
+            ConcurrencyKind.EventDrivenWithThreadPool => GuestPlace.Threads,
+            _ => GuestPlace.TaskPool,
+        };
+        if (place == GuestPlace.Threads)
+        {
+            _pool = new HandlerPool(concurrency.Threads, concurrency.Queue, Counters) { Measured = TellThreadCost };
+            _pool.Start();
+        }
+        int handlerTimeoutMs = Milliseconds(Options.HandlerTimeout);
+        if (place == GuestPlace.Inline && handlerTimeoutMs > 0)
+        {
+            _watchdog = new Watchdog(Counters);
+        }
+        for (int i = 0; i < concurrency.Loops; i++)
+        {
+            _hosts.Add(new LoopHost(this, i, place, handlerTimeoutMs));
+        }
+        Counters.MoreRefused = () => _hosts.Sum(static h => h.Loop.RefusedCount);
+        foreach (LoopHost host in _hosts)
+        {
+            host.Start();
+            _watchdog?.Add(host, handlerTimeoutMs / 10);
+        }
+    }
+
+    internal override async Task StopAsync(TimeSpan patience, CancellationToken hurry)
+    {
+        foreach (LoopHost host in _hosts)
+        {
+            host.Loop.Post(host.Quit);
+        }
+        Task all = Task.WhenAll(_hosts.Select(static h => h.Ended));
+        if (await Task.WhenAny(all, Task.Delay(patience, hurry)) != all)
+        {
+            foreach (LoopHost host in _hosts)
+            {
+                host.Loop.Post(host.Loop.Stop);
+            }
+            // A loop that is held by a handler cannot be stopped; its thread is left to it.
+            await Task.WhenAny(all, Task.Delay(TimeSpan.FromSeconds(1)));
+        }
+        _watchdog?.Stop();
+        _pool?.Stop();
+        foreach (LoopHost host in _hosts)
+        {
+            host.Dispose();
+        }
+        foreach (OpenListener listener in _listeners)
+        {
+            listener.Close();
+        }
+    }
+
+    /// <summary>The options as a configuration.</summary>
+    private string ConfigurationText()
+    {
+        var listens = new StringBuilder();
+        foreach (OpenListener listener in _listeners)
+        {
+            string text = listener.Address.ToString();
+            if (text.AsSpan().IndexOfAny("\"\\$;{}\n\r") >= 0)
+            {
+                throw new ArgumentException($"\"{text}\" has characters that no listening address has");
+            }
+            listens.Append(CultureInfo.InvariantCulture, $"listen \"{text}\"; ");
+        }
+        int perLoop = Math.Max(1, (Options.MaxConnections + Options.Concurrency.Loops - 1)
+            / Options.Concurrency.Loops);
+        long idleMs = Milliseconds(Options.IdleTimeout);
+        return string.Create(CultureInfo.InvariantCulture, $$"""
+            error_log app;
+            events { worker_connections {{perLoop}}; }
+            http {
+                access_log off;
+                server_tokens off;
+                absolute_redirect off;
+                merge_slashes off;
+                underscores_in_headers on;
+                client_header_timeout {{Milliseconds(Options.HeaderTimeout)}}ms;
+                client_body_timeout {{Milliseconds(Options.BodyTimeout)}}ms;
+                send_timeout {{Milliseconds(Options.SendTimeout)}}ms;
+                keepalive_timeout {{(idleMs == 0 ? "0" : idleMs + "ms")}};
+                keepalive_requests {{Options.KeepAliveRequests}};
+                keepalive_time 3650d;
+                client_max_body_size {{Options.MaxBodyBytes}};
+                large_client_header_buffers 4 {{Math.Max(1024, Options.MaxHeadBytes / 4)}};
+                server {
+                    {{listens}}
+                    location / { app_pass handler; }
+                }
+            }
+
+            """);
+    }
+
+    /// <summary>One loop with its thread.</summary>
+    private sealed class LoopHost : IWatched
+    {
+        private readonly EventDrivenModel _model;
+        private readonly GuestLoop _guests;
+        private readonly TaskCompletionSource _started = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly Thread _thread;
+        private HttpServer? _http;
+
+        internal LoopHost(EventDrivenModel model, int index, GuestPlace place, int handlerTimeoutMs)
+        {
+            _model = model;
+            AppServerOptions options = model.Options;
+            Loop = new EpollLoop { SlowTurnMs = 0 };
+            string seconds = options.RetryAfterSeconds.ToString(CultureInfo.InvariantCulture);
+            _guests = new GuestLoop
+            {
+                Loop = Loop,
+                Index = index,
+                LoopCount = options.Concurrency.Loops,
+                Application = model.Application,
+                Place = place,
+                Counters = model.Counters,
+                HandlerTimeoutMs = handlerTimeoutMs,
+                QueueFull = options.QueueFull,
+                RetryAfter = Encoding.ASCII.GetBytes(seconds),
+                LateAnswer = ServerAnswers.Late(options.RetryAfterSeconds),
+                ServerLine = ServerAnswers.ServerLine(options.ServerName),
+                Pool = model._pool,
+            };
+            _thread = new Thread(Run) { IsBackground = true, Name = "weir-loop" };
+        }
+
+        internal EpollLoop Loop { get; }
+
+        internal Task Ended => _ended.Task;
+
+        internal void Start()
+        {
+            _thread.Start();
+            _started.Task.GetAwaiter().GetResult();
+        }
+
+        internal void Quit() => _http!.Quit();
+
+        /// <summary>On the watchdog's thread.</summary>
+        public void Watch(long nowMs) => _guests.Inside?.TimeIsUpOutside(nowMs);
+
+        internal void Dispose()
+        {
+            // What a handler that never came back still refers to is left to it.
+            if (_ended.Task.IsCompleted && _model.Counters.Stuck == 0)
+            {
+                Loop.Dispose();
+            }
+        }
+
+        private void Run()
+        {
+            _model.Counters.Thread(1);
+            try
+            {
+                Build();
+            }
+            catch (Exception e)
+            {
+                _started.SetException(e);
+                _model.Counters.Thread(-1);
+                return;
+            }
+            _started.SetResult();
+            Loop.Run();
+            Loop.CloseConnections();
+            _http!.Configuration!.FlushLogs();
+            _model.Counters.Thread(-1);
+            _ended.SetResult();
+        }
+
+        private void Build()
+        {
+            Loop.Adopt();
+            Log log = _model.Log;
+            Loop.Alert = (message, errno) => log.Write(LogLevel.Warn, message, errno);
+            Loop.Fault = e => log.Write(LogLevel.Error, $"a fault on a loop: {e}");
+            var resources = new AppResources(log, new GuestHandler(_guests), _model._slots);
+            MemoryConfFiles files = new MemoryConfFiles().Add("/app/app.conf", _model.ConfigurationText());
+            ConfTree tree = ConfParser.Parse(files, "/app/app.conf", "");
+            var build = new HttpBuild(resources, tree.Errors);
+            HttpConfiguration configuration = build.Run(tree);
+            foreach (ConfError error in tree.Errors.All)
+            {
+                if (error.Level == ConfLevel.Emerg)
+                {
+                    throw new ArgumentException($"the options cannot be served: {error.Format()}");
+                }
+            }
+            configuration.DefaultLog = log;
+            configuration.LogHandlers.Add(new AnsweredHandler(_guests, _model.Counters, _model.InstrumentsOf));
+            foreach (ServerConf server in configuration.Servers)
+            {
+                server.Location.ServerHeader = configuration.Memory.Store(_guests.ServerLine);
+            }
+            _guests.ServerSlice = configuration.Memory.Store(_guests.ServerLine);
+            Loop.ConnectionsMax = build.Main.WorkerConnections.ValueOr(512);
+            _http = new HttpServer(Loop, log, _model._slots[1 + (_guests.Index % CounterSlots.SlotsMax)])
+            {
+                QuitGraceMs = 100,
+                Drained = Loop.Stop,
+                Observer = new ConnectionEvents(_guests),
+            };
+            _guests.Http = _http;
+            _http.Apply(configuration, spec => _model._listeners
+                .Where(l => l.Address.Equals(spec.Address))
+                .Select(static l => Descriptors.Duplicate(l.Fd).Int));
+        }
+    }
+
+    private AppInstruments? InstrumentsOf => instruments;
+}
+
+/// <summary>What a build for an AppServer finds in its process.</summary>
+internal sealed class AppResources(Log log, PhaseHandler handler, CounterSlots counters) : IBuildResources
+{
+    public string Prefix => "/";
+    public string ConfPrefix => "/";
+    public string TempPrefix { get; } = Path.GetTempPath();
+    public CounterSlots? Counters => counters;
+
+    public PhaseHandler? Application(string name) => handler;
+
+    public LogSink? SinkOf(LogSpec spec, LogLevel level) => log.Sinks.Count > 0 ? log.Sinks[0] : new NoSink();
+
+    public int LogDescriptor(LogSpec spec) => -1;
+
+    public Zone? Zone(ZoneSpec spec) => null;
+
+    public SocketAddress[]? Resolve(string host, int port, out string? error)
+    {
+        error = "host not found";
+        return null;
+    }
+
+    public byte[]? ReadFile(string path, out string? error)
+    {
+        error = "no file belongs to an application's configuration";
+        return null;
+    }
+
+    public void NeedDirectory(string path) => Directory.CreateDirectory(path);
+
+    private sealed class NoSink() : LogSink(LogLevel.None)
+    {
+        public override void Write(LogLevel level, ReadOnlySpan<byte> line, int messageStart)
+        {
+        }
+    }
+}
+
+/// <summary>Counts and tells what became of requests.</summary>
+internal sealed class AnsweredHandler(GuestLoop guests, AppCounters counters, AppInstruments? instruments) : LogHandler
+{
+    public override void OnLog(HttpRequest r)
+    {
+        counters.Answer();
+        guests.Tell(AppServerEventKind.Answered, r, r.Response.Status);
+        if (instruments is { MeasuresDuration: true })
+        {
+            instruments.Record(r.MethodName.Span, r.Response.Status, r.Loop.NowMs - r.StartMs);
+        }
+    }
+}
+
+/// <summary>Counts and tells of connections.</summary>
+internal sealed class ConnectionEvents(GuestLoop guests) : IConnectionObserver
+{
+    public void Opened(Connection connection)
+    {
+        guests.Counters.Opened();
+        guests.Counters.Tell(AppServerEventKind.Accepted, guests.ConnectionNumber(connection), 0, guests.Index);
+    }
+
+    public void Closed(Connection connection)
+    {
+        guests.Counters.Closed();
+        guests.Counters.Tell(AppServerEventKind.Closed, guests.ConnectionNumber(connection), 0, guests.Index);
+    }
+}

@@ -1,0 +1,187 @@
+// What the guests of one loop share: the application, where its handlers run, the counters, and which guest has the
+// loop's thread right now (the watchdog reads that from its own thread). Otherwise the loop's thread.
+using Weir.Http;
+using Weir.Kernel;
+using Weir.Loop;
+
+namespace Weir.Server;
+
+/// <summary>Where handlers of a loop run.</summary>
+internal enum GuestPlace : byte
+{
+    Inline,
+    Threads,
+    TaskPool,
+}
+
+/// <summary>The guests of one loop.</summary>
+internal sealed class GuestLoop
+{
+    private readonly Queue<LoopExchange> _waiting = new();
+    private LoopExchange? _inside;
+    private bool _paused;
+
+    internal required EventLoop Loop { get; init; }
+    internal required int Index { get; init; }
+    internal required int LoopCount { get; init; }
+    internal required GuestApplication Application { get; init; }
+    internal required GuestPlace Place { get; init; }
+    internal required AppCounters Counters { get; init; }
+    internal required int HandlerTimeoutMs { get; init; }
+    internal required QueueFull QueueFull { get; init; }
+    internal required byte[] RetryAfter { get; init; }
+    internal required byte[] LateAnswer { get; init; }
+    internal required byte[] ServerLine { get; init; }
+
+    /// <summary>The Server line in the configuration's memory.</summary>
+    internal NativeSlice? ServerSlice { get; set; }
+
+    /// <summary>The threads of <see cref="GuestPlace.Threads"/>.</summary>
+    internal HandlerPool? Pool { get; init; }
+
+    /// <summary>Where listeners are held back while the pool has no room.</summary>
+    internal HttpServer? Http { get; set; }
+
+    internal bool IsInline => Place == GuestPlace.Inline;
+
+    /// <summary>The guest whose code runs on the loop's thread, or null.</summary>
+    internal LoopExchange? Inside => Volatile.Read(ref _inside);
+
+    internal LoopExchange? Enter(LoopExchange exchange)
+    {
+        LoopExchange? before = _inside;
+        Volatile.Write(ref _inside, exchange);
+        return before;
+    }
+
+    internal void Leave(LoopExchange? before) => Volatile.Write(ref _inside, before);
+
+    internal long ConnectionNumber(Connection connection) => connection.Number * LoopCount + Index;
+
+    internal void Tell(AppServerEventKind kind, HttpRequest r, int status = 0)
+    {
+        if (Counters.Observer is not null)
+        {
+            Counters.Tell(kind, ConnectionNumber(r.Connection), r.ConnectionRequests, Index, status);
+        }
+    }
+
+    internal void Complain(HttpRequest r, string what) => r.LogError(LogLevel.Error, what);
+
+    internal void Complain(Exception e) =>
+        Http?.Log.Write(LogLevel.Error, $"a handler failed outside of its task: {e}");
+
+    /// <summary>Gives the exchange to a thread, or lets it wait in order. False: there is no room.</summary>
+    internal bool Schedule(LoopExchange exchange)
+    {
+        if (Place == GuestPlace.TaskPool)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(exchange, preferLocal: false);
+            return true;
+        }
+        if (_waiting.Count == 0 && Pool!.TryAdd(exchange))
+        {
+            return true;
+        }
+        if (QueueFull == QueueFull.Refuse)
+        {
+            return false;
+        }
+        _waiting.Enqueue(exchange);
+        Counters.Queue(1);
+        PauseListening(true);
+        Pool!.WantRoom(_roomAgain ??= () => Loop.Post(RoomAgain));
+        return true;
+    }
+
+    private Action? _roomAgain;
+
+    private void RoomAgain()
+    {
+        while (_waiting.TryPeek(out LoopExchange? first))
+        {
+            if (first.IsAbandoned)
+            {
+                _waiting.Dequeue();
+                Counters.Queue(-1);
+                first.NeverRan();
+                continue;
+            }
+            if (!Pool!.TryAdd(first))
+            {
+                Pool.WantRoom(_roomAgain!);
+                return;
+            }
+            _waiting.Dequeue();
+            Counters.Queue(-1);
+        }
+        PauseListening(false);
+    }
+
+    private void PauseListening(bool pause)
+    {
+        if (_paused == pause || Http is null)
+        {
+            return;
+        }
+        _paused = pause;
+        Http.HoldListeners(pause);
+    }
+}
+
+/// <summary>Hands the requests of a location to guests.</summary>
+internal sealed class GuestHandler(GuestLoop guests) : PhaseHandler
+{
+    private static readonly RequestSlot<GuestState> s_slot = new();
+
+    public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
+    {
+        if (guests.ServerSlice is { } line)
+        {
+            r.Location.ServerHeader = line;
+        }
+        guests.Tell(AppServerEventKind.Received, r);
+        if (guests.Application.WantsWholeBody && guests.IsInline && r.Body.IsExpected && !r.Body.IsCollected)
+        {
+            return CollectAsync(r);
+        }
+        return Run(r);
+    }
+
+    private LoopTask<PhaseResult> Run(HttpRequest r)
+    {
+        // What was answered before leaves before a guest may hold the thread.
+        if (!r.Stream.Flush(r))
+        {
+            r.Abort(AbortReason.ClientGone);
+            return PhaseResult.Done;
+        }
+        GuestState state = r.Rent(s_slot);
+        if (state.Exchange is null || state.Exchange.Guests != guests)
+        {
+            state.Exchange = new LoopExchange(guests);
+        }
+        return state.Exchange.Run(r);
+    }
+
+    private async LoopTask<PhaseResult> CollectAsync(HttpRequest r)
+    {
+        int status = await r.Body.CollectAsync();
+        return status != 0 ? PhaseResult.Answer(status) : await Run(r);
+    }
+}
+
+/// <summary>The exchange of one request, kept with the request's other states.</summary>
+internal sealed class GuestState : RequestState
+{
+    internal LoopExchange? Exchange;
+
+    protected override void Reset()
+    {
+        if (Exchange is { IsAbandoned: true })
+        {
+            // The guest has it, for good.
+            Exchange = null;
+        }
+    }
+}

@@ -1,0 +1,470 @@
+// An exchange whose connection lives on a loop. Each flush, read and end is one message to the loop's mailbox (one wake
+// per turn, however many come); on the loop's own thread the same work is done at once, without messages. The fields
+// are the guest's while it runs, the answer's buffers are slabs lent by the loop. The loop keeps the watch: the peer,
+// and the deadline. Time up: the loop takes the request back, answers for it, and leaves this object to its guest.
+using System.Runtime.ExceptionServices;
+using Weir.Http;
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+
+namespace Weir.Server;
+
+internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThreadPoolWorkItem
+{
+    private const int FirstSlabBytes = 4096;
+
+    // Who may answer: the guest (Owned, then Begun), the watch (Abandoned), nobody any more (Over).
+    private const int Owned = 0, Begun = 1, Abandoned = 2, Over = 3;
+
+    // Whether the handler was called; a time that is up before that calls it off.
+    private const int Running = 1, CalledOff = 2;
+
+    private readonly EventLoop _loop;
+    private readonly LoopOperation<PhaseResult> _finished = new();
+    private readonly GuestWait _flushWait = new();
+    private readonly GuestWait _readWait = new();
+    private readonly Deadline _deadline;
+    private readonly GuestContext _context;
+    private readonly Action _flushMessage, _readMessage, _endMessage, _abortMessage;
+    private readonly object _outside = new();
+    private readonly List<(BufferSlab Slab, int Used)> _full = [];
+    private HttpRequest? _r;
+    private BufferSlab? _slab;
+    private int _used;
+    private int _state = Over;
+    private int _run;
+    private bool _begun;
+    private bool _draining;
+    private bool _reading;
+    private bool _ending;
+    private PhaseResult _result;
+    private ExceptionDispatchInfo? _failure;
+    private long _dueMs;
+
+    internal LoopExchange(GuestLoop guests)
+    {
+        Guests = guests;
+        _loop = guests.Loop;
+        _deadline = new Deadline(this);
+        _context = new GuestContext(this);
+        _flushMessage = ProcessFlush;
+        _readMessage = ProcessRead;
+        _endMessage = ProcessEnd;
+        _abortMessage = ProcessAbort;
+    }
+
+    internal GuestLoop Guests { get; }
+
+    public override bool IsAbandoned => Volatile.Read(ref _state) == Abandoned;
+
+    // The loop's side: beginning.
+
+    internal LoopTask<PhaseResult> Run(HttpRequest r)
+    {
+        _r = r;
+        BeginExchange(r.HeadBytes.Span, r.Head, r.Uri.Span, r.Args.Span, r.RemoteAddress, r.Connection.LocalAddress);
+        ConnectionNumber = Guests.ConnectionNumber(r.Connection);
+        RequestNumber = r.ConnectionRequests;
+        Volatile.Write(ref _run, 0);
+        _begun = false;
+        _answeredOutside = false;
+        _hasPiece = false;
+        _bodyEnded = false;
+        _draining = false;
+        _reading = false;
+        _ending = false;
+        _failure = null;
+        _collected = null;
+        _used = 0;
+        Volatile.Write(ref _state, Owned);
+        r.Connection.Watcher = this;
+        if (r.Connection.PeerClosed)
+        {
+            SignalAborted();
+        }
+        _dueMs = 0;
+        if (Guests.HandlerTimeoutMs > 0)
+        {
+            _dueMs = _loop.NowMs + Guests.HandlerTimeoutMs;
+            _loop.Timers.Set(_deadline, _dueMs);
+        }
+        LoopTask<PhaseResult> task = _finished.Begin();
+        if (Guests.IsInline)
+        {
+            BeginRun();
+            LoopExchange? before = Guests.Enter(this);
+            _ = InvokeAsync();
+            Guests.Leave(before);
+        }
+        else
+        {
+            _slab = _loop.Buffers.Rent(FirstSlabBytes);
+            _loop.Buffers.Stock(4);
+            if (!Guests.Schedule(this))
+            {
+                Refuse();
+            }
+        }
+        return task;
+    }
+
+    private void Refuse()
+    {
+        HttpRequest r = _r!;
+        Guests.Counters.Refuse();
+        Guests.Tell(AppServerEventKind.Refused, r, 503);
+        Volatile.Write(ref _state, Over);
+        ReleaseSlabs();
+        Finish(AnswerLater(r));
+    }
+
+    /// <summary>503 with Retry-After: come again.</summary>
+    private PhaseResult AnswerLater(HttpRequest r)
+    {
+        r.Response.Add(NativeSlice.Literal("Retry-After"u8), r.Arena.Store(Guests.RetryAfter),
+            KnownResponseHeader.RetryAfter);
+        return PhaseResult.Answer(503);
+    }
+
+    internal void WasQueued() => Guests.Tell(AppServerEventKind.Queued, _r!);
+
+    // The guest's side: running.
+
+    /// <summary>On a thread of the pool, which the handler holds until it is done.</summary>
+    internal void RunHere()
+    {
+        if (!BeginRun())
+        {
+            return;
+        }
+        InvokeAsync().GetAwaiter().GetResult();
+    }
+
+    void IThreadPoolWorkItem.Execute()
+    {
+        if (BeginRun())
+        {
+            _ = InvokeAsync();
+        }
+    }
+
+    private bool BeginRun()
+    {
+        if (Interlocked.CompareExchange(ref _run, Running, 0) != 0)
+        {
+            // Its time was up while it waited.
+            _loop.Post(NeverRan);
+            return false;
+        }
+        Guests.Counters.Run(1);
+        Guests.Counters.Tell(AppServerEventKind.Started, ConnectionNumber, RequestNumber, Guests.Index);
+        return true;
+    }
+
+    internal void NeverRan() => ReleaseSlabs();
+
+    /// <summary>The one way into guest code: an ordinary async method, which restores the execution context and the
+    /// synchronization context when it returns, so that nothing of a guest leaks into the next connection.</summary>
+    private async Task InvokeAsync()
+    {
+        try
+        {
+            if (Guests.IsInline)
+            {
+                // What the guest awaits continues on the loop.
+                SynchronizationContext.SetSynchronizationContext(_context);
+            }
+            await Guests.Application.RunAsync(this);
+        }
+        catch (Exception e)
+        {
+            _failure = ExceptionDispatchInfo.Capture(e);
+        }
+        Guests.Counters.Run(-1);
+        if (_loop.IsOnThread)
+        {
+            ProcessEnd();
+        }
+        else
+        {
+            _loop.Post(_endMessage);
+        }
+    }
+
+    public override Memory<byte> GetMemory(int sizeHint = 0)
+    {
+        int need = Math.Max(sizeHint, 1);
+        if (_slab is null || _slab.Capacity - _used < need)
+        {
+            if (_slab is not null)
+            {
+                _full.Add((_slab, _used));
+            }
+            _slab = _loop.IsOnThread
+                ? _loop.Buffers.Rent(Math.Max(need, _full.Count == 0 ? FirstSlabBytes : BufferPool.StandardSize))
+                : _loop.Buffers.RentOutside(need);
+            _used = 0;
+        }
+        return _slab.AsMemory()[_used..];
+    }
+
+    private protected override void AdvanceBuffer(int count)
+    {
+        if (_slab is null || (uint)count > (uint)(_slab.Capacity - _used))
+        {
+            throw new ArgumentOutOfRangeException(nameof(count));
+        }
+        _used += count;
+    }
+
+    public override ValueTask<bool> FlushAsync()
+    {
+        if (IsAbandoned)
+        {
+            return new ValueTask<bool>(false);
+        }
+        SealHead();
+        _flushWait.Begin(continueElsewhere: !Guests.IsInline);
+        if (_loop.IsOnThread)
+        {
+            ProcessFlush();
+        }
+        else
+        {
+            _loop.Post(_flushMessage);
+        }
+        return _flushWait.Truth;
+    }
+
+    public override bool Flush()
+    {
+        if (!_loop.IsOnThread)
+        {
+            return FlushAsync().AsTask().GetAwaiter().GetResult();
+        }
+        if (IsAbandoned)
+        {
+            return false;
+        }
+        SealHead();
+        return Send(out _);
+    }
+
+    public override ValueTask<int> ReadAsync(Memory<byte> into)
+    {
+        if (TryTakePiece(into.Span, out int count))
+        {
+            return new ValueTask<int>(count);
+        }
+        if (IsAbandoned)
+        {
+            throw new RequestBodyException(499, "nobody waits for this answer any more");
+        }
+        _readWait.Begin(continueElsewhere: !Guests.IsInline);
+        _into = into;
+        if (_loop.IsOnThread)
+        {
+            ProcessRead();
+        }
+        else
+        {
+            _loop.Post(_readMessage);
+        }
+        return _readWait.Number;
+    }
+
+    public override int Read(Span<byte> into)
+    {
+        if (TryTakePiece(into, out int count))
+        {
+            return count;
+        }
+        if (_loop.IsOnThread)
+        {
+            return ReadCollected(into);
+        }
+        byte[] copy = new byte[into.Length];
+        int read = ReadAsync(copy).AsTask().GetAwaiter().GetResult();
+        copy.AsSpan(0, read).CopyTo(into);
+        return read;
+    }
+
+    public override void SendInterim(int status, GuestFields fields)
+    {
+        if (IsAbandoned || HasStarted)
+        {
+            return;
+        }
+        if (_loop.IsOnThread)
+        {
+            ProcessInterim(status, fields);
+        }
+        else
+        {
+            fields.IsSealed = true;
+            _loop.Post(() => ProcessInterim(status, fields));
+        }
+    }
+
+    public override void Abort()
+    {
+        if (_loop.IsOnThread)
+        {
+            ProcessAbort();
+        }
+        else
+        {
+            _loop.Post(_abortMessage);
+        }
+    }
+
+    private void SealHead()
+    {
+        HasStarted = true;
+        Fields.IsSealed = true;
+    }
+
+    // The watch.
+
+    void IPeerWatcher.PeerGone(Connection connection, bool reset)
+    {
+        if (_r is { } r && Volatile.Read(ref _state) is (Owned or Begun))
+        {
+            Guests.Tell(AppServerEventKind.ClientGone, r);
+            SignalAborted();
+        }
+    }
+
+    private sealed class Deadline(LoopExchange exchange) : LoopTimer
+    {
+        protected override void Fire() => exchange.TimeIsUp();
+    }
+
+    /// <summary>On the loop, which is free: the guest is elsewhere, or awaits.</summary>
+    private void TimeIsUp()
+    {
+        int before = Volatile.Read(ref _state);
+        if (before is not (Owned or Begun) || Interlocked.CompareExchange(ref _state, Abandoned, before) != before)
+        {
+            return;
+        }
+        GiveUp();
+        HttpRequest r = _r!;
+        PhaseResult result = PhaseResult.Done;
+        if (before == Begun)
+        {
+            r.Abort(AbortReason.Timeout);
+        }
+        else
+        {
+            r.KeepAlive = false;
+            result = AnswerLater(r);
+        }
+        Finish(result);
+    }
+
+    /// <summary>On the watchdog's thread: the guest holds the loop's thread past its time. True when this exchange was
+    /// answered for.</summary>
+    internal bool TimeIsUpOutside(long nowMs)
+    {
+        if (_dueMs == 0 || nowMs < _dueMs)
+        {
+            return false;
+        }
+        lock (_outside)
+        {
+            int before = Volatile.Read(ref _state);
+            if (before is not (Owned or Begun)
+                || Interlocked.CompareExchange(ref _state, Abandoned, before) != before)
+            {
+                return false;
+            }
+            HttpRequest r = _r!;
+            r.Connection.AnswerFromOutside(before == Owned && r.Stream.UnsentBytes == 0 ? Guests.LateAnswer : default);
+            _answeredOutside = true;
+        }
+        GiveUp();
+        _loop.Post(CloseAnswered);
+        return true;
+    }
+
+    private bool _answeredOutside;
+
+    /// <summary>The loop is free again, and the client has had its answer: all that is left is to close.</summary>
+    private void CloseAnswered()
+    {
+        if (_answeredOutside && _r is { } r)
+        {
+            r.Abort(AbortReason.Timeout);
+            Finish(PhaseResult.Done);
+        }
+    }
+
+    private void GiveUp()
+    {
+        Guests.Counters.GaveUp();
+        if (Interlocked.CompareExchange(ref _run, CalledOff, 0) == Running)
+        {
+            Guests.Counters.Stick(1);
+        }
+        Guests.Counters.Tell(AppServerEventKind.TimedOut, ConnectionNumber, RequestNumber, Guests.Index, 503);
+        SignalAborted();
+    }
+
+    /// <summary>The synchronization context of a guest on a loop: what it awaits continues there.</summary>
+    private sealed class GuestContext(LoopExchange exchange) : SynchronizationContext
+    {
+        public override void Post(SendOrPostCallback d, object? state)
+        {
+            void Continue() => Enter(d, state);
+            if (exchange._loop.IsOnThread)
+            {
+                exchange._loop.Ready(Continue);
+            }
+            else
+            {
+                exchange._loop.Post(Continue);
+            }
+        }
+
+        public override void Send(SendOrPostCallback d, object? state)
+        {
+            if (exchange._loop.IsOnThread)
+            {
+                Enter(d, state);
+                return;
+            }
+            using var done = new ManualResetEventSlim();
+            exchange._loop.Post(() =>
+            {
+                Enter(d, state);
+                done.Set();
+            });
+            done.Wait();
+        }
+
+        public override SynchronizationContext CreateCopy() => this;
+
+        private void Enter(SendOrPostCallback d, object? state)
+        {
+            SynchronizationContext? before = Current;
+            SetSynchronizationContext(this);
+            LoopExchange? inside = exchange.Guests.Enter(exchange);
+            try
+            {
+                d(state);
+            }
+            catch (Exception e)
+            {
+                // An `async void` of the guest: its failure is nobody's answer.
+                exchange.Guests.Complain(e);
+            }
+            finally
+            {
+                exchange.Guests.Leave(inside);
+                SetSynchronizationContext(before);
+            }
+        }
+    }
+}
