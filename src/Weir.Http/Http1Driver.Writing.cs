@@ -44,7 +44,7 @@ internal sealed partial class Http1Driver
         }
         if (head.Server.IsEmpty)
         {
-            w.Write(location.ServerHeader.Span);
+            w.Write(head.HidesServer ? default : location.ServerHeader.Span);
         }
         else
         {

@@ -50,6 +50,9 @@ public sealed class ResponseHead
     public NativeSlice Server { get; set; }
     public NativeSlice Date { get; set; }
 
+    /// <summary>No Server field at all.</summary>
+    public bool HidesServer { get; set; }
+
     /// <summary>Conditional requests were the upstream's to answer: the not-modified filter leaves it alone.</summary>
     public bool NotModifiedDisabled { get; set; }
 
@@ -195,5 +198,6 @@ public sealed class ResponseHead
         VaryAcceptEncoding = false;
         HeaderOnly = false;
         IsUpgrade = false;
+        HidesServer = false;
     }
 }

@@ -146,7 +146,7 @@ public sealed class AppServerOptions
     /// <summary>What Retry-After of a refusal says, seconds.</summary>
     public int RetryAfterSeconds { get; set; } = 1;
 
-    /// <summary>The Server field of answers; empty for none.</summary>
+    /// <summary>The Server field of what handlers answer; empty for none.</summary>
     public string ServerName { get; set; } = "weir";
 
     /// <summary>How long <see cref="AppServer.StopAsync"/> waits for requests that run.</summary>

@@ -152,7 +152,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
                 QueueFull = options.QueueFull,
                 RetryAfter = Encoding.ASCII.GetBytes(seconds),
                 LateAnswer = ServerAnswers.Late(options.RetryAfterSeconds),
-                ServerLine = ServerAnswers.ServerLine(options.ServerName),
+                ServerName = Encoding.ASCII.GetBytes(options.ServerName),
                 Pool = model._pool,
             };
             _thread = new Thread(Run) { IsBackground = true, Name = "weir-loop" };
@@ -223,11 +223,6 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             }
             configuration.DefaultLog = log;
             configuration.LogHandlers.Add(new AnsweredHandler(_guests, _model.Counters, _model.InstrumentsOf));
-            foreach (ServerConf server in configuration.Servers)
-            {
-                server.Location.ServerHeader = configuration.Memory.Store(_guests.ServerLine);
-            }
-            _guests.ServerSlice = configuration.Memory.Store(_guests.ServerLine);
             Loop.ConnectionsMax = build.Main.WorkerConnections.ValueOr(512);
             _http = new HttpServer(Loop, log, _model._slots[1 + (_guests.Index % CounterSlots.SlotsMax)])
             {

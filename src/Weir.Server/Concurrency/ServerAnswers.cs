@@ -20,8 +20,4 @@ internal static class ServerAnswers
     /// <summary>The built-in page of a status.</summary>
     internal static string Page(int status) =>
         Encoding.ASCII.GetString(ErrorPages.Head(status)) + "<hr><center>weir</center>\r\n</body>\r\n</html>\r\n";
-
-    /// <summary>The Server line of answers.</summary>
-    internal static byte[] ServerLine(string name) =>
-        name.Length == 0 ? [] : Encoding.ASCII.GetBytes($"Server: {name}\r\n");
 }

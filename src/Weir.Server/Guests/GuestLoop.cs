@@ -31,10 +31,9 @@ internal sealed class GuestLoop
     internal required QueueFull QueueFull { get; init; }
     internal required byte[] RetryAfter { get; init; }
     internal required byte[] LateAnswer { get; init; }
-    internal required byte[] ServerLine { get; init; }
 
-    /// <summary>The Server line in the configuration's memory.</summary>
-    internal NativeSlice? ServerSlice { get; set; }
+    /// <summary>The Server field of answers; null leaves the configuration's, empty has none.</summary>
+    internal required byte[]? ServerName { get; init; }
 
     /// <summary>The threads of <see cref="GuestPlace.Threads"/>.</summary>
     internal HandlerPool? Pool { get; init; }
@@ -136,10 +135,6 @@ internal sealed class GuestHandler(GuestLoop guests) : PhaseHandler
 
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
     {
-        if (guests.ServerSlice is { } line)
-        {
-            r.Location.ServerHeader = line;
-        }
         guests.Tell(AppServerEventKind.Received, r);
         if (guests.Application.WantsWholeBody && guests.IsInline && r.Body.IsExpected && !r.Body.IsCollected)
         {

@@ -96,6 +96,11 @@ internal sealed partial class LoopExchange
         head.NotModifiedDisabled = true;
         head.ExpectTrailers = ExpectsTrailers || Trailers.Count > 0;
         head.IsUpgrade = Status == 101;
+        if (Guests.ServerName is { } server)
+        {
+            head.Server = r.Arena.Store(server);
+            head.HidesServer = server.Length == 0;
+        }
         GuestFields fields = Fields;
         NativeSlice text = r.Arena.Store(fields.Text);
         for (int i = 0; i < fields.Count; i++)
@@ -111,6 +116,7 @@ internal sealed partial class LoopExchange
                     break;
                 case KnownResponseHeader.Server:
                     head.Server = value;
+                    head.HidesServer = false;
                     break;
                 case KnownResponseHeader.Date:
                     head.Date = value;
