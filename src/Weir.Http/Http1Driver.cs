@@ -48,6 +48,9 @@ internal sealed partial class Http1Driver : ClientStream
 
     public override long UnsentBytes => _out?.Length ?? 0;
 
+    /// <summary>It has been answered before and waits for its next request.</summary>
+    internal bool IsBetweenRequests => _requests > 0;
+
     /// <summary>The address it was accepted on is not in the current configuration.</summary>
     internal bool IsOrphaned => _binding.IsGone;
 
@@ -293,10 +296,8 @@ internal sealed partial class Http1Driver : ClientStream
             long wait = first ? server.ClientHeaderTimeoutMs.Value : _idleTimeoutMs;
             _connection.SetReadDeadline(_loop.NowMs + wait);
         }
-        if (!first)
-        {
-            _loop.EnterIdle(_connection, Reclaim);
-        }
+        // One that never sent a request is the first to go too: nobody holds all slots by saying nothing.
+        _loop.EnterIdle(_connection, Reclaim, fresh: first);
         Enter(ConnectionState.Waiting);
         RecvLease lease = await _connection.ReceiveAsync();
         Enter(ConnectionState.Reading);

@@ -69,6 +69,10 @@ public interface IConnectionObserver
 /// <summary>HTTP on one loop.</summary>
 public sealed class HttpServer
 {
+    /// <summary>What a client reads when no descriptor is left for its connection.</summary>
+    private static readonly byte[] s_refusal = ("HTTP/1.1 503 Service Temporarily Unavailable\r\nContent-Length: 0\r\n"u8
+        + "Connection: close\r\n\r\n"u8).ToArray();
+
     private readonly List<ListenBinding> _bindings = [];
     private readonly Action<Connection> _accepted;
     private Http1Driver? _freeDrivers;
@@ -124,11 +128,12 @@ public sealed class HttpServer
             {
                 binding = new ListenBinding(group.Spec, group);
                 _bindings.Add(binding);
-                bool exclusive = !group.Spec.ReusePort;
+                bool shared = !group.Spec.ReusePort;
                 foreach (int fd in open(group.Spec))
                 {
-                    Listener listener = Loop.Listen(fd, exclusive, _accepted);
+                    Listener listener = Loop.Listen(fd, shared, _accepted);
                     listener.Tag = binding;
+                    listener.Refusal = group.Tls ? default : s_refusal;
                     binding.Listeners.Add(listener);
                 }
             }
@@ -147,7 +152,7 @@ public sealed class HttpServer
         // Nobody may wait on an address that is not served any more.
         Loop.ForEachIdle(static c =>
         {
-            if (((Http1Driver)c.Owner!).IsOrphaned)
+            if (c.Owner is Http1Driver { IsBetweenRequests: true, IsOrphaned: true })
             {
                 c.Close();
             }
@@ -164,7 +169,13 @@ public sealed class HttpServer
             StopListening(binding);
         }
         long deadline = Loop.NowMs + QuitGraceMs;
-        Loop.ForEachIdle(c => c.SetReadDeadline(deadline));
+        Loop.ForEachIdle(c =>
+        {
+            if (c.Owner is Http1Driver { IsBetweenRequests: true })
+            {
+                c.SetReadDeadline(deadline);
+            }
+        });
         ShortenIdle(QuitGraceMs);
         if (ActiveCount == 0)
         {
@@ -175,7 +186,13 @@ public sealed class HttpServer
     /// <summary>Deadlines that only move later stay in the wheel; an earlier one is set by a timer of its
     /// own.</summary>
     private void ShortenIdle(int afterMs) =>
-        Loop.Timers.Set(new CallbackTimer(() => Loop.ForEachIdle(static c => c.Close())), Loop.NowMs + afterMs);
+        Loop.Timers.Set(new CallbackTimer(() => Loop.ForEachIdle(static c =>
+        {
+            if (c.Owner is Http1Driver { IsBetweenRequests: true })
+            {
+                c.Close();
+            }
+        })), Loop.NowMs + afterMs);
 
     /// <summary>Called before log files change behind their descriptors: what is buffered is written.</summary>
     public void FlushLogs() => Configuration?.FlushLogs();

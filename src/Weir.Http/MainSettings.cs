@@ -105,7 +105,11 @@ public sealed class MainSettings
     public string ClassicKey => string.Join('\n', User.ValueOr(""), Group.ValueOr(""), string.Join(',', Env),
         WorkingDirectory.ValueOr(""), WorkerRlimitNofile.ValueOr(-1), WorkerRlimitCore.ValueOr(-1),
         WorkerPriority.ValueOr(0), string.Join(',', WorkerCpuAffinity), AffinityAuto,
-        WorkerConnections.ValueOr(512), Use.ValueOr(""));
+        WorkerConnections.ValueOr(512), Use.ValueOr(""), UsesAcceptMutex ? EffectiveWorkers : 0,
+        AcceptMutexDelayMs.ValueOr(500));
+
+    /// <summary>Workers take turns at accepting; with one worker there is nobody to take turns with.</summary>
+    public bool UsesAcceptMutex => AcceptMutex.ValueOr(false) && EffectiveWorkers > 1;
 
     private void SetWorkerProcesses(DirectiveUse use)
     {

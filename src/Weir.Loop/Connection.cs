@@ -215,25 +215,7 @@ public abstract class Connection
     internal Connection? IdlePrevious;
     internal Connection? IdleNext;
     internal bool IsIdle;
+    internal bool IsFresh;
     internal Action<Connection>? OnReclaim;
     public object? Owner { get; set; }
-}
-
-/// <summary>A listening socket on a loop.</summary>
-public abstract class Listener(EventLoop loop, Action<Connection> accepted)
-{
-    public EventLoop Loop { get; } = loop;
-
-    /// <summary>What the owner of the listener wants to find again (its server table).</summary>
-    public object? Tag { get; set; }
-
-    protected void Accepted(Connection connection) => accepted(connection);
-
-    /// <summary>Stops accepting; what waits in the queue stays there for other processes.</summary>
-    public abstract void Stop();
-
-    /// <summary>Accepts no more until <see cref="Resume"/>.</summary>
-    public abstract void Pause();
-
-    public abstract void Resume();
 }

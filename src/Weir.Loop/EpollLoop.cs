@@ -78,13 +78,19 @@ public sealed unsafe class EpollLoop : EventLoop
         int size = Sys.EpollEventSize;
         int dataOffset = Sys.EpollDataOffset;
         byte* e = _events;
+        bool accepted = IsInGate;
+        if (accepted)
+        {
+            AcceptFirst(n.Int);
+        }
         for (int i = 0; i < n.Int; i++, e += size)
         {
             uint events = Unsafe.ReadUnaligned<uint>(e);
             ulong cookie = Unsafe.ReadUnaligned<ulong>(e + dataOffset);
             int slot = (int)(uint)cookie;
             EpollTarget? target = _targets[slot];
-            if (target is not null && _generations[slot] == (uint)(cookie >> 32))
+            if (target is not null && _generations[slot] == (uint)(cookie >> 32)
+                && !(accepted && target is EpollListener.AcceptTarget))
             {
                 target.OnEvents(events);
             }
@@ -98,6 +104,23 @@ public sealed unsafe class EpollLoop : EventLoop
         {
             _targets[i]?.Connection?.Close(reset: true);
         }
+    }
+
+    /// <summary>With the gate held the listeners come first, so that another worker may enter before this one serves
+    /// what it has.</summary>
+    private void AcceptFirst(int count)
+    {
+        byte* e = _events;
+        for (int i = 0; i < count; i++, e += Sys.EpollEventSize)
+        {
+            ulong cookie = Unsafe.ReadUnaligned<ulong>(e + Sys.EpollDataOffset);
+            int slot = (int)(uint)cookie;
+            if (_targets[slot] is EpollListener.AcceptTarget target && _generations[slot] == (uint)(cookie >> 32))
+            {
+                target.OnEvents(Unsafe.ReadUnaligned<uint>(e));
+            }
+        }
+        LeaveGate();
     }
 
     public override void Dispose()
@@ -200,8 +223,8 @@ public sealed unsafe class EpollLoop : EventLoop
         }
     }
 
-    public override Listener Listen(int fd, bool exclusive, Action<Connection> accepted) =>
-        new EpollListener(this, fd, exclusive, accepted);
+    public override Listener Listen(int fd, bool shared, Action<Connection> accepted) =>
+        new EpollListener(this, fd, shared, accepted);
 
     public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
         int timeoutMs, out Connection connection)
@@ -307,111 +330,5 @@ public sealed unsafe class EpollLoop : EventLoop
                 slab.Release();
             }
         }
-    }
-}
-
-/// <summary>A listening socket on epoll.</summary>
-internal sealed unsafe class EpollListener : Listener
-{
-    /// <summary>Connections accepted per readiness event: the queue is shared with other workers.</summary>
-    private const int BatchMax = 16;
-
-    private readonly EpollLoop _loop;
-    private readonly Target _target;
-    private readonly uint _interest;
-    private readonly CallbackTimer _resumeTimer;
-    private bool _paused;
-    private bool _stopped;
-
-    internal EpollListener(EpollLoop loop, int fd, bool exclusive, Action<Connection> accepted) : base(loop, accepted)
-    {
-        _loop = loop;
-        _target = new Target(this) { Fd = fd };
-        _interest = Sys.EPOLLIN | (exclusive ? Sys.EPOLLEXCLUSIVE : 0);
-        _resumeTimer = new CallbackTimer(Resume);
-        loop.Register(_target, _interest);
-    }
-
-    public override void Stop()
-    {
-        if (!_stopped)
-        {
-            _stopped = true;
-            _loop.Timers.Cancel(_resumeTimer);
-            _loop.Unregister(_target);
-            Sys.Close(_target.Fd);
-            _target.Fd = -1;
-        }
-    }
-
-    public override void Pause()
-    {
-        if (!_paused && !_stopped)
-        {
-            _paused = true;
-            _loop.Unregister(_target);
-        }
-    }
-
-    public override void Resume()
-    {
-        if (_paused && !_stopped)
-        {
-            _paused = false;
-            _loop.Register(_target, _interest);
-        }
-    }
-
-    private void AcceptBatch()
-    {
-        byte* address = stackalloc byte[EpollStream.AddressBytesMax];
-        for (int i = 0; i < BatchMax && !_stopped && !_paused; i++)
-        {
-            int length = EpollStream.AddressBytesMax;
-            SysResult fd = Sys.Accept(_target.Fd, address, ref length);
-            if (fd.IsError)
-            {
-                Failed(fd.Errno);
-                return;
-            }
-            if (!_loop.MakeRoom())
-            {
-                // As nginx: the client is taken from the queue and closed, or it would wait there for nothing.
-                _loop.RefusedCount++;
-                _loop.Alert?.Invoke($"{_loop.ConnectionsMax} worker_connections are not enough", 0);
-                Sys.Close(fd.Int);
-                continue;
-            }
-            EpollStream stream = _loop.RentStream();
-            var peer = new ReadOnlySpan<byte>(address, Math.Min(length, EpollStream.AddressBytesMax));
-            if (stream.Open(fd.Int, this, peer))
-            {
-                Accepted(stream);
-            }
-        }
-    }
-
-    private void Failed(int errno)
-    {
-        switch (errno)
-        {
-            case Errno.EAGAIN:
-            case Errno.ECONNABORTED:
-            case Errno.EINTR:
-            case Errno.EPROTO:
-                return;
-            default:
-                _loop.Alert?.Invoke("accept4() failed", errno);
-                // Descriptors or memory ran out: the socket stays readable, so stop listening for a while.
-                _loop.ReclaimIdle(8);
-                Pause();
-                _loop.Timers.Set(_resumeTimer, _loop.NowMs + 500);
-                return;
-        }
-    }
-
-    private sealed class Target(EpollListener listener) : EpollTarget
-    {
-        internal override void OnEvents(uint events) => listener.AcceptBatch();
     }
 }

@@ -22,7 +22,7 @@ internal static class LoopSlots
 }
 
 /// <summary>An event loop. Engines derive from it and supply the operations.</summary>
-public abstract class EventLoop : IDisposable
+public abstract partial class EventLoop : IDisposable
 {
     [ThreadStatic]
     private static EventLoop? t_current;
@@ -97,14 +97,15 @@ public abstract class EventLoop : IDisposable
 
     public Action<long>? SlowTurn { get; set; }
 
-    /// <summary>Alerts with an error number (0 for none): descriptors or connections ran out, the engine
-    /// failed.</summary>
+    /// <summary>The engine failed: which call, and the error number. What runs out is told to
+    /// <see cref="Report"/>.</summary>
     public Action<string, int>? Alert { get; set; }
 
     // Operations of the engine.
 
-    /// <summary>Starts accepting on a listening descriptor; the loop owns it from now on.</summary>
-    public abstract Listener Listen(int fd, bool exclusive, Action<Connection> accepted);
+    /// <summary>Starts accepting on a listening descriptor; the loop owns it from now on.
+    /// <paramref name="shared"/>: other processes accept from it too.</summary>
+    public abstract Listener Listen(int fd, bool shared, Action<Connection> accepted);
 
     /// <summary>Opens a stream to a native sockaddr. The connection comes back at once and is usable when the task
     /// says so; on an error it is already closed.</summary>
@@ -254,13 +255,15 @@ public abstract class EventLoop : IDisposable
 
     /// <summary>Says that a connection waits for its next request; <paramref name="reclaim"/> closes it when slots
     /// run out.</summary>
-    public void EnterIdle(Connection connection, Action<Connection> reclaim)
+    /// <param name="fresh">It has not sent anything yet: for its first second it is left alone.</param>
+    public void EnterIdle(Connection connection, Action<Connection> reclaim, bool fresh = false)
     {
         if (connection.IsIdle)
         {
             return;
         }
         connection.IsIdle = true;
+        connection.IsFresh = fresh;
         connection.OnReclaim = reclaim;
         connection.IdleNext = null;
         connection.IdlePrevious = _idleLast;
@@ -310,7 +313,7 @@ public abstract class EventLoop : IDisposable
     public int ReclaimIdle(int count)
     {
         int done = 0;
-        while (done < count && _idleFirst is { } oldest)
+        while (done < count && OldestToReclaim() is { } oldest)
         {
             Action<Connection> reclaim = oldest.OnReclaim!;
             LeaveIdle(oldest);
@@ -320,16 +323,21 @@ public abstract class EventLoop : IDisposable
         return done;
     }
 
-    /// <summary>Whether an accepted connection may stay; the longest-idle one goes for it when slots are few. The last
-    /// slot is kept for what the request will want to open.</summary>
-    protected internal bool MakeRoom()
+    /// <summary>The longest-idle connection; not one that came a moment ago and had no time to say anything.</summary>
+    private Connection? OldestToReclaim()
     {
-        if (ConnectionCount >= ConnectionsMax - 1)
+        Connection? c = _idleFirst;
+        for (int looked = 0; c is not null && looked < FreshLookedAtMax; looked++, c = c.IdleNext)
         {
-            ReclaimIdle(1);
+            if (!c.IsFresh || NowMs - c.StartMs >= FreshMs)
+            {
+                return c;
+            }
         }
-        return ConnectionCount < ConnectionsMax;
+        return null;
     }
+
+    private const int FreshMs = 1000, FreshLookedAtMax = 256;
 
     /// <summary>Calls <paramref name="action"/> for each idle connection; it may close them.</summary>
     public void ForEachIdle(Action<Connection> action)
@@ -380,6 +388,7 @@ public abstract class EventLoop : IDisposable
             t_current = null;
         }
         Buffers.Trim();
+        Spare.Dispose();
         GC.SuppressFinalize(this);
     }
 
@@ -399,12 +408,22 @@ public abstract class EventLoop : IDisposable
                 timeout = timeout < 0 ? maxWaitMs : Math.Min(timeout, maxWaitMs);
             }
         }
+        TurnCount++;
         try
         {
+            if (AcceptGate is not null)
+            {
+                timeout = EnterGate(timeout);
+            }
             WaitAndDispatch(timeout);
+            LeaveGate();
             Timers.Advance(NowMs);
             DrainMailbox();
             DrainReady();
+            if (_roomRanOut)
+            {
+                ResumeIfRoom();
+            }
             TurnEnded?.Invoke();
         }
         catch (Exception e)

@@ -13,7 +13,6 @@ public sealed class InMemoryListener : Listener, IInMemoryTarget
     private readonly Queue<InMemoryCall> _backlog = new();
     private Action<Connection>? _accepted;
     private bool _queued;
-    private bool _paused;
     private bool _stopped;
 
     internal InMemoryListener(InMemoryLoop loop, string key, byte[] address) : base(loop, static _ => { })
@@ -21,6 +20,7 @@ public sealed class InMemoryListener : Listener, IInMemoryTarget
         _loop = loop;
         _key = key;
         Address = address;
+        loop.Enlist(this);
     }
 
     /// <summary>The native sockaddr it is bound to.</summary>
@@ -52,7 +52,7 @@ public sealed class InMemoryListener : Listener, IInMemoryTarget
 
     private void Poke()
     {
-        if (!_queued && !_paused && !_stopped && _backlog.Count > 0)
+        if (!_queued && Holds == AcceptHold.None && !_stopped && _backlog.Count > 0)
         {
             _queued = true;
             _loop.Enqueue(this);
@@ -62,14 +62,12 @@ public sealed class InMemoryListener : Listener, IInMemoryTarget
     void IInMemoryTarget.Deliver()
     {
         _queued = false;
-        while (!_stopped && !_paused && _accepted is not null && _backlog.Count > 0)
+        while (!_stopped && Holds == AcceptHold.None && _accepted is not null && _backlog.Count > 0)
         {
             if (!_loop.MakeRoom())
             {
-                InMemoryCall refused = _backlog.Dequeue();
-                _loop.Alert?.Invoke($"{_loop.ConnectionsMax} worker_connections are not enough", 0);
-                _loop.RentStream().OpenAccepted(refused, this).Close();
-                continue;
+                _loop.HoldForRoom();
+                return;
             }
             _accepted(_loop.RentStream().OpenAccepted(_backlog.Dequeue(), this));
         }
@@ -83,6 +81,7 @@ public sealed class InMemoryListener : Listener, IInMemoryTarget
             return;
         }
         _stopped = true;
+        _loop.Delist(this);
         _loop.Unbind(_key);
         while (_backlog.TryDequeue(out InMemoryCall call))
         {
@@ -91,11 +90,9 @@ public sealed class InMemoryListener : Listener, IInMemoryTarget
         }
     }
 
-    public override void Pause() => _paused = true;
+    protected override void Arm() => Poke();
 
-    public override void Resume()
+    protected override void Disarm()
     {
-        _paused = false;
-        Poke();
     }
 }

@@ -103,6 +103,8 @@ public sealed class WebServer : IDisposable
         }
         Loop.ConnectionsMax = build.Main.WorkerConnections.ValueOr(512);
         Loop.Alert = (message, errno) => Http.Log.Write(LogLevel.Alert, message, errno);
+        Loop.Report = (level, message, errno) => Http.Log.Write(level, message, errno);
+        Loop.MultiAccept = build.Main.MultiAccept.ValueOr(false);
         if (Loop is not InMemoryLoop)
         {
             Loop.Blocking.ThreadsMax = build.Main.BlockingThreads;

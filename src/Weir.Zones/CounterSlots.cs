@@ -37,9 +37,9 @@ public sealed class CounterSlots : IDisposable
     /// <summary>Workers alive at the same time, old generations of a reload included.</summary>
     public const int SlotsMax = 1023;
 
-    private const int SlotBytes = 128, OwnerOffset = 120, HeaderBytes = 128;
+    private const int SlotBytes = 128, OwnerOffset = 120, HeaderBytes = 256, GateOffset = 128;
     private const long TableBytes = HeaderBytes + ((SlotsMax + 1L) * SlotBytes);
-    private const long Magic = 0x31544e5543524957; // "WIRCUNT1"
+    private const long Magic = 0x32544e5543524957; // "WIRCUNT2"
 
     private NativeSlice _memory;
 
@@ -64,9 +64,19 @@ public sealed class CounterSlots : IDisposable
         }
         BitConverter.TryWriteBytes(memory.Span, Magic);
         BitConverter.TryWriteBytes(memory.Span[72..], Weir.Kernel.Net.Sys.UnixMs());
+        SysResult mutex = RobustMutex.Initialize(memory.Slice(GateOffset, RobustMutex.SizeBytes));
         SharedMemory.Unmap(memory);
+        if (mutex.IsError)
+        {
+            Descriptors.Close(fd.Int);
+            return mutex;
+        }
         return fd;
     }
+
+    /// <summary>A robust mutex for whoever accepts connections: nginx's accept_mutex. The kernel frees it when its
+    /// holder dies.</summary>
+    public NativeSlice AcceptMutex => _memory.Slice(GateOffset, RobustMutex.SizeBytes);
 
     /// <summary>Maps the table; EINVAL when the descriptor holds none. The descriptor stays the caller's.</summary>
     public static SysResult Map(int fd, out CounterSlots? slots)

@@ -39,6 +39,8 @@ internal sealed class WorkerProgram : IWorkerProgram
         _loop.ConnectionsMax = first.Main.WorkerConnections.ValueOr(512);
         _loop.Blocking.ThreadsMax = first.Main.BlockingThreads;
         _loop.Alert = (message, errno) => _host.Log.Write(LogLevel.Alert, message, errno);
+        _loop.Report = (level, message, errno) => _host.Log.Write(level, message, errno);
+        SetUpAccepting(first.Build.Main);
         _loop.SlowTurn = took => _host.Log.Write(LogLevel.Warn, $"a turn of the loop took {took} ms");
         _http = new HttpServer(_loop, first.Configuration.DefaultLog, _host.Counters)
         {
@@ -61,6 +63,48 @@ internal sealed class WorkerProgram : IWorkerProgram
         _host.Log.Write(LogLevel.Notice, "exiting");
         _host.Log.Write(LogLevel.Notice, "exit");
         return 0;
+    }
+
+    /// <summary>What of accepting only a new process can take up; see <see cref="MainSettings.ClassicKey"/>.</summary>
+    private void SetUpAccepting(MainSettings main)
+    {
+        if (main.UsesAcceptMutex && _host.SignalFd >= 0)
+        {
+            _loop.AcceptGate = new MutexGate(_host.AllCounters.AcceptMutex)
+            {
+                DelayMs = (int)Math.Clamp(main.AcceptMutexDelayMs.ValueOr(500), 1, int.MaxValue),
+            };
+        }
+        SysResult files = ProcessControl.GetLimit(ResourceLimit.OpenFiles);
+        if (files.IsOk && files.Value < _loop.ConnectionsMax)
+        {
+            _host.Log.Write(LogLevel.Warn,
+                $"{_loop.ConnectionsMax} worker_connections exceed open file resource limit: {files.Value}");
+        }
+    }
+
+    /// <summary>The mutex that all workers map; the kernel frees it when its holder dies, and it guards nothing that
+    /// could be left half done.</summary>
+    private sealed class MutexGate(NativeSlice mutex) : AcceptGate
+    {
+        public override bool TryEnter()
+        {
+            switch (RobustMutex.TryLock(mutex))
+            {
+                case LockOutcome.Taken:
+                    return true;
+                case LockOutcome.TakenFromDead:
+                    RobustMutex.MarkRepaired(mutex);
+                    return true;
+                case LockOutcome.Busy:
+                    return false;
+                default:
+                    // No mutex at all: better all at once than nobody.
+                    return true;
+            }
+        }
+
+        public override void Leave() => RobustMutex.Unlock(mutex);
     }
 
     private IDisposable? _channelWatch;
@@ -104,6 +148,8 @@ internal sealed class WorkerProgram : IWorkerProgram
         _http.Log = built.Configuration.DefaultLog;
         _host.Log = built.Configuration.DefaultLog;
         _http.QuitGraceMs = QuitGraceMs(built.Configuration);
+        _loop.MultiAccept = built.Build.Main.MultiAccept.ValueOr(false);
+        _loop.HasSiblings = built.Build.Main.EffectiveWorkers > 1;
         // The descriptors stay the host's: the loop closes copies.
         _http.Apply(built.Configuration, spec => built.Snapshot.Listeners(spec).Select(static fd =>
             Descriptors.Duplicate(fd).Int));

@@ -106,12 +106,12 @@ public sealed class EpollLoopTests
         });
     }
 
-    [Fact(DisplayName = "epoll: a listener that cannot accept alerts once, pauses, and accepts again later")]
+    [Fact(DisplayName = "epoll: a listener that cannot accept says so once, backs off, and accepts again later")]
     public void AcceptFails()
     {
         using var rig = new Rig(Rig.Epoll);
         var alerts = new List<int>();
-        ((EpollLoop)rig.Loop).Alert = (_, errno) => alerts.Add(errno);
+        rig.Loop.Report = (_, _, errno) => alerts.Add(errno);
         int accepted = 0;
         // A socket that does not listen yet: it is ready, and accepting from it fails, as when descriptors run out.
         int fd = Sys.Socket(Sys.AF_INET, Sys.SOCK_STREAM).Int;

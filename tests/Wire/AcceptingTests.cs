@@ -1,0 +1,202 @@
+// Accepting when something runs out (descriptors, connection slots), and who accepts when several workers share a
+// socket: each tier seen from the client and in the log, the registrations seen in /proc.
+using System.Globalization;
+using System.Text.RegularExpressions;
+using Weir.Tests.Harness;
+using Xunit;
+
+namespace Weir.Tests.Wire;
+
+public sealed partial class AcceptingTests
+{
+    private const int PatientMs = 30_000;
+
+    [Fact]
+    public void Without_a_descriptor_a_client_is_told_503_and_the_log_says_so_once()
+    {
+        using var weir = ServerProcess.Weir(Small("worker_rlimit_nofile 200;", ""));
+        Assert.Equal("ok", weir.Get("/").Text);
+        List<RawClient> halves = Halves(weir, 240);
+        try
+        {
+            // Those at the end of the queue found no descriptor: each reads an answer and its end.
+            string told = System.Text.Encoding.Latin1.GetString(halves[^1].ReadToEnd(PatientMs));
+            Assert.StartsWith("HTTP/1.1 503 ", told, StringComparison.Ordinal);
+            Assert.Contains("[crit]", weir.ErrorLog, StringComparison.Ordinal);
+            Assert.Single(TooManyFiles().Matches(weir.ErrorLog));
+            Assert.Contains("512 worker_connections exceed open file resource limit: 200", weir.ErrorLog,
+                StringComparison.Ordinal);
+        }
+        finally
+        {
+            halves.ForEach(static c => c.Dispose());
+        }
+        Wait.For("a client is served again", () => weir.Get("/").Status == 200, PatientMs);
+        Assert.Single(TooManyFiles().Matches(weir.ErrorLog));
+    }
+
+    [Fact]
+    public void Without_a_descriptor_an_idle_connection_gives_its_own()
+    {
+        using var weir = ServerProcess.Weir(Small("worker_rlimit_nofile 200;", ""));
+        var clients = new List<RawClient>();
+        for (int i = 0; i < 240; i++)
+        {
+            RawClient client = weir.Connect();
+            clients.Add(client);
+            Assert.Equal("ok", client.Get("/").Text);
+        }
+        Assert.Equal("ok", clients[^1].Get("/").Text);
+        Assert.True(clients[0].WaitClosed(PatientMs));
+        clients.ForEach(static c => c.Dispose());
+    }
+
+    [Fact]
+    public void Without_a_connection_slot_a_client_waits_in_the_queue()
+    {
+        using var weir = ServerProcess.Weir(Small("", "", connections: 16));
+        List<RawClient> halves = Halves(weir, 16);
+        using RawClient late = weir.Connect();
+        late.Send(RawClient.Request("GET", "/", []));
+        Wait.For("the alert", () => weir.ErrorLog.Contains("[alert]", StringComparison.Ordinal), PatientMs);
+        Assert.Contains("16 worker_connections are not enough", weir.ErrorLog, StringComparison.Ordinal);
+        halves[0].Dispose();
+        halves[1].Dispose();
+        Assert.Equal(200, late.ReadResponse(timeoutMs: PatientMs).Status);
+        // The others were never touched.
+        Assert.Equal("ok", halves[5].Send("\r\n").ReadResponse(timeoutMs: PatientMs).Text);
+        halves.ForEach(static c => c.Dispose());
+    }
+
+    [Fact]
+    public void A_client_that_never_says_anything_gives_way_when_slots_run_out()
+    {
+        using var weir = ServerProcess.Weir(Small("", "", connections: 16));
+        var silent = new List<RawClient>();
+        for (int i = 0; i < 40; i++)
+        {
+            silent.Add(weir.Connect());
+        }
+        Wait.For("an answer", () => weir.Get("/").Status == 200, PatientMs);
+        Assert.Contains("16 worker_connections are not enough, reusing connections", weir.ErrorLog,
+            StringComparison.Ordinal);
+        Assert.True(silent[0].WaitClosed(PatientMs));
+        silent.ForEach(static c => c.Dispose());
+    }
+
+    [Fact]
+    public void With_accept_mutex_one_worker_at_a_time_listens_and_a_killed_one_leaves_it_to_the_others()
+    {
+        using var weir = ServerProcess.Weir(Small("", "accept_mutex on; accept_mutex_delay 20ms;", workers: 3));
+        Assert.Equal("ok", weir.Get("/").Text);
+        Wait.For("one listener of three", () => Listening(weir).Length == 1, PatientMs);
+        Assert.All(Flags(weir), static f => Assert.Equal(0u, f & Exclusive));
+        for (int i = 0; i < 3; i++)
+        {
+            Wait.For("one listener", () => Listening(weir).Length == 1, PatientMs);
+            int[] holder = Listening(weir);
+            if (holder.Length == 1)
+            {
+                ChildProcess.Send(holder[0], Signal.Kill);
+            }
+            Assert.Equal("ok", weir.Get("/").Text);
+            Wait.For("three workers", () => weir.Workers().Length == 3, PatientMs);
+        }
+    }
+
+    [Fact]
+    public void With_accept_mutex_and_one_worker_nobody_takes_turns()
+    {
+        using var weir = ServerProcess.Weir(Small("", "accept_mutex on;"));
+        Assert.Equal("ok", weir.Get("/").Text);
+        Assert.All(Flags(weir), static f => Assert.Equal(Exclusive, f & Exclusive));
+    }
+
+    [Fact]
+    public void A_shared_socket_wakes_one_worker_only()
+    {
+        using var weir = ServerProcess.Weir(Small("", "multi_accept on;", workers: 2));
+        Assert.Equal("ok", weir.Get("/").Text);
+        Wait.For("both workers", () => Listening(weir).Length == 2, PatientMs);
+        uint[] flags = Flags(weir);
+        Assert.Equal(2, flags.Length);
+        Assert.All(flags, static f => Assert.Equal(Exclusive, f & Exclusive));
+    }
+
+    [Fact]
+    public void With_reuseport_each_worker_has_a_socket_of_its_own()
+    {
+        using var weir = ServerProcess.Weir(Small("", "", workers: 2, listen: " reuseport"));
+        Assert.Equal("ok", weir.Get("/").Text);
+        Wait.For("both workers", () => Listening(weir).Length == 2, PatientMs);
+        Assert.Equal(2, SocketsOf(weir.Port).Count);
+        Assert.All(Flags(weir), static f => Assert.Equal(0u, f & Exclusive));
+    }
+
+    private static Conf Small(string main, string events, int connections = 512, int workers = 1, string listen = "") =>
+        Conf.Full($$"""
+            daemon off;
+            worker_processes {{workers}};
+            user root;
+            pid %DIR%/server.pid;
+            error_log %DIR%/error.log info;
+            {{main}}
+            events { use epoll; worker_connections {{connections}}; {{events}} }
+            http {
+                access_log off;
+                server { listen 127.0.0.1:%PORT%{{listen}}; location / { return 200 ok; } }
+            }
+            """);
+
+    /// <summary>Connections in the middle of a request: none of them is idle.</summary>
+    private static List<RawClient> Halves(ServerProcess weir, int count)
+    {
+        var clients = new List<RawClient>();
+        for (int i = 0; i < count; i++)
+        {
+            RawClient client = weir.Connect();
+            client.TrySend("GET / HTTP/1.1\r\nHost: x\r\n"u8.ToArray());
+            clients.Add(client);
+        }
+        return clients;
+    }
+
+    private const uint Exclusive = 1u << 28;
+
+    /// <summary>Workers whose epoll instance holds the listening socket now.</summary>
+    private static int[] Listening(ServerProcess weir) =>
+        [.. weir.Workers().Where(pid => FlagsOf(pid, SocketsOf(weir.Port)).Length > 0)];
+
+    private static uint[] Flags(ServerProcess weir) =>
+        [.. weir.Workers().SelectMany(pid => FlagsOf(pid, SocketsOf(weir.Port)))];
+
+    private static uint[] FlagsOf(int pid, HashSet<string> sockets)
+    {
+        try
+        {
+            HashSet<string> numbers = [.. Directory.EnumerateFiles($"/proc/{pid}/fd")
+                .Where(f => new FileInfo(f).LinkTarget is { } target && sockets.Contains(target))
+                .Select(static f => Path.GetFileName(f))];
+            return [.. Directory.EnumerateFiles($"/proc/{pid}/fdinfo")
+                .SelectMany(static f => Watched().Matches(File.ReadAllText(f)))
+                .Where(m => numbers.Contains(m.Groups[1].Value))
+                .Select(static m => uint.Parse(m.Groups[2].Value, NumberStyles.HexNumber, CultureInfo.InvariantCulture))];
+        }
+        catch (IOException)
+        {
+            return [];
+        }
+    }
+
+    /// <summary>Inodes of the sockets that listen on a port, as links in /proc name them.</summary>
+    private static HashSet<string> SocketsOf(int port) => [.. File.ReadAllLines("/proc/net/tcp").Skip(1)
+        .Select(static line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+        .Where(f => f[3] == "0A" && f[1].EndsWith($":{port:X4}", StringComparison.Ordinal))
+        .Select(static f => $"socket:[{f[9]}]")];
+
+    [GeneratedRegex("tfd: *([0-9]+) events: *([0-9a-f]+)")]
+    private static partial Regex Watched();
+
+    [GeneratedRegex(@"accept4\(\) failed \(24: Too many open files\)")]
+    private static partial Regex TooManyFiles();
+}
