@@ -90,8 +90,9 @@ class Server:
         with open(path, "w") as f:
             f.write(conf)
         self.log = open(os.path.join(directory, "stderr.log"), "w+")
+        pinned = [] if core is None else ["taskset", "-c", str(core)]
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(core), binary, "-p", directory + "/", "-c", path],
+            [*pinned, binary, "-p", directory + "/", "-c", path],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 15
         while True:
@@ -130,6 +131,20 @@ class Server:
                         os.kill(pid, signal.SIGKILL)
                     except OSError:
                         pass
+
+
+def wait_workers(server, count):
+    """All workers are there and have told the master so: they have a name of their own by then."""
+    deadline = time.monotonic() + 30
+    while len(children(server.process.pid)) < count:
+        if time.monotonic() > deadline:
+            raise Refused(f"{server.name} has not got {count} workers: {server.story()}")
+        time.sleep(0.02)
+    time.sleep(0.3)
+
+
+def raise_file_limit():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
 def fetch(port, path, headers):
@@ -301,7 +316,7 @@ def facts(options):
         "weir": say(options.weir_binary, "-v").stderr.strip(),
         "nginx": say(options.nginx_binary, "-v").stderr.strip(),
         "engine": options.engine,
-        "connections": CONNECTIONS,
+        "connections": getattr(options, "connections", CONNECTIONS),
         "rounds": options.rounds,
         "seconds": options.seconds,
     }

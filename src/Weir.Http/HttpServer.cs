@@ -70,8 +70,8 @@ public interface IConnectionObserver
 public sealed class HttpServer
 {
     /// <summary>What a client reads when no descriptor is left for its connection.</summary>
-    private static readonly byte[] s_refusal = ("HTTP/1.1 503 Service Temporarily Unavailable\r\nContent-Length: 0\r\n"u8
-        + "Connection: close\r\n\r\n"u8).ToArray();
+    private static readonly byte[] s_refusal = ("HTTP/1.1 503 Service Temporarily Unavailable\r\n"u8
+        + "Content-Length: 0\r\nConnection: close\r\n\r\n"u8).ToArray();
 
     private readonly List<ListenBinding> _bindings = [];
     private readonly Action<Connection> _accepted;

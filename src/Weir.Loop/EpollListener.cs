@@ -12,7 +12,12 @@ internal sealed unsafe class EpollListener : Listener
     private readonly AcceptTarget _target;
     private readonly uint _interest;
     private readonly CallbackTimer _backOff;
+    /// <summary>The kernel wakes the first waiter of a shared socket while it can: after so many connections this
+    /// worker goes to the end of the queue.</summary>
+    private const int RequeueAfter = 16;
+
     private AcceptBatch _batch;
+    private int _sinceRequeue;
     private bool _stopped;
 
     internal EpollListener(EpollLoop loop, int fd, bool shared, Action<Connection> accepted) : base(loop, accepted)
@@ -57,6 +62,20 @@ internal sealed unsafe class EpollListener : Listener
         LetGo(AcceptHold.Pressure);
     }
 
+    private void OnReadable()
+    {
+        AcceptSome();
+        if (_sinceRequeue >= RequeueAfter)
+        {
+            _sinceRequeue = 0;
+            if ((_interest & Sys.EPOLLEXCLUSIVE) != 0 && _loop.HasSiblings && Holds == AcceptHold.None && !_stopped)
+            {
+                _loop.Unregister(_target);
+                _loop.Register(_target, _interest);
+            }
+        }
+    }
+
     private void AcceptSome()
     {
         byte* address = stackalloc byte[EpollStream.AddressBytesMax];
@@ -84,6 +103,7 @@ internal sealed unsafe class EpollListener : Listener
                 continue;
             }
             _loop.NoteAccepted();
+            _sinceRequeue++;
             EpollStream stream = _loop.RentStream();
             var peer = new ReadOnlySpan<byte>(address, Math.Min(length, EpollStream.AddressBytesMax));
             if (stream.Open(fd.Int, this, peer))
@@ -118,6 +138,6 @@ internal sealed unsafe class EpollListener : Listener
 
     internal sealed class AcceptTarget(EpollListener listener) : EpollTarget
     {
-        internal override void OnEvents(uint events) => listener.AcceptSome();
+        internal override void OnEvents(uint events) => listener.OnReadable();
     }
 }

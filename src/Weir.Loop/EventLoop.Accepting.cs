@@ -33,7 +33,7 @@ public abstract partial class EventLoop
     /// <summary>Other workers accept from the shared sockets too.</summary>
     public bool HasSiblings { get; set; }
 
-    /// <summary>Connections that clients may have: the last slot is kept for what a request will want to open.</summary>
+    /// <summary>Connections that clients may have: the last slot is kept for what a request will open.</summary>
     private int ClientsMax => Math.Max(1, ConnectionsMax - 1);
 
     /// <summary>One more client takes the last slot that clients may have, or there is none.</summary>

@@ -180,7 +180,8 @@ public sealed partial class AcceptingTests
             return [.. Directory.EnumerateFiles($"/proc/{pid}/fdinfo")
                 .SelectMany(static f => Watched().Matches(File.ReadAllText(f)))
                 .Where(m => numbers.Contains(m.Groups[1].Value))
-                .Select(static m => uint.Parse(m.Groups[2].Value, NumberStyles.HexNumber, CultureInfo.InvariantCulture))];
+                .Select(static m =>
+                    uint.Parse(m.Groups[2].Value, NumberStyles.HexNumber, CultureInfo.InvariantCulture))];
         }
         catch (IOException)
         {
