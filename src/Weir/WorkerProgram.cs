@@ -40,7 +40,7 @@ internal sealed class WorkerProgram : IWorkerProgram
         _loop.Blocking.ThreadsMax = first.Main.BlockingThreads;
         _loop.Alert = (message, errno) => _host.Log.Write(LogLevel.Alert, message, errno);
         _loop.Report = (level, message, errno) => _host.Log.Write(level, message, errno);
-        SetUpAccepting(first.Build.Main);
+        SetUpAccepting(first.Main);
         _loop.SlowTurn = took => _host.Log.Write(LogLevel.Warn, $"a turn of the loop took {took} ms");
         _http = new HttpServer(_loop, first.Configuration.DefaultLog, _host.Counters)
         {
@@ -148,8 +148,8 @@ internal sealed class WorkerProgram : IWorkerProgram
         _http.Log = built.Configuration.DefaultLog;
         _host.Log = built.Configuration.DefaultLog;
         _http.QuitGraceMs = QuitGraceMs(built.Configuration);
-        _loop.MultiAccept = built.Build.Main.MultiAccept.ValueOr(false);
-        _loop.HasSiblings = built.Build.Main.EffectiveWorkers > 1;
+        _loop.MultiAccept = built.Main.MultiAccept.ValueOr(false);
+        _loop.HasSiblings = built.Main.EffectiveWorkers > 1;
         // The descriptors stay the host's: the loop closes copies.
         _http.Apply(built.Configuration, spec => built.Snapshot.Listeners(spec).Select(static fd =>
             Descriptors.Duplicate(fd).Int));
