@@ -1,5 +1,6 @@
 """How evenly connections spread over the workers. Every connection asks once and stays open; then the established
-sockets of each worker are counted in /proc. The busiest worker's share of an even share is the figure: 1.00 is perfect."""
+sockets of each worker are counted in /proc. The busiest worker's share of an even share is the figure: 1.00 is
+perfect."""
 
 import argparse
 import json
