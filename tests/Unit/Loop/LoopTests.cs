@@ -9,6 +9,7 @@ public sealed class LoopTests
     [Theory(DisplayName = "mailbox: every message of many threads runs once, on the loop, in its sender's order")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
+    [InlineData(Rig.Portable)]
     public void Mailbox(string engine)
     {
         using var rig = new Rig(engine);
@@ -52,6 +53,7 @@ public sealed class LoopTests
     [Theory(DisplayName = "mailbox: what one drain leaves is drained in the next turn without another knock")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
+    [InlineData(Rig.Portable)]
     public void MailboxBatches(string engine)
     {
         using var rig = new Rig(engine);
@@ -70,6 +72,7 @@ public sealed class LoopTests
     [Theory(DisplayName = "mailbox: a message wakes a loop that waits with nothing to do")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
+    [InlineData(Rig.Portable)]
     public void MailboxWakes(string engine)
     {
         using var rig = new Rig(engine);
@@ -95,6 +98,7 @@ public sealed class LoopTests
         "blocking work: results come back on the loop, and more pieces run at once than one thread could")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
+    [InlineData(Rig.Portable)]
     public void Blocking(string engine)
     {
         using var rig = new Rig(engine);
@@ -128,6 +132,7 @@ public sealed class LoopTests
         "blocking work: what the work throws reaches whoever awaits it, and the operation can be used again")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
+    [InlineData(Rig.Portable)]
     public void BlockingThrows(string engine)
     {
         using var rig = new Rig(engine);
@@ -167,6 +172,7 @@ public sealed class LoopTests
     [Theory(DisplayName = "yield: others run in between")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
+    [InlineData(Rig.Portable)]
     public void Yield(string engine)
     {
         using var rig = new Rig(engine);
@@ -195,6 +201,7 @@ public sealed class LoopTests
     [Theory(DisplayName = "delay: waits end in the order of their times, never early")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
+    [InlineData(Rig.Portable)]
     public void Delay(string engine)
     {
         using var rig = new Rig(engine);
@@ -220,6 +227,7 @@ public sealed class LoopTests
     [Theory(DisplayName = "ready: an action that queues itself does not hold the turn")]
     [InlineData(Rig.Epoll)]
     [InlineData(Rig.Memory)]
+    [InlineData(Rig.Portable)]
     public void ReadyIsBounded(string engine)
     {
         using var rig = new Rig(engine);

@@ -12,13 +12,19 @@ internal sealed class Rig : IDisposable
 {
     public const string Epoll = "epoll";
     public const string Memory = "memory";
+    public const string Portable = "portable";
 
     private readonly List<Listener> _listeners = [];
     private readonly List<string> _files = [];
 
     public Rig(string engine)
     {
-        Loop = engine == Epoll ? new EpollLoop() : new InMemoryLoop { WindowBytes = 64 * 1024 };
+        Loop = engine switch
+        {
+            Epoll => new EpollLoop(),
+            Portable => new PortableLoop(),
+            _ => new InMemoryLoop { WindowBytes = 64 * 1024 },
+        };
         Loop.Adopt();
         Loop.Fault = e => Fault = e;
     }

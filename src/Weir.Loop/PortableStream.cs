@@ -1,0 +1,727 @@
+// A stream on the portable engine. Reading waits with a receive of no bytes, so that a waiting stream holds no buffer,
+// and then reads without blocking into a slab. Sending tries without blocking; what a full socket does not take goes
+// through a buffer of the stream's own, because the framework may still read it after a timeout gave the chain back.
+// One loop's thread but for Completed, which only knocks. Not recycled.
+using System.Net;
+using System.Net.Sockets;
+using Microsoft.Win32.SafeHandles;
+using Weir.Kernel;
+using Weir.Kernel.Net;
+
+namespace Weir.Loop;
+
+internal sealed class PortableStream : Connection
+{
+    private const int SendBytes = 64 * 1024;
+    private const int ImmediateMax = 64;
+
+    /// <summary>How often a watched connection whose peer has ended its direction is looked at.</summary>
+    private const int LookMs = 100;
+
+    private readonly PortableLoop _loop;
+    private readonly LoopOperation<RecvLease> _receive = new();
+    private readonly LoopOperation<IoResult> _drain = new();
+    private readonly LoopOperation<ConnectOutcome> _connect = new();
+    private readonly Action _onReadable;
+    private readonly Action _onSent;
+    private readonly CallbackTimer _readTimer;
+    private readonly CallbackTimer _sendTimer;
+    private CallbackTimer? _watchTimer;
+    private Socket? _socket;
+    private SocketAsyncEventArgs? _wait;
+    private SocketAsyncEventArgs? _send;
+    private FileRead? _fileRead;
+    private BufferChain? _sending;
+    private byte[]? _sendBuffer;
+    private int _sendCount;
+
+    // Bytes taken from the socket while nobody received, so that an end behind them is heard of.
+    private BufferSlab? _ahead;
+    private int _aheadStart;
+    private int _aheadEnd;
+    private long _drainKept;
+    private int _sendError;
+    private int _receiveMax;
+    private int _immediate;
+    private bool _waiting;
+    private bool _sendUnderWay;
+    private bool _readReady;
+    private bool _peerClosed;
+    private bool _broken;
+    private bool _blocked;
+    private byte[] _peer = [];
+    private byte[] _local = [];
+
+    internal PortableStream(PortableLoop loop) : base(loop)
+    {
+        _loop = loop;
+        _onReadable = OnReadable;
+        _onSent = OnSent;
+        _readTimer = new CallbackTimer(ReadTimedOut);
+        _sendTimer = new CallbackTimer(SendTimedOut);
+    }
+
+    private void Start(Socket socket, Listener? listener)
+    {
+        _socket = socket;
+        Listener = listener;
+        Number = _loop.NextConnectionNumber();
+        StartMs = _loop.NowMs;
+        _loop.ConnectionCount++;
+        _loop.Streams.Add(this);
+    }
+
+    internal void Open(Socket socket, Listener listener)
+    {
+        Start(socket, listener);
+        Prepare();
+        Arm();
+    }
+
+    private void Prepare()
+    {
+        _socket!.Blocking = false;
+        try
+        {
+            _peer = PortableLoop.ToNative(_socket.RemoteEndPoint);
+            _local = PortableLoop.ToNative(_socket.LocalEndPoint);
+        }
+        catch (SocketException)
+        {
+            // The peer went while it was accepted; the first read says so.
+            _broken = true;
+        }
+    }
+
+    // Connecting.
+
+    internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, ReadOnlySpan<byte> local, int timeoutMs)
+    {
+        _peer = address.ToArray();
+        EndPoint to = PortableLoop.ToEndPoint(address);
+        var socket = new Socket(to.AddressFamily, SocketType.Stream,
+            to.AddressFamily == AddressFamily.Unix ? ProtocolType.Unspecified : ProtocolType.Tcp);
+        Start(socket, null);
+        try
+        {
+            if (!local.IsEmpty)
+            {
+                socket.Bind(PortableLoop.ToEndPoint(local));
+            }
+            SetNoDelay();
+        }
+        catch (SocketException e)
+        {
+            Close();
+            return new LoopTask<ConnectOutcome>(new ConnectOutcome(PortableLoop.ErrnoOf(e.SocketErrorCode)));
+        }
+        var connect = new SocketAsyncEventArgs { RemoteEndPoint = to };
+        Action deliver = () => Connected(connect);
+        connect.Completed += (_, _) => _loop.Post(deliver);
+        LoopTask<ConnectOutcome> task = _connect.Begin();
+        if (timeoutMs > 0)
+        {
+            SetReadDeadline(_loop.NowMs + timeoutMs);
+        }
+        if (!socket.ConnectAsync(connect))
+        {
+            _loop.Ready(deliver);
+        }
+        return task;
+    }
+
+    private void Connected(SocketAsyncEventArgs connect)
+    {
+        SocketError error = connect.SocketError;
+        connect.Dispose();
+        if (_connect.IsWaiting)
+        {
+            FinishConnect(PortableLoop.ErrnoOf(error));
+        }
+    }
+
+    private void FinishConnect(int errno)
+    {
+        _loop.Timers.Disarm(_readTimer);
+        if (errno != 0)
+        {
+            CloseQuietly(reset: false);
+        }
+        else
+        {
+            Prepare();
+            Arm();
+        }
+        _connect.SetResult(new ConnectOutcome(errno));
+    }
+
+    // Receiving.
+
+    public override ReadOnlySpan<byte> PeerAddress => _peer;
+    public override ReadOnlySpan<byte> LocalAddress => _local;
+    public override int SendError => _sendError;
+    public override bool PeerClosed => _peerClosed || _broken;
+    public override bool MayHaveInput => !IsClosed && (_readReady || _ahead is not null);
+
+    /// <summary>Waits for bytes without a buffer, if it does not yet.</summary>
+    private void Arm()
+    {
+        if (_waiting || _readReady || IsClosed)
+        {
+            return;
+        }
+        if (_wait is null)
+        {
+            _wait = new SocketAsyncEventArgs();
+            _wait.SetBuffer(Memory<byte>.Empty);
+            _wait.Completed += (_, _) => _loop.Post(_onReadable);
+        }
+        _waiting = true;
+        if (!_socket!.ReceiveAsync(_wait))
+        {
+            _loop.Ready(_onReadable);
+        }
+    }
+
+    private void OnReadable()
+    {
+        _waiting = false;
+        if (IsClosed)
+        {
+            _wait!.Dispose();
+            return;
+        }
+        _immediate = 0;
+        _readReady = true;
+        if (_receive.IsWaiting)
+        {
+            ContinueReceive();
+            return;
+        }
+        if (Look() && Watcher is { } watcher)
+        {
+            watcher.PeerGone(this, _broken);
+        }
+    }
+
+    /// <summary>Whether what is readable is news of the peer's end. Bytes that nobody has read yet hide it.</summary>
+    private bool Look()
+    {
+        Span<byte> one = stackalloc byte[1];
+        int n = _socket!.Receive(one, SocketFlags.Peek, out SocketError error);
+        if (error == SocketError.WouldBlock)
+        {
+            _readReady = false;
+            Arm();
+            return false;
+        }
+        if (n > 0)
+        {
+            ReadAhead();
+            return false;
+        }
+        bool isEnd = error == SocketError.Success && n == 0;
+        bool isBroken = error != SocketError.Success;
+        bool isNews = (isEnd && !_peerClosed) || (isBroken && !_broken);
+        _peerClosed |= isEnd || isBroken;
+        _broken |= isBroken;
+        if (isEnd && !isBroken && Watcher is not null)
+        {
+            // A waiting receive ends at once from now on: only looking tells of a reset.
+            _watchTimer ??= new CallbackTimer(LookForReset);
+            _loop.Timers.Set(_watchTimer, _loop.NowMs + LookMs);
+        }
+        return isNews;
+    }
+
+    private void LookForReset()
+    {
+        if (Watcher is not { } watcher || _broken)
+        {
+            return;
+        }
+        if (_socket!.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.Error) is int and not 0)
+        {
+            _broken = true;
+            watcher.PeerGone(this, reset: true);
+            return;
+        }
+        _loop.Timers.Set(_watchTimer!, _loop.NowMs + LookMs);
+    }
+
+    /// <summary>Takes what came unasked, at most a buffer of it.</summary>
+    private void ReadAhead()
+    {
+        if (Watcher is null || _ahead is not null)
+        {
+            return;
+        }
+        _ahead = _loop.Buffers.Rent();
+        _aheadStart = 0;
+        _aheadEnd = _socket!.Receive(_ahead.Span, SocketFlags.None, out SocketError error);
+        if (error != SocketError.Success || _aheadEnd == 0)
+        {
+            DropAhead();
+        }
+        _readReady = false;
+        Arm();
+    }
+
+    private void DropAhead()
+    {
+        _ahead?.Release();
+        _ahead = null;
+    }
+
+    private RecvLease TakeAhead()
+    {
+        BufferSlab part = _loop.Buffers.Rent(_receiveMax);
+        int count = Math.Min(Math.Min(part.Capacity, Math.Max(_receiveMax, 1)), _aheadEnd - _aheadStart);
+        _ahead!.Span.Slice(_aheadStart, count).CopyTo(part.Span);
+        _aheadStart += count;
+        if (_aheadStart == _aheadEnd)
+        {
+            DropAhead();
+        }
+        return RecvLease.Bytes(part, count);
+    }
+
+    public override LoopTask<RecvLease> ReceiveAsync(int maxBytes = BufferPool.StandardSize)
+    {
+        _receiveMax = maxBytes;
+        if (_ahead is not null && !IsClosed)
+        {
+            return new LoopTask<RecvLease>(TakeAhead());
+        }
+        if (_readReady && !IsClosed && ++_immediate <= ImmediateMax)
+        {
+            RecvLease lease = TryReceive(out bool wouldBlock);
+            if (!wouldBlock)
+            {
+                return new LoopTask<RecvLease>(lease);
+            }
+        }
+        LoopTask<RecvLease> task = _receive.Begin();
+        if (IsClosed)
+        {
+            _receive.SetResult(RecvLease.Failed(Errno.ECANCELED));
+        }
+        else if (_readReady)
+        {
+            // Too many immediate results in a row: others get their turn first.
+            _loop.Ready(ContinueReceive);
+        }
+        return task;
+    }
+
+    private void ContinueReceive()
+    {
+        _immediate = 0;
+        if (_receive.IsWaiting && _readReady && !IsClosed)
+        {
+            RecvLease lease = TryReceive(out bool wouldBlock);
+            if (!wouldBlock)
+            {
+                _loop.Timers.Disarm(_readTimer);
+                _receive.SetResult(lease);
+            }
+        }
+    }
+
+    private RecvLease TryReceive(out bool wouldBlock)
+    {
+        wouldBlock = false;
+        BufferSlab slab = _loop.Buffers.Rent(_receiveMax);
+        int room = Math.Min(slab.Capacity, Math.Max(_receiveMax, 1));
+        int n = _socket!.Receive(slab.Span[..room], SocketFlags.None, out SocketError error);
+        if (error == SocketError.Success && n > 0)
+        {
+            if (n < room && !_peerClosed)
+            {
+                _readReady = false;
+                Arm();
+            }
+            return RecvLease.Bytes(slab, n);
+        }
+        slab.Release();
+        if (error == SocketError.WouldBlock)
+        {
+            _readReady = false;
+            wouldBlock = true;
+            Arm();
+            return default;
+        }
+        _peerClosed = true;
+        if (error == SocketError.Success)
+        {
+            return RecvLease.End;
+        }
+        _broken = true;
+        return RecvLease.Failed(PortableLoop.ErrnoOf(error));
+    }
+
+    // Sending.
+
+    public override bool Send(BufferChain chain)
+    {
+        if (_blocked)
+        {
+            return _sendError == 0;
+        }
+        if (IsClosed)
+        {
+            chain.Clear();
+            return false;
+        }
+        if (_sendError == 0)
+        {
+            Transmit(chain);
+        }
+        if (_sendError != 0)
+        {
+            chain.Clear();
+        }
+        return _sendError == 0;
+    }
+
+    public override LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0)
+    {
+        if (_sendError != 0 || IsClosed)
+        {
+            return new LoopTask<IoResult>(IoResult.Failed(_sendError != 0 ? _sendError : Errno.ECANCELED));
+        }
+        if (!_blocked || chain.Length <= keptBytes)
+        {
+            return new LoopTask<IoResult>(IoResult.Ok());
+        }
+        _drainKept = keptBytes;
+        return _drain.Begin();
+    }
+
+    private void Transmit(BufferChain chain)
+    {
+        while (!chain.IsEmpty && _sendError == 0)
+        {
+            ref ChainSegment first = ref chain[0];
+            if (_sendUnderWay)
+            {
+                // What a timeout left behind is still on its way.
+                Fail(Errno.ETIMEDOUT);
+                break;
+            }
+            if (first.IsFile)
+            {
+                Block(chain);
+                ReadFileAsync(first.File!, first.FileOffset, (int)Math.Min(first.Length, SendBytes)).Forget();
+                return;
+            }
+            int n = _socket!.Send(first.Memory.Span, SocketFlags.None, out SocketError error);
+            if (error == SocketError.WouldBlock)
+            {
+                Block(chain);
+                _sendBuffer ??= new byte[SendBytes];
+                _sendCount = chain.CopyTo(_sendBuffer);
+                BeginSend();
+                return;
+            }
+            if (error != SocketError.Success)
+            {
+                Fail(PortableLoop.ErrnoOf(error));
+                break;
+            }
+            SentBytes += n;
+            chain.Consume(n);
+        }
+        _sending = null;
+        _loop.Timers.Disarm(_sendTimer);
+    }
+
+    private void Fail(int errno)
+    {
+        _sendError = errno;
+        _broken = true;
+    }
+
+    private void Block(BufferChain chain)
+    {
+        bool first = _sending is null;
+        _blocked = true;
+        _sending = chain;
+        if (first && SendTimeoutMs > 0)
+        {
+            _loop.Timers.Set(_sendTimer, _loop.NowMs + SendTimeoutMs);
+        }
+    }
+
+    /// <summary>A piece of a file into the stream's own buffer, on a thread that may wait, and then out.</summary>
+    private async LoopTask ReadFileAsync(FileRef file, long offset, int count)
+    {
+        _sendBuffer ??= new byte[SendBytes];
+        _fileRead ??= new FileRead();
+        _fileRead.Prepare(file.Fd, offset, _sendBuffer.AsMemory(0, count));
+        _sendUnderWay = true;
+        file.AddReference();
+        await _loop.Blocking.RunAsync(_fileRead);
+        file.Release();
+        if (!_blocked || IsClosed)
+        {
+            _sendUnderWay = false;
+            return;
+        }
+        if (_fileRead.Count <= 0)
+        {
+            // The file became shorter than was promised.
+            _sendUnderWay = false;
+            Fail(Errno.EIO);
+            Finished(0);
+            return;
+        }
+        _sendCount = _fileRead.Count;
+        BeginSend();
+    }
+
+    private void BeginSend()
+    {
+        if (_send is null)
+        {
+            _send = new SocketAsyncEventArgs();
+            _send.Completed += (_, _) => _loop.Post(_onSent);
+        }
+        _send.SetBuffer(_sendBuffer, 0, _sendCount);
+        _sendUnderWay = true;
+        if (!_socket!.SendAsync(_send))
+        {
+            _loop.Ready(_onSent);
+        }
+    }
+
+    private void OnSent()
+    {
+        _sendUnderWay = false;
+        if (IsClosed || !_blocked)
+        {
+            return;
+        }
+        if (_send!.SocketError != SocketError.Success)
+        {
+            Fail(PortableLoop.ErrnoOf(_send.SocketError));
+        }
+        Finished(_send.BytesTransferred);
+    }
+
+    /// <summary>Bytes of the chain have left: goes on with the rest.</summary>
+    private void Finished(int count)
+    {
+        BufferChain chain = _sending!;
+        _blocked = false;
+        SentBytes += count;
+        if (count > 0)
+        {
+            chain.Consume(count);
+        }
+        if (_sendError == 0)
+        {
+            if (SendTimeoutMs > 0 && count > 0)
+            {
+                _loop.Timers.Set(_sendTimer, _loop.NowMs + SendTimeoutMs);
+            }
+            Transmit(chain);
+        }
+        if (_sendError != 0)
+        {
+            _sending = null;
+            _loop.Timers.Disarm(_sendTimer);
+            chain.Clear();
+        }
+        if (_drain.IsWaiting && (_sendError != 0 || chain.Length <= _drainKept))
+        {
+            _drain.SetResult(_sendError != 0 ? IoResult.Failed(_sendError) : IoResult.Ok());
+        }
+    }
+
+    private void SendTimedOut()
+    {
+        if (!_blocked)
+        {
+            return;
+        }
+        _sendError = Errno.ETIMEDOUT;
+        BufferChain chain = _sending!;
+        _blocked = false;
+        _sending = null;
+        chain.Clear();
+        if (_drain.IsWaiting)
+        {
+            _drain.SetResult(IoResult.Failed(Errno.ETIMEDOUT));
+        }
+    }
+
+    // Deadlines, cancelling, closing.
+
+    public override void SetReadDeadline(long dueMs)
+    {
+        if (dueMs == 0)
+        {
+            _loop.Timers.Disarm(_readTimer);
+            return;
+        }
+        _loop.Timers.Set(_readTimer, dueMs);
+    }
+
+    private void ReadTimedOut()
+    {
+        if (_connect.IsWaiting)
+        {
+            FinishConnect(Errno.ETIMEDOUT);
+        }
+        else if (_receive.IsWaiting)
+        {
+            _receive.SetResult(RecvLease.Failed(Errno.ETIMEDOUT));
+        }
+    }
+
+    public override void CancelReceive()
+    {
+        if (_receive.IsWaiting)
+        {
+            _receive.SetResult(RecvLease.Failed(Errno.ECANCELED));
+        }
+    }
+
+    public override void CancelDrain()
+    {
+        if (_drain.IsWaiting)
+        {
+            _drain.SetResult(IoResult.Failed(Errno.ECANCELED));
+        }
+    }
+
+    public override void ShutdownSend()
+    {
+        if (!IsClosed)
+        {
+            TryShutdown();
+        }
+    }
+
+    private void TryShutdown()
+    {
+        try
+        {
+            _socket!.Shutdown(SocketShutdown.Send);
+        }
+        catch (SocketException)
+        {
+            // The peer has reset the connection: there is nothing to end.
+        }
+    }
+
+    public override void SetNoDelay()
+    {
+        if (!IsClosed && _socket!.AddressFamily != AddressFamily.Unix && !_broken)
+        {
+            try
+            {
+                _socket.NoDelay = true;
+            }
+            catch (SocketException)
+            {
+                _broken = true;
+            }
+        }
+    }
+
+    protected override void SetOption(int option, int value)
+    {
+        SocketOptionName? name = option switch
+        {
+            Sys.SO_KEEPALIVE => SocketOptionName.KeepAlive,
+            Sys.SO_RCVBUF => SocketOptionName.ReceiveBuffer,
+            Sys.SO_SNDBUF => SocketOptionName.SendBuffer,
+            _ => null,
+        };
+        if (name is { } known && !_broken)
+        {
+            _socket!.SetSocketOption(SocketOptionLevel.Socket, known, value);
+        }
+    }
+
+    public override void Close(bool reset = false)
+    {
+        if (IsClosed)
+        {
+            return;
+        }
+        CloseQuietly(reset);
+        if (_connect.IsWaiting)
+        {
+            _connect.SetResult(new ConnectOutcome(Errno.ECANCELED));
+        }
+        CancelReceive();
+        CancelDrain();
+    }
+
+    private void CloseQuietly(bool reset)
+    {
+        IsClosed = true;
+        _loop.LeaveIdle(this);
+        _loop.ConnectionCount--;
+        _loop.Streams.Remove(this);
+        _loop.Timers.Cancel(_readTimer);
+        _loop.Timers.Cancel(_sendTimer);
+        if (_watchTimer is not null)
+        {
+            _loop.Timers.Cancel(_watchTimer);
+        }
+        _sending = null;
+        _blocked = false;
+        Watcher = null;
+        // As the kernel: bytes that nobody read make the close a reset.
+        if (reset || _ahead is not null)
+        {
+            _socket!.LingerState = new LingerOption(true, 0);
+        }
+        else if (!_connect.IsPending)
+        {
+            // The framework resets a connection that is closed under a waiting receive, unless it was shut down before.
+            TryShutdown();
+        }
+        DropAhead();
+        _socket!.Dispose();
+        if (!_waiting)
+        {
+            _wait?.Dispose();
+        }
+    }
+
+    /// <summary>A read of a file on a thread that may wait.</summary>
+    private sealed class FileRead : BlockingOperation
+    {
+        private int _fd;
+        private long _offset;
+        private Memory<byte> _into;
+
+        /// <summary>Bytes read; 0 at the file's end, -1 for an error.</summary>
+        internal int Count { get; private set; }
+
+        internal void Prepare(int fd, long offset, Memory<byte> into)
+        {
+            _fd = fd;
+            _offset = offset;
+            _into = into;
+        }
+
+        protected internal override void Work()
+        {
+            using var handle = new SafeFileHandle(_fd, ownsHandle: false);
+            try
+            {
+                Count = RandomAccess.Read(handle, _into.Span, _offset);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
+            {
+                Count = -1;
+            }
+        }
+    }
+}
