@@ -158,6 +158,8 @@ public sealed partial class HttpRequest
         {
             LogError(LogLevel.Error, $"client intended to send too large body: {Head.ContentLength} bytes");
             KeepAlive = false;
+            // It has been refused once: the location of an error page does not refuse it again.
+            Body.StartDiscarding();
             return SpecialResponse.RunAsync(this, 413);
         }
         UpdateKeepAlive();

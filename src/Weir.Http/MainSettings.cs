@@ -1,6 +1,7 @@
 // The settings outside http: what nginx's core and events modules read. Used by whoever starts processes and loops.
 using Weir.Conf;
 using Weir.Kernel;
+using Weir.Loop;
 
 namespace Weir.Http;
 
@@ -232,13 +233,13 @@ public sealed class MainSettings
         {
             return;
         }
-        if (use[0] is "epoll")
+        if (use[0] is "epoll" or PortableLoop.Name)
         {
             Use.Set(use[0]);
         }
         else
         {
-            use.Error(0, $"invalid event type \"{use[0]}\"", "this build has \"epoll\"");
+            use.Error(0, $"invalid event type \"{use[0]}\"", "this build has \"epoll\" and \"portable\"");
         }
     }
 

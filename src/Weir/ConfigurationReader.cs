@@ -4,6 +4,7 @@ using System.Globalization;
 using Weir.Conf;
 using Weir.Http;
 using Weir.Kernel;
+using Weir.Loop;
 using Weir.Process;
 
 namespace Weir;
@@ -79,6 +80,11 @@ internal sealed class ConfigurationReader(ConfigurationSource source) : IMasterP
         if (!main.HasEvents && !tree.Errors.Failed)
         {
             tree.Errors.Emerg("no \"events\" section in configuration", null);
+        }
+        if (main.Use.ValueOr("") == PortableLoop.Name && main.MasterProcess.ValueOr(true))
+        {
+            tree.Errors.Emerg("\"use portable\" serves in a single process only", null,
+                "add \"master_process off;\", or leave \"use\" out");
         }
         ProcessSettings? settings = ToSettings(main, tree.Errors);
         MasterPlan? plan = tree.Errors.Failed || settings is null ? null : new MasterPlan

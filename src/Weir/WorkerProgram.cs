@@ -12,7 +12,7 @@ namespace Weir;
 internal sealed class WorkerProgram : IWorkerProgram
 {
     private readonly WorkerHost _host;
-    private readonly EpollLoop _loop = new();
+    private EventLoop _loop = null!;
     private HttpServer _http = null!;
     private Built? _prepared;
     private bool _quitting;
@@ -28,7 +28,6 @@ internal sealed class WorkerProgram : IWorkerProgram
     private int Run()
     {
         NativeHeap.UseOneArena();
-        _loop.Adopt();
         _host.Program = this;
         Built first = Build(_host.First, out string? error)!;
         if (error is not null)
@@ -36,6 +35,8 @@ internal sealed class WorkerProgram : IWorkerProgram
             _host.Log.Write(LogLevel.Emerg, $"the worker cannot build its configuration: {error}");
             return Role.FatalExitCode;
         }
+        _loop = first.Main.Use.ValueOr("") == PortableLoop.Name ? new PortableLoop() : new EpollLoop();
+        _loop.Adopt();
         _loop.ConnectionsMax = first.Main.WorkerConnections.ValueOr(512);
         _loop.Blocking.ThreadsMax = first.Main.BlockingThreads;
         _loop.Alert = (message, errno) => _host.Log.Write(LogLevel.Alert, message, errno);

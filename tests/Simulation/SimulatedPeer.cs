@@ -90,7 +90,7 @@ internal sealed class SimulatedPeer
         {
             if (talk.AwaitsBetween && i > 0 && _count == 0)
             {
-                await ArrivedAsync(5000);
+                await ArrivedAsync(talk.FirstMs);
             }
             Send(talk.Pieces[i]);
             await _loop.DelayAsync(2);
@@ -101,7 +101,7 @@ internal sealed class SimulatedPeer
         }
         if (_count == 0 && !IsOver)
         {
-            await ArrivedAsync(5000);
+            await ArrivedAsync(talk.FirstMs);
         }
         while (!IsOver && await ArrivedAsync(quietMs))
         {

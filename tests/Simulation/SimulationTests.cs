@@ -51,6 +51,29 @@ public sealed class SimulationTests(ITestOutputHelper output)
         Assert.True(outcome.Violations.Count == 0,
             string.Join('\n', outcome.Violations) + "\n" + outcome.ErrorLog);
         Assert.All(outcome.Heard, h => Assert.True(h.Bytes.Length > 0 || h.IsOver));
+        if (one.Expect is { } expected)
+        {
+            Assert.Equal(string.Join("=====\n", expected), string.Join("=====\n", outcome.Heard.Select(h =>
+                Transcript.Of(h.Bytes, h.Talk, h.IsOver, outcome.Around))));
+        }
+    }
+
+    [Fact]
+    public void An_hour_passes_as_soon_as_nothing_else_can_happen()
+    {
+        const int hourMs = 3600 * 1000;
+        var one = new Case("time", "an hour")
+        {
+            Server = "keepalive_timeout 1h; error_page 504 =200 @late; location @late { return 200 late; } "
+                + "location / { proxy_read_timeout 1h; proxy_pass http://127.0.0.1:%UPSTREAM%; }",
+            Origin = Harness.Origin.Of(Harness.Act.Read, Harness.Act.Hold),
+            Talks = [Say.Get("/") with { QuietMs = hourMs + 1000, FirstMs = hourMs + 1000 }],
+        };
+        using var place = new Place();
+        Outcome outcome = World.Play(one, null, place);
+        Assert.Empty(outcome.Violations);
+        Assert.EndsWith("late", System.Text.Encoding.Latin1.GetString(outcome.Heard[0].Bytes));
+        Assert.True(outcome.Heard[0].IsOver, "an hour after its answer an idle connection is closed");
     }
 
     [Fact]

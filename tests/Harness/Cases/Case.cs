@@ -14,6 +14,9 @@ public sealed record Talk(params byte[][] Pieces)
     /// <summary>How long nothing must come before the connection counts as open.</summary>
     public int QuietMs { get; init; } = 150;
 
+    /// <summary>How long the first byte may take.</summary>
+    public int FirstMs { get; init; } = 5000;
+
     /// <summary>Whether something must have come before the next piece is sent.</summary>
     public bool AwaitsBetween { get; init; }
 

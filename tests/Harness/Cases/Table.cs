@@ -1,12 +1,18 @@
-// Every script there is, area by area. A new area is a line here and a class in tests/Differential that compares it.
+// Every script there is, area by area. A new area is a line here and, where nginx plays it too, a class in
+// tests/Differential that compares it.
 namespace Weir.Tests.Harness.Cases;
 
 public static class Table
 {
     /// <summary>Scripts that nginx plays too.</summary>
-    public static readonly IReadOnlyList<Case> All =
+    public static readonly IReadOnlyList<Case> Differential =
     [
         .. ConnectionCases.All, .. FramingCases.All, .. FileCases.All, .. RoutingCases.All, .. ProxyCases.All,
         .. RewriteCases.All, .. AccessCases.All,
     ];
+
+    /// <summary>Scripts that say themselves what must come back.</summary>
+    public static readonly IReadOnlyList<Case> Expecting = [.. TimeCases.All];
+
+    public static readonly IReadOnlyList<Case> All = [.. Differential, .. Expecting];
 }

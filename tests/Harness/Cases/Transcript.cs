@@ -41,7 +41,7 @@ public static partial class Transcript
         }
 
         // Every talk of the table ends in an answer or an end, however slow the machine is today.
-        client.WaitForBytes(5000);
+        client.WaitForBytes(talk.FirstMs);
         byte[] bytes = client.ReadUntilQuiet(talk.QuietMs * patience);
         // A reset may overtake the bytes or not, and may itself come instead of a close when input was left unread.
         return Of(bytes, talk, client.Ending != Ending.Open, Surroundings.Of(server, upstreamPort));

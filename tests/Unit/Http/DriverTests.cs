@@ -143,6 +143,18 @@ public sealed class DriverTests
         Assert.Equal(0, server.Http.ActiveCount);
     }
 
+    [Theory]
+    [InlineData("error_page 413 /big; location = /big { return 200 sorry; }")]
+    [InlineData("error_page 413 =200 @big; location @big { return 200 sorry; }")]
+    public void A_body_that_is_too_large_may_have_a_page_of_its_own(string page)
+    {
+        using var server = new MemoryServer(
+            $"server {{ listen 127.0.0.1:80; client_max_body_size 5; {page} location / {{ return 200 never; }} }}");
+        InMemoryPeer peer = server.Connect();
+        string answer = server.Exchange(peer, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+        Assert.EndsWith("\r\n\r\nsorry", answer);
+    }
+
     [Fact]
     public void An_idle_connection_ends_at_keepalive_timeout()
     {
