@@ -60,6 +60,7 @@ public sealed class CommandLineTests : IDisposable
         Assert.Contains("invalid option", errors);
     }
 
+    [Trait("Needs", "master")]
     [Theory]
     [InlineData("stop"), InlineData("quit")]
     public void A_signal_flag_reaches_the_running_server(string signal)

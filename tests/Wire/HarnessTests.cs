@@ -5,6 +5,7 @@ using Xunit;
 
 namespace Weir.Tests.Wire;
 
+[Trait("Needs", "nginx")]
 public sealed class HarnessTests
 {
     [NeedsFact("nginx")]

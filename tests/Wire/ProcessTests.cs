@@ -4,6 +4,7 @@ using Xunit;
 
 namespace Weir.Tests.Wire;
 
+[Trait("Needs", "master")]
 public sealed class ProcessTests
 {
     private static Conf Answering(string text, int workers = 2) =>

@@ -178,6 +178,7 @@ public sealed class RealPartiesTests
         Assert.Equal(content, File.ReadAllBytes(part));
     }
 
+    [Trait("Needs", "master")]
     [NeedsFact("chromium")]
     public void Chromium_loads_a_page_with_fifty_assets()
     {
