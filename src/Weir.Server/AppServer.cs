@@ -89,7 +89,14 @@ public sealed class AppServer : IAsyncDisposable, IDisposable
             }
             List<OpenListener> listeners = OpenListener.OpenAll(_options);
             _instruments = _options.Metrics ? new AppInstruments(_counters, _options.Concurrency.Name) : null;
-            ServerModel model = new EventDrivenModel(_options, application, _counters, _log, _instruments);
+            ServerModel model = _options.Concurrency.Kind switch
+            {
+                ConcurrencyKind.Sequential => new SequentialModel(_options, application, _counters, _log, _instruments),
+                ConcurrencyKind.ThreadPerConnection => new ThreadPerConnectionModel(_options, application, _counters,
+                    _log, _instruments),
+                ConcurrencyKind.ThreadPool => new ThreadPoolModel(_options, application, _counters, _log, _instruments),
+                _ => new EventDrivenModel(_options, application, _counters, _log, _instruments),
+            };
             try
             {
                 model.Start(listeners);

@@ -44,6 +44,25 @@ public sealed record Concurrency
     /// <summary>Whether sockets block.</summary>
     public bool IsBlocking => Kind <= ConcurrencyKind.ThreadPool;
 
+    /// <summary>One request at a time. Three requests of ten seconds take thirty.</summary>
+    public static Concurrency Sequential { get; } = new(ConcurrencyKind.Sequential) { Threads = 1 };
+
+    /// <summary>A thread per connection, up to <paramref name="limit"/>.</summary>
+    public static Concurrency ThreadPerConnection(int limit = 1000)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(limit);
+        return new Concurrency(ConcurrencyKind.ThreadPerConnection) { Threads = limit };
+    }
+
+    /// <summary><paramref name="threads"/> threads that each serve one connection; <paramref name="queue"/> connections
+    /// may wait for one.</summary>
+    public static Concurrency ThreadPool(int threads, int queue = 100)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(threads);
+        ArgumentOutOfRangeException.ThrowIfNegative(queue);
+        return new Concurrency(ConcurrencyKind.ThreadPool) { Threads = threads, Queue = queue };
+    }
+
     /// <summary>Everything on <paramref name="loops"/> event loops. A handler that blocks stalls its loop.</summary>
     public static Concurrency EventDriven(int loops = 1)
     {

@@ -10,6 +10,9 @@ public static class Models
 {
     public static Concurrency Of(string name) => name switch
     {
+        "sequential" => Concurrency.Sequential,
+        "thread-per-connection" => Concurrency.ThreadPerConnection(200),
+        "thread-pool" => Concurrency.ThreadPool(4, 100),
         "event-driven" => Concurrency.EventDriven(1),
         "event-driven-2" => Concurrency.EventDriven(2),
         "event-driven-thread-pool" => Concurrency.EventDrivenWithThreadPool(1, 4, 100),
@@ -19,7 +22,8 @@ public static class Models
 
     public static TheoryData<string> All =>
     [
-        "event-driven", "event-driven-2", "event-driven-thread-pool", "event-driven-task-pool",
+        "sequential", "thread-per-connection", "thread-pool", "event-driven", "event-driven-2",
+        "event-driven-thread-pool", "event-driven-task-pool",
     ];
 }
 

@@ -123,6 +123,12 @@ public static unsafe class Descriptors
         return flags.IsError ? flags : LibcProcess.Of(LibcProcess.fcntl(fd, F_SETFL, flags.Int | O_NONBLOCK));
     }
 
+    public static SysResult SetBlocking(int fd)
+    {
+        SysResult flags = LibcProcess.Of(LibcProcess.fcntl(fd, F_GETFL, 0));
+        return flags.IsError ? flags : LibcProcess.Of(LibcProcess.fcntl(fd, F_SETFL, flags.Int & ~O_NONBLOCK));
+    }
+
     public static bool IsOpen(int fd) => LibcProcess.fcntl(fd, F_GETFD, 0) >= 0;
 
     /// <summary>A pipe: the reading and the writing end.</summary>

@@ -46,7 +46,6 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
         {
             _hosts.Add(new LoopHost(this, i, place, handlerTimeoutMs));
         }
-        Counters.MoreRefused = () => _hosts.Sum(static h => h.Loop.RefusedCount);
         foreach (LoopHost host in _hosts)
         {
             host.Start();
@@ -65,7 +64,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
         {
             foreach (LoopHost host in _hosts)
             {
-                host.Loop.Post(host.Loop.Stop);
+                host.Loop.Post(host.CutOff);
             }
             // A loop that is held by a handler cannot be stopped; its thread is left to it.
             await Task.WhenAny(all, Task.Delay(TimeSpan.FromSeconds(1)));
@@ -95,12 +94,10 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             }
             listens.Append(CultureInfo.InvariantCulture, $"listen \"{text}\"; ");
         }
-        int perLoop = Math.Max(1, (Options.MaxConnections + Options.Concurrency.Loops - 1)
-            / Options.Concurrency.Loops);
         long idleMs = Milliseconds(Options.IdleTimeout);
         return string.Create(CultureInfo.InvariantCulture, $$"""
             error_log app;
-            events { worker_connections {{perLoop}}; }
+            events { worker_connections 1024; }
             http {
                 access_log off;
                 server_tokens off;
@@ -168,6 +165,13 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             _started.Task.GetAwaiter().GetResult();
         }
 
+        internal void CutOff()
+        {
+            _guests.AbortAll();
+            // What they await goes on here: a moment for those that listen.
+            Loop.Timers.Set(new CallbackTimer(Loop.Stop), Loop.NowMs + 500);
+        }
+
         internal void Quit() => _http!.Quit();
 
         /// <summary>On the watchdog's thread.</summary>
@@ -223,12 +227,12 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             }
             configuration.DefaultLog = log;
             configuration.LogHandlers.Add(new AnsweredHandler(_guests, _model.Counters, _model.InstrumentsOf));
-            Loop.ConnectionsMax = build.Main.WorkerConnections.ValueOr(512);
+            Loop.ConnectionsMax = int.MaxValue;
             _http = new HttpServer(Loop, log, _model._slots[1 + (_guests.Index % CounterSlots.SlotsMax)])
             {
                 QuitGraceMs = 100,
                 Drained = Loop.Stop,
-                Observer = new ConnectionEvents(_guests),
+                Observer = new ConnectionEvents(_guests, _model.Options.MaxConnections),
             };
             _guests.Http = _http;
             _http.Apply(configuration, spec => _model._listeners
@@ -293,12 +297,19 @@ internal sealed class AnsweredHandler(GuestLoop guests, AppCounters counters, Ap
 }
 
 /// <summary>Counts and tells of connections.</summary>
-internal sealed class ConnectionEvents(GuestLoop guests) : IConnectionObserver
+internal sealed class ConnectionEvents(GuestLoop guests, int connectionsMax) : IConnectionObserver
 {
     public void Opened(Connection connection)
     {
         guests.Counters.Opened();
         guests.Counters.Tell(AppServerEventKind.Accepted, guests.ConnectionNumber(connection), 0, guests.Index);
+        // The limit is that of all loops together; the longest idle connection of this one goes first.
+        if (guests.Counters.Open > connectionsMax && guests.Loop.ReclaimIdle(1) == 0)
+        {
+            guests.Counters.Refuse();
+            guests.Counters.Tell(AppServerEventKind.Refused, guests.ConnectionNumber(connection), 0, guests.Index);
+            connection.Close();
+        }
     }
 
     public void Closed(Connection connection)

@@ -186,6 +186,9 @@ public abstract class GuestExchange : IBufferWriter<byte>
         }
     }
 
+    /// <summary>Somebody asked for <see cref="Aborted"/>.</summary>
+    private protected bool WantsToKnow => Volatile.Read(ref _abortedSource) is not null;
+
     /// <summary>The client went, or the server gave up on this exchange.</summary>
     public bool IsAborted => Volatile.Read(ref _aborted);
 

@@ -55,6 +55,47 @@ internal sealed class GuestLoop
 
     internal void Leave(LoopExchange? before) => Volatile.Write(ref _inside, before);
 
+    // Exchanges that guests have, for a stop that has no more patience.
+    private LoopExchange? _first;
+
+    internal void Add(LoopExchange exchange)
+    {
+        exchange.Next = _first;
+        exchange.Previous = null;
+        if (_first is not null)
+        {
+            _first.Previous = exchange;
+        }
+        _first = exchange;
+    }
+
+    internal void Remove(LoopExchange exchange)
+    {
+        if (exchange.Previous is null)
+        {
+            _first = exchange.Next;
+        }
+        else
+        {
+            exchange.Previous.Next = exchange.Next;
+        }
+        if (exchange.Next is not null)
+        {
+            exchange.Next.Previous = exchange.Previous;
+        }
+        exchange.Next = null;
+        exchange.Previous = null;
+    }
+
+    /// <summary>Tells every guest that nobody waits for it any more.</summary>
+    internal void AbortAll()
+    {
+        for (LoopExchange? x = _first; x is not null; x = x.Next)
+        {
+            x.HurryUp();
+        }
+    }
+
     internal long ConnectionNumber(Connection connection) => connection.Number * LoopCount + Index;
 
     internal void Tell(AppServerEventKind kind, HttpRequest r, int status = 0)

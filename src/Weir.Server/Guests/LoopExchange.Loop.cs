@@ -475,6 +475,7 @@ internal sealed partial class LoopExchange
             ReleasePiece();
         }
         _r = null;
+        Guests.Remove(this);
         _finished.SetResult(_result);
     }
 

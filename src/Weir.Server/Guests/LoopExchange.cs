@@ -56,6 +56,12 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
 
     internal GuestLoop Guests { get; }
 
+    // The guests of its loop.
+    internal LoopExchange? Next;
+    internal LoopExchange? Previous;
+
+    internal void HurryUp() => SignalAborted();
+
     public override bool IsAbandoned => Volatile.Read(ref _state) == Abandoned;
 
     // The loop's side: beginning.
@@ -63,6 +69,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
     internal LoopTask<PhaseResult> Run(HttpRequest r)
     {
         _r = r;
+        Guests.Add(this);
         BeginExchange(r.HeadBytes.Span, r.Head, r.Uri.Span, r.Args.Span, r.RemoteAddress, r.Connection.LocalAddress);
         ConnectionNumber = Guests.ConnectionNumber(r.Connection);
         RequestNumber = r.ConnectionRequests;
