@@ -69,6 +69,9 @@ public abstract partial class EventLoop : IDisposable
     /// <summary>How many there may be (nginx's worker_connections).</summary>
     public int ConnectionsMax { get; set; } = 512;
 
+    /// <summary>Clients that were closed as soon as they were accepted, because there was no room.</summary>
+    public long RefusedCount { get; protected internal set; }
+
     /// <summary>Closes every connection that is open: the loop is about to be disposed of.</summary>
     public virtual void CloseConnections()
     {

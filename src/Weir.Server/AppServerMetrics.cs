@@ -53,6 +53,9 @@ internal sealed class AppCounters(IAppServerObserver? observer)
 
     internal IAppServerObserver? Observer { get; } = observer;
 
+    /// <summary>Refusals that are counted elsewhere: by loops that ran out of descriptors.</summary>
+    internal Func<long>? MoreRefused { get; set; }
+
     internal long Stuck => Volatile.Read(ref _stuck);
 
     internal long Open => Volatile.Read(ref _connections);
@@ -105,7 +108,7 @@ internal sealed class AppCounters(IAppServerObserver? observer)
         Threads = Volatile.Read(ref _threads),
         Stuck = Volatile.Read(ref _stuck),
         TimedOut = Volatile.Read(ref _timedOut),
-        Refused = Volatile.Read(ref _refused),
+        Refused = Volatile.Read(ref _refused) + (MoreRefused?.Invoke() ?? 0),
         Answered = Volatile.Read(ref _answered),
         Failed = Volatile.Read(ref _failed),
         ThreadStackReservedBytes = Volatile.Read(ref _stackReserved),

@@ -46,6 +46,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
         {
             _hosts.Add(new LoopHost(this, i, place, handlerTimeoutMs));
         }
+        Counters.MoreRefused = () => _hosts.Sum(static h => h.Loop.RefusedCount);
         foreach (LoopHost host in _hosts)
         {
             host.Start();
@@ -212,6 +213,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             Loop.Adopt();
             Log log = _model.Log;
             Loop.Alert = (message, errno) => log.Write(LogLevel.Warn, message, errno);
+            Loop.Report = (level, message, errno) => log.Write(level, message, errno);
             Loop.Fault = e => log.Write(LogLevel.Error, $"a fault on a loop: {e}");
             var resources = new AppResources(log, new GuestHandler(_guests), _model._slots);
             MemoryConfFiles files = new MemoryConfFiles().Add("/app/app.conf", _model.ConfigurationText());
