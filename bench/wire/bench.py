@@ -143,6 +143,17 @@ def wait_workers(server, count):
     time.sleep(0.3)
 
 
+def build_tool(name, directory):
+    """A small C program of bench/floor, compiled for this run."""
+    path = os.path.join(directory, name)
+    if not os.path.exists(path):
+        built = subprocess.run(["gcc", "-O2", "-o", path, os.path.join(ROOT, "bench/floor", name + ".c")],
+                               capture_output=True, text=True)
+        if built.returncode != 0:
+            raise Refused(f"gcc: {built.stderr}")
+    return path
+
+
 def raise_file_limit():
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 

@@ -27,6 +27,7 @@ internal sealed partial class Http1Driver : ClientStream
     private bool _aborted;
     private bool _reset;
     private bool _ended;
+    private bool _parks;
     private bool _sentContinue;
     private bool _needsLingering;
     private HttpRequest? _current;
@@ -48,34 +49,51 @@ internal sealed partial class Http1Driver : ClientStream
 
     public override long UnsentBytes => _out?.Length ?? 0;
 
-    /// <summary>It has been answered before and waits for its next request.</summary>
-    internal bool IsBetweenRequests => _requests > 0;
-
-    /// <summary>The address it was accepted on is not in the current configuration.</summary>
-    internal bool IsOrphaned => _binding.IsGone;
+    internal ListenBinding Binding => _binding;
 
     internal void Start(Connection connection, ListenBinding binding)
+    {
+        _state = ConnectionState.None;
+        Attach(connection, binding);
+        Enter(ConnectionState.Reading);
+        RunAsync(mayServe: !binding.Group.ProxyProtocol).Forget();
+    }
+
+    /// <summary>Takes up a connection that was parked, with what it heard.</summary>
+    internal void Resume(Connection connection, ListenBinding binding, RecvLease lease)
+    {
+        _state = ConnectionState.Waiting;
+        Attach(connection, binding);
+        _requests = connection.OwnerCount;
+        if (TakeInput(lease))
+        {
+            RunAsync(mayServe: true).Forget();
+        }
+        else
+        {
+            Finish();
+        }
+    }
+
+    private void Attach(Connection connection, ListenBinding binding)
     {
         _connection = connection;
         _binding = binding;
         _requests = 0;
-        _state = ConnectionState.None;
-        Enter(ConnectionState.Reading);
         _aborted = false;
         _reset = false;
         _ended = false;
+        _parks = false;
         _needsLingering = false;
-        _proxy = null;
         _parser.Reset();
         connection.Owner = this;
-        RunAsync().Forget();
     }
 
-    private async LoopTask<Unit> RunAsync()
+    private async LoopTask<Unit> RunAsync(bool mayServe)
     {
         try
         {
-            if (!_binding.Group.ProxyProtocol || await ReadProxyHeaderAsync())
+            if (mayServe || await ReadProxyHeaderAsync())
             {
                 await ServeAsync();
             }
@@ -96,7 +114,14 @@ internal sealed partial class Http1Driver : ClientStream
                 }
             }
         }
-        Finish();
+        if (_parks)
+        {
+            Park();
+        }
+        else
+        {
+            Finish();
+        }
         return default;
     }
 
@@ -105,9 +130,18 @@ internal sealed partial class Http1Driver : ClientStream
         while (true)
         {
             bool buffered = _start != _end && _requests > 0;
-            if (_start == _end && !await WaitForInputAsync())
+            if (_start == _end)
             {
-                return default;
+                BeginWait();
+                if (!_connection.MayHaveInput)
+                {
+                    _parks = true;
+                    return default;
+                }
+                if (!TakeInput(await _connection.ReceiveAsync()))
+                {
+                    return default;
+                }
             }
             HttpRequest r = _server.RentRequest();
             _current = r;
@@ -280,12 +314,12 @@ internal sealed partial class Http1Driver : ClientStream
 
     // Receiving heads.
 
-    private async LoopTask<bool> WaitForInputAsync()
+    /// <summary>From here to <see cref="TakeInput"/> the connection holds no buffer.</summary>
+    private void BeginWait()
     {
         ReleaseInput();
         ReleaseOut();
         bool first = _requests == 0;
-        ServerConf server = _binding.Group.DefaultServer;
         if (_server.IsQuitting && !first && !_connection.MayHaveInput)
         {
             // One more request may be on its way; it is answered with Connection: close.
@@ -293,23 +327,43 @@ internal sealed partial class Http1Driver : ClientStream
         }
         else
         {
-            long wait = first ? server.ClientHeaderTimeoutMs.Value : _idleTimeoutMs;
+            long wait = first ? _binding.Group.DefaultServer.ClientHeaderTimeoutMs.Value : _idleTimeoutMs;
             _connection.SetReadDeadline(_loop.NowMs + wait);
         }
+        _connection.OwnerCount = _requests;
         // One that never sent a request is the first to go too: nobody holds all slots by saying nothing.
         _loop.EnterIdle(_connection, Reclaim, fresh: first);
         Enter(ConnectionState.Waiting);
-        RecvLease lease = await _connection.ReceiveAsync();
+    }
+
+    /// <summary>Nothing is under way and nothing was received: the connection waits alone, and this driver serves
+    /// another one. Only what the PROXY protocol told about the client keeps it.</summary>
+    private void Park()
+    {
+        Connection connection = _connection;
+        if (_proxy is null)
+        {
+            connection.Owner = _binding;
+            _connection = null!;
+            _server.Return(this);
+        }
+        connection.Park(_server);
+    }
+
+    private bool TakeInput(RecvLease lease)
+    {
         Enter(ConnectionState.Reading);
         _loop.LeaveIdle(_connection);
         if (lease.IsError || lease.IsEnd)
         {
+            bool first = _requests == 0;
             if (lease.IsError && lease.Error is not (Errno.ECANCELED or Errno.ETIMEDOUT) && first)
             {
                 _server.Log.Write(LogLevel.Info, $"recv() failed while waiting for request, client: {ClientText()}",
                     lease.Error, _connection.Number);
             }
-            _reset |= lease.Error == Errno.ETIMEDOUT && first && server.Location.ResetTimedOutConnection.Value;
+            _reset |= lease.Error == Errno.ETIMEDOUT && first
+                && _binding.Group.DefaultServer.Location.ResetTimedOutConnection.Value;
             return false;
         }
         _input = lease.Slab;
@@ -576,6 +630,7 @@ internal sealed partial class Http1Driver : ClientStream
             _server.Observer?.Closed(_connection);
             _connection.Close(_reset);
             _connection = null!;
+            _proxy = null;
             _server.Closed(this);
         }
     }

@@ -67,7 +67,7 @@ public interface IConnectionObserver
 }
 
 /// <summary>HTTP on one loop.</summary>
-public sealed class HttpServer
+public sealed class HttpServer : IParkOwner
 {
     /// <summary>What a client reads when no descriptor is left for its connection.</summary>
     private static readonly byte[] s_refusal = ("HTTP/1.1 503 Service Temporarily Unavailable\r\n"u8
@@ -152,7 +152,7 @@ public sealed class HttpServer
         // Nobody may wait on an address that is not served any more.
         Loop.ForEachIdle(static c =>
         {
-            if (c.Owner is Http1Driver { IsBetweenRequests: true, IsOrphaned: true })
+            if (IsBetweenRequests(c) && BindingOf(c).IsGone)
             {
                 c.Close();
             }
@@ -171,7 +171,7 @@ public sealed class HttpServer
         long deadline = Loop.NowMs + QuitGraceMs;
         Loop.ForEachIdle(c =>
         {
-            if (c.Owner is Http1Driver { IsBetweenRequests: true })
+            if (IsBetweenRequests(c))
             {
                 c.SetReadDeadline(deadline);
             }
@@ -188,7 +188,7 @@ public sealed class HttpServer
     private void ShortenIdle(int afterMs) =>
         Loop.Timers.Set(new CallbackTimer(() => Loop.ForEachIdle(static c =>
         {
-            if (c.Owner is Http1Driver { IsBetweenRequests: true })
+            if (IsBetweenRequests(c))
             {
                 c.Close();
             }
@@ -216,6 +216,41 @@ public sealed class HttpServer
         }
     }
 
+    /// <summary>Of an idle connection: it has been answered before.</summary>
+    private static bool IsBetweenRequests(Connection connection) => connection.OwnerCount > 0;
+
+    private static ListenBinding BindingOf(Connection connection) =>
+        connection.Owner as ListenBinding ?? ((Http1Driver)connection.Owner!).Binding;
+
+    /// <summary>A parked connection has something to say: a driver takes it up.</summary>
+    void IParkOwner.Unpark(Connection connection, RecvLease lease)
+    {
+        if (connection.Owner is ListenBinding binding)
+        {
+            RentDriver().Resume(connection, binding, lease);
+        }
+        else
+        {
+            var driver = (Http1Driver)connection.Owner!;
+            driver.Resume(connection, driver.Binding, lease);
+        }
+    }
+
+    private Http1Driver RentDriver()
+    {
+        Http1Driver driver = _freeDrivers ?? new Http1Driver(this);
+        _freeDrivers = driver.NextFree;
+        driver.NextFree = null;
+        return driver;
+    }
+
+    /// <summary>The driver's connection has gone or is parked.</summary>
+    internal void Return(Http1Driver driver)
+    {
+        driver.NextFree = _freeDrivers;
+        _freeDrivers = driver;
+    }
+
     private static void StopListening(ListenBinding binding)
     {
         foreach (Listener listener in binding.Listeners)
@@ -238,10 +273,7 @@ public sealed class HttpServer
         }
         var binding = (ListenBinding)connection.Listener!.Tag!;
         Observer?.Opened(connection);
-        Http1Driver driver = _freeDrivers ?? new Http1Driver(this);
-        _freeDrivers = driver.NextFree;
-        driver.NextFree = null;
-        driver.Start(connection, binding);
+        RentDriver().Start(connection, binding);
     }
 
     /// <summary>Moves a connection from one state to another in the status counters.</summary>
@@ -274,8 +306,7 @@ public sealed class HttpServer
     {
         ActiveCount--;
         Counters.Add(StatusCounter.Active, -1);
-        driver.NextFree = _freeDrivers;
-        _freeDrivers = driver;
+        Return(driver);
         if (IsQuitting && ActiveCount == 0)
         {
             Drained?.Invoke();

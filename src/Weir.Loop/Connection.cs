@@ -54,6 +54,14 @@ public interface IPeerWatcher
     void PeerGone(Connection connection, bool reset);
 }
 
+/// <summary>Takes a parked connection back when it hears of its peer.</summary>
+public interface IParkOwner
+{
+    /// <summary>What a receive would have brought: bytes (the owner's now), the peer's end, or an error: ETIMEDOUT at
+    /// the read deadline, ECANCELED when the connection was closed meanwhile.</summary>
+    void Unpark(Connection connection, RecvLease lease);
+}
+
 /// <summary>A reusable awaitable: one direction of one stream, one wait at a time.</summary>
 public class LoopOperation<T> : LoopSource<T>
 {
@@ -117,6 +125,18 @@ public abstract class Connection
     /// <summary>The next bytes. The buffer arrives with them, so waiting costs no memory.
     /// At most <paramref name="maxBytes"/>, at most a slab.</summary>
     public abstract LoopTask<RecvLease> ReceiveAsync(int maxBytes = BufferPool.StandardSize);
+
+    /// <summary>Waits for the next bytes without a method that is suspended for it: whoever used the connection lets go
+    /// of all it holds and <paramref name="owner"/> gets the outcome. One wait at a time, as with
+    /// <see cref="ReceiveAsync"/>.</summary>
+    public virtual void Park(IParkOwner owner) => ParkAsync(owner).Forget();
+
+    private async LoopTask<Unit> ParkAsync(IParkOwner owner)
+    {
+        RecvLease lease = await ReceiveAsync();
+        owner.Unpark(this, lease);
+        return default;
+    }
 
     /// <summary>Starts sending what is in the chain, in order. What the kernel does not take now leaves by itself
     /// later; the chain may grow meanwhile. Returns false when an error has ended sending.</summary>
@@ -217,5 +237,9 @@ public abstract class Connection
     internal bool IsIdle;
     internal bool IsFresh;
     internal Action<Connection>? OnReclaim;
+
+    /// <summary>What the owner wants to find again; with it a number, for one that keeps nothing else while the
+    /// connection is parked.</summary>
     public object? Owner { get; set; }
+    public int OwnerCount { get; set; }
 }
