@@ -1,6 +1,6 @@
 """What idle keep-alive connections cost. `memory`: resident bytes of a worker with N of them, less those of the same
-server with 512 connection slots and nobody connected, divided by N. `crowd`: eight workers hold very many while other clients
-ask at a steady rate; their latency with and without the crowd."""
+server with 512 connection slots and nobody connected, divided by N. `crowd`: eight workers hold very many while other
+clients ask at a steady rate; their latency with and without the crowd."""
 
 import argparse
 import json
@@ -27,7 +27,10 @@ http {{
     keepalive_timeout 3600s;
     keepalive_requests 1000000;
     {temp}
-    server {{ listen 127.0.0.1:{port} backlog=4096{listen}; location / {{ return 200 ok; }} }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096{listen};
+        location / {{ return 200 ok; }}
+    }}
 }}
 """
 HOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "holder.py")

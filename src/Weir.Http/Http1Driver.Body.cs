@@ -288,4 +288,63 @@ public sealed class ProxyClient(ProxyHeader header, ReadOnlySpan<byte> bytes)
 
     /// <summary>The type-length-value fields of version 2.</summary>
     public ReadOnlySpan<byte> Tlvs => _bytes.AsSpan(Header.Tlvs.Start, Header.Tlvs.Length);
+
+    // The receive buffer.
+
+    /// <summary>Makes sure more bytes can be joined to what is buffered.</summary>
+    private void MakeRoom()
+    {
+        if (_start > 0)
+        {
+            int left = _end - _start;
+            if (_input!.IsExclusive)
+            {
+                _input.Span[_start.._end].CopyTo(_input.Span);
+            }
+            else
+            {
+                BufferSlab fresh = _loop.Buffers.Rent(Math.Max(left, BufferPool.StandardSize));
+                _input.Span[_start.._end].CopyTo(fresh.Span);
+                _input.Release();
+                _input = fresh;
+            }
+            _start = 0;
+            _end = left;
+        }
+    }
+
+    private void AppendInput(RecvLease lease)
+    {
+        int need = _end - _start + lease.Length;
+        if (_input is null)
+        {
+            _input = lease.Slab;
+            _start = 0;
+            _end = lease.Length;
+            return;
+        }
+        if (_end + lease.Length > _input.Capacity || !_input.IsExclusive)
+        {
+            BufferSlab bigger = _loop.Buffers.Rent(Math.Max(need, BufferPool.StandardSize));
+            _input.Span[_start.._end].CopyTo(bigger.Span);
+            _input.Release();
+            _input = bigger;
+            _end -= _start;
+            _start = 0;
+        }
+        lease.Span.CopyTo(_input.Span[_end..]);
+        _end += lease.Length;
+        lease.Release();
+    }
+
+    private void ReleaseInput()
+    {
+        if (_input is not null)
+        {
+            _input.Release();
+            _input = null;
+        }
+        _start = 0;
+        _end = 0;
+    }
 }
