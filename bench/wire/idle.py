@@ -39,7 +39,8 @@ HELD_MAX = 19000
 
 def start(name, binary, options, base, workers, slots, listen=""):
     directory, port = tempfile.mkdtemp(dir=base), bench.free_port()
-    conf = CONF.format(workers=workers, dir=directory, port=port, slots=slots, listen=listen, files=min(slots + 500, 20000),
+    conf = CONF.format(workers=workers, dir=directory, port=port, slots=slots, listen=listen,
+                       files=min(slots + 500, 20000),
                        user="user root;" if os.geteuid() == 0 else "", engine=f"use {options.engine};"
                        if name == "weir" else "use epoll;", temp=bench.scenarios.temp(binary, directory))
     server = bench.Server(name, binary, None, directory, conf, port)

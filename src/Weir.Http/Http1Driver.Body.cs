@@ -277,17 +277,6 @@ internal sealed partial class Http1Driver
             }
         }
     }
-}
-
-/// <summary>What the PROXY protocol's header said, kept for the connection's life.</summary>
-public sealed class ProxyClient(ProxyHeader header, ReadOnlySpan<byte> bytes)
-{
-    private readonly byte[] _bytes = bytes.ToArray();
-
-    public ProxyHeader Header { get; } = header;
-
-    /// <summary>The type-length-value fields of version 2.</summary>
-    public ReadOnlySpan<byte> Tlvs => _bytes.AsSpan(Header.Tlvs.Start, Header.Tlvs.Length);
 
     // The receive buffer.
 
@@ -347,4 +336,15 @@ public sealed class ProxyClient(ProxyHeader header, ReadOnlySpan<byte> bytes)
         _start = 0;
         _end = 0;
     }
+}
+
+/// <summary>What the PROXY protocol's header said, kept for the connection's life.</summary>
+public sealed class ProxyClient(ProxyHeader header, ReadOnlySpan<byte> bytes)
+{
+    private readonly byte[] _bytes = bytes.ToArray();
+
+    public ProxyHeader Header { get; } = header;
+
+    /// <summary>The type-length-value fields of version 2.</summary>
+    public ReadOnlySpan<byte> Tlvs => _bytes.AsSpan(Header.Tlvs.Start, Header.Tlvs.Length);
 }
