@@ -4,13 +4,12 @@
 // One loop's thread but for Completed, which only knocks. Not recycled.
 using System.Net;
 using System.Net.Sockets;
-using Microsoft.Win32.SafeHandles;
 using Weir.Kernel;
 using Weir.Kernel.Net;
 
 namespace Weir.Loop;
 
-internal sealed class PortableStream : Connection
+internal sealed partial class PortableStream : Connection
 {
     private const int SendBytes = 64 * 1024;
     private const int ImmediateMax = 64;
@@ -360,202 +359,6 @@ internal sealed class PortableStream : Connection
         return RecvLease.Failed(PortableLoop.ErrnoOf(error));
     }
 
-    // Sending.
-
-    public override bool Send(BufferChain chain)
-    {
-        if (_blocked)
-        {
-            return _sendError == 0;
-        }
-        if (IsClosed)
-        {
-            chain.Clear();
-            return false;
-        }
-        if (_sendError == 0)
-        {
-            Transmit(chain);
-        }
-        if (_sendError != 0)
-        {
-            chain.Clear();
-        }
-        return _sendError == 0;
-    }
-
-    public override LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0)
-    {
-        if (_sendError != 0 || IsClosed)
-        {
-            return new LoopTask<IoResult>(IoResult.Failed(_sendError != 0 ? _sendError : Errno.ECANCELED));
-        }
-        if (!_blocked || chain.Length <= keptBytes)
-        {
-            return new LoopTask<IoResult>(IoResult.Ok());
-        }
-        _drainKept = keptBytes;
-        return _drain.Begin();
-    }
-
-    private void Transmit(BufferChain chain)
-    {
-        while (!chain.IsEmpty && _sendError == 0)
-        {
-            ref ChainSegment first = ref chain[0];
-            if (_sendUnderWay)
-            {
-                // What a timeout left behind is still on its way.
-                Fail(Errno.ETIMEDOUT);
-                break;
-            }
-            if (first.IsFile)
-            {
-                Block(chain);
-                ReadFileAsync(first.File!, first.FileOffset, (int)Math.Min(first.Length, SendBytes)).Forget();
-                return;
-            }
-            int n = _socket!.Send(first.Memory.Span, SocketFlags.None, out SocketError error);
-            if (error == SocketError.WouldBlock)
-            {
-                Block(chain);
-                _sendBuffer ??= new byte[SendBytes];
-                _sendCount = chain.CopyTo(_sendBuffer);
-                BeginSend();
-                return;
-            }
-            if (error != SocketError.Success)
-            {
-                Fail(PortableLoop.ErrnoOf(error));
-                break;
-            }
-            SentBytes += n;
-            chain.Consume(n);
-        }
-        _sending = null;
-        _loop.Timers.Disarm(_sendTimer);
-    }
-
-    private void Fail(int errno)
-    {
-        _sendError = errno;
-        _broken = true;
-    }
-
-    private void Block(BufferChain chain)
-    {
-        bool first = _sending is null;
-        _blocked = true;
-        _sending = chain;
-        if (first && SendTimeoutMs > 0)
-        {
-            _loop.Timers.Set(_sendTimer, _loop.NowMs + SendTimeoutMs);
-        }
-    }
-
-    /// <summary>A piece of a file into the stream's own buffer, on a thread that may wait, and then out.</summary>
-    private async LoopTask ReadFileAsync(FileRef file, long offset, int count)
-    {
-        _sendBuffer ??= new byte[SendBytes];
-        _fileRead ??= new FileRead();
-        _fileRead.Prepare(file.Fd, offset, _sendBuffer.AsMemory(0, count));
-        _sendUnderWay = true;
-        file.AddReference();
-        await _loop.Blocking.RunAsync(_fileRead);
-        file.Release();
-        if (!_blocked || IsClosed)
-        {
-            _sendUnderWay = false;
-            return;
-        }
-        if (_fileRead.Count <= 0)
-        {
-            // The file became shorter than was promised.
-            _sendUnderWay = false;
-            Fail(Errno.EIO);
-            Finished(0);
-            return;
-        }
-        _sendCount = _fileRead.Count;
-        BeginSend();
-    }
-
-    private void BeginSend()
-    {
-        if (_send is null)
-        {
-            _send = new SocketAsyncEventArgs();
-            _send.Completed += (_, _) => _loop.Post(_onSent);
-        }
-        _send.SetBuffer(_sendBuffer, 0, _sendCount);
-        _sendUnderWay = true;
-        if (!_socket!.SendAsync(_send))
-        {
-            _loop.Ready(_onSent);
-        }
-    }
-
-    private void OnSent()
-    {
-        _sendUnderWay = false;
-        if (IsClosed || !_blocked)
-        {
-            return;
-        }
-        if (_send!.SocketError != SocketError.Success)
-        {
-            Fail(PortableLoop.ErrnoOf(_send.SocketError));
-        }
-        Finished(_send.BytesTransferred);
-    }
-
-    /// <summary>Bytes of the chain have left: goes on with the rest.</summary>
-    private void Finished(int count)
-    {
-        BufferChain chain = _sending!;
-        _blocked = false;
-        SentBytes += count;
-        if (count > 0)
-        {
-            chain.Consume(count);
-        }
-        if (_sendError == 0)
-        {
-            if (SendTimeoutMs > 0 && count > 0)
-            {
-                _loop.Timers.Set(_sendTimer, _loop.NowMs + SendTimeoutMs);
-            }
-            Transmit(chain);
-        }
-        if (_sendError != 0)
-        {
-            _sending = null;
-            _loop.Timers.Disarm(_sendTimer);
-            chain.Clear();
-        }
-        if (_drain.IsWaiting && (_sendError != 0 || chain.Length <= _drainKept))
-        {
-            _drain.SetResult(_sendError != 0 ? IoResult.Failed(_sendError) : IoResult.Ok());
-        }
-    }
-
-    private void SendTimedOut()
-    {
-        if (!_blocked)
-        {
-            return;
-        }
-        _sendError = Errno.ETIMEDOUT;
-        BufferChain chain = _sending!;
-        _blocked = false;
-        _sending = null;
-        chain.Clear();
-        if (_drain.IsWaiting)
-        {
-            _drain.SetResult(IoResult.Failed(Errno.ETIMEDOUT));
-        }
-    }
-
     // Deadlines, cancelling, closing.
 
     public override void SetReadDeadline(long dueMs)
@@ -691,37 +494,6 @@ internal sealed class PortableStream : Connection
         if (!_waiting)
         {
             _wait?.Dispose();
-        }
-    }
-
-    /// <summary>A read of a file on a thread that may wait.</summary>
-    private sealed class FileRead : BlockingOperation
-    {
-        private int _fd;
-        private long _offset;
-        private Memory<byte> _into;
-
-        /// <summary>Bytes read; 0 at the file's end, -1 for an error.</summary>
-        internal int Count { get; private set; }
-
-        internal void Prepare(int fd, long offset, Memory<byte> into)
-        {
-            _fd = fd;
-            _offset = offset;
-            _into = into;
-        }
-
-        protected internal override void Work()
-        {
-            using var handle = new SafeFileHandle(_fd, ownsHandle: false);
-            try
-            {
-                Count = RandomAccess.Read(handle, _into.Span, _offset);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
-            {
-                Count = -1;
-            }
         }
     }
 }

@@ -44,6 +44,7 @@ public sealed partial class StyleTests
         ["src/Weir.Loop/PortableLoop.cs"] = "the engine that is made of the framework's sockets and clocks",
         ["src/Weir.Loop/PortableListener.cs"] = "the engine that is made of the framework's sockets",
         ["src/Weir.Loop/PortableStream.cs"] = "the engine that is made of the framework's sockets",
+        ["src/Weir.Loop/PortableStream.Sending.cs"] = "the engine that is made of the framework's sockets",
         ["src/Weir.Loop/InMemoryLoop.cs"] = "a test engine: it refuses to run for ever",
     };
 

@@ -1,5 +1,6 @@
-// What time does: timeouts of clients and origins, paces, retries, kept connections, names. Each case says what must come
-// back; it is played over real sockets (Wire) and under the virtual clock (Simulation), where a second costs nothing.
+// What time does: timeouts of clients and origins, paces, retries, kept connections, names. Each case says what must
+// come back; it is played over real sockets (Wire) and under the virtual clock (Simulation), where a second costs
+// nothing.
 using static Weir.Tests.Harness.Cases.Say;
 
 namespace Weir.Tests.Harness.Cases;
