@@ -5,7 +5,7 @@ namespace Weir.Kernel;
 
 public static class ManagedHeap
 {
-    /// <summary>Up to this much alive the world may stand still for a whole collection: it takes milliseconds.</summary>
+    /// <summary>Up to this much alive the world may stand still for a whole collection: that is milliseconds.</summary>
     private const long SmallBytesMax = 12 * 1024 * 1024;
 
     /// <summary>Collects what start or a reload left behind and gives its memory back to the system.</summary>
