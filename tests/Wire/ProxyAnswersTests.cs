@@ -202,7 +202,7 @@ public sealed class ProxyAnswersTests
         using Upstream upstream = Upstream.Answering(r => Upstream.Ok(r.Header("host") ?? ""));
         using var dns = new NameServer();
         using ServerProcess server = ServerProcess.Weir(Conf.Server($$"""
-            resolver 127.0.0.1:{{dns.Port}} ipv6=off; resolver_timeout 1s;
+            resolver 127.0.0.1:{{dns.Port}} ipv6=off; resolver_timeout 20s;
             location / { set $h app.test; proxy_pass http://$h:%UPSTREAM%; }
             location /nx { set $h nx.test; proxy_pass http://$h:%UPSTREAM%; }
             """), upstreamPort: upstream.Port);
