@@ -1,6 +1,6 @@
-// What the scripted name server knows: every name is 127.0.0.1, except those that begin with nx. Of one that begins with
-// t the answer does not fit into a datagram, and for tx there is none over TCP either. One function for the real socket and
-// for the simulated one.
+// What the scripted name server knows: every name is 127.0.0.1, except those that begin with nx. Of one that begins
+// with t the answer does not fit into a datagram, and for tx there is none over TCP either. One function for the real
+// socket and for the simulated one.
 using System.Net;
 using System.Net.Sockets;
 
