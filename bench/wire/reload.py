@@ -68,7 +68,8 @@ class Client(threading.Thread):
 def main():
     directory, port = tempfile.mkdtemp(prefix="weir-reload-"), free_port()
     write(directory, port, "red")
-    server = subprocess.Popen([*(["chrt", "-r", "5"] if REALTIME else []), BINARY, "-p", directory, "-c", directory + "/conf"], stderr=subprocess.DEVNULL)
+    first = ["chrt", "-r", "5"] if REALTIME else []
+    server = subprocess.Popen([*first, BINARY, "-p", directory, "-c", directory + "/conf"], stderr=subprocess.DEVNULL)
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
