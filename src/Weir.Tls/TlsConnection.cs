@@ -9,7 +9,7 @@ using Weir.Loop;
 namespace Weir.Tls;
 
 /// <summary>TLS over another connection.</summary>
-public sealed class TlsConnection : Connection, IPeerWatcher
+public sealed class TlsConnection : Connection, IPeerWatcher, IParkOwner
 {
     /// <summary>Plaintext that is encrypted before its records are sent.</summary>
     private const int BatchBytesMax = 128 * 1024;
@@ -21,6 +21,9 @@ public sealed class TlsConnection : Connection, IPeerWatcher
     private const int FirstRecordsBytesMax = 16 * 1024;
     private const int PauseMs = 1000;
     private const int CipherSlabBytes = 64 * 1024;
+
+    /// <summary>Bytes encrypted in a row before others get their turn.</summary>
+    private const int TurnBytesMax = 512 * 1024;
 
     private readonly Connection _inner;
     private readonly TlsSession _session;
@@ -37,6 +40,8 @@ public sealed class TlsConnection : Connection, IPeerWatcher
     private bool _isEnded;
     private bool _isSending;
     private bool _isReading;
+    private Action? _resume;
+    private IParkOwner? _parkOwner;
 
     private sealed class Drain : LoopOperation<IoResult>;
 
@@ -177,6 +182,44 @@ public sealed class TlsConnection : Connection, IPeerWatcher
         }
     }
 
+    public override void Park(IParkOwner owner)
+    {
+        if (IsClosed || _isEnded || _session.InputLeft > 0 || _session.HasPlaintext)
+        {
+            base.Park(owner);
+            return;
+        }
+        _parkOwner = owner;
+        _isReading = true;
+        _inner.Park(this);
+    }
+
+    /// <summary>The connection under it heard something: not all that TLS says is for the owner.</summary>
+    void IParkOwner.Unpark(Connection connection, RecvLease lease)
+    {
+        _isReading = false;
+        if (!lease.IsError && !lease.IsEnd)
+        {
+            Take(lease);
+            lease = Decrypt(BufferPool.StandardSize, out bool needsInput);
+            if (needsInput)
+            {
+                if (_readDueMs != 0)
+                {
+                    _inner.SetReadDeadline(_readDueMs);
+                }
+                _isReading = true;
+                _inner.Park(this);
+                return;
+            }
+        }
+        _isEnded |= lease.IsEnd;
+        _readDueMs = 0;
+        IParkOwner owner = _parkOwner!;
+        _parkOwner = null;
+        owner.Unpark(this, lease);
+    }
+
     private RecvLease Decrypt(int maxBytes, out bool needsInput)
     {
         needsInput = false;
@@ -292,8 +335,15 @@ public sealed class TlsConnection : Connection, IPeerWatcher
             _firstRecordsLeft = FirstRecordsBytesMax;
         }
         _lastSentMs = Loop.NowMs;
+        long stopAt = SentBytes + TurnBytesMax;
         while (!plain.IsEmpty)
         {
+            if (SentBytes >= stopAt)
+            {
+                _isSending = true;
+                Loop.Ready(_resume ??= Resume);
+                return;
+            }
             int error = Encrypt(plain);
             if (error == 0)
             {
@@ -315,6 +365,30 @@ public sealed class TlsConnection : Connection, IPeerWatcher
         }
         _plain = null;
         ReturnCipher();
+    }
+
+    private void Resume()
+    {
+        if (IsClosed || !_isSending)
+        {
+            return;
+        }
+        _isSending = false;
+        Continue();
+    }
+
+    private void Continue()
+    {
+        if (_plain is { IsEmpty: false })
+        {
+            Pump();
+        }
+        else
+        {
+            _plain = null;
+            ReturnCipher();
+        }
+        CompleteDrain();
     }
 
     private void Sent()
@@ -349,16 +423,7 @@ public sealed class TlsConnection : Connection, IPeerWatcher
             return default;
         }
         Sent();
-        if (_plain is { IsEmpty: false })
-        {
-            Pump();
-        }
-        else
-        {
-            _plain = null;
-            ReturnCipher();
-        }
-        CompleteDrain();
+        Continue();
         return default;
     }
 

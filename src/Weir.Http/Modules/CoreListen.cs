@@ -76,11 +76,6 @@ internal static class CoreListen
                     break;
             }
         }
-        if (tls)
-        {
-            use.Error(0, "the \"ssl\" parameter of \"listen\" is not supported by this build of weir yet",
-                "TLS directives are checked and kept, but no listener may use them so far");
-        }
         if (http2)
         {
             use.Error(0, "the \"http2\" parameter of \"listen\" is not supported by this build of weir yet");
