@@ -63,8 +63,9 @@ public sealed class TestAuthority
         BitConverter.TryWriteBytes(serial, ++_serial);
         serial[7] = 1;
         Array.Reverse(serial);
-        X509Certificate2 made = request.Create(Certificate.SubjectName,
-            X509SignatureGenerator.CreateForECDsa(_key), _from, isExpired ? _from.AddDays(1) : _from.AddDays(20), serial);
+        DateTimeOffset to = isExpired ? _from.AddDays(1) : _from.AddDays(20);
+        X509Certificate2 made = request.Create(Certificate.SubjectName, X509SignatureGenerator.CreateForECDsa(_key),
+            _from, to, serial);
         string keyPem = (key is RSA r ? r.ExportPkcs8PrivateKeyPem() : ((ECDsa)key).ExportPkcs8PrivateKeyPem()) + "\n";
         return new TestCertificate(made, made.ExportCertificatePem() + "\n", keyPem, key);
     }

@@ -87,6 +87,7 @@ internal sealed class SslModule : HttpModule
 
     public override void Declare(HttpDeclarations d)
     {
+        SslVariables.Declare(d);
         d.Server<SslSettings>("ssl_certificate", static (u, s) => s.Certificates.Add(Placed(u)));
         d.Server<SslSettings>("ssl_certificate_key", static (u, s) => s.CertificateKeys.Add(Placed(u)));
         d.Server<SslSettings>("ssl_password_file", static (u, s) => SetPlaced(u, ref s.PasswordFile));

@@ -155,7 +155,8 @@ internal static class SslContexts
             }
             string reason = errno == Errno.ENOENT ? "error:10000080:BIO routines::no such file"
                 : "error:10080002:BIO routines::system lib";
-            return $" (SSL: error:8{errno:X7}:system library::{error[(colon + 2)..^1]}:calling fopen({path}, r) {reason})";
+            string why = error[(colon + 2)..^1];
+            return $" (SSL: error:8{errno:X7}:system library::{why}:calling fopen({path}, r) {reason})";
         }
 
         internal void AddCertificates(TlsContext context, SslSettings s)

@@ -208,7 +208,8 @@ public sealed class TlsSessionTests
     [Fact]
     public void A_certificate_and_key_that_do_not_belong_together_are_refused()
     {
-        TestCertificate one = _authority.Issue(TestKey.Rsa, false, "a"), two = _authority.Issue(TestKey.Rsa, false, "b");
+        TestCertificate one = _authority.Issue(TestKey.Rsa, false, "a");
+        TestCertificate two = _authority.Issue(TestKey.Rsa, false, "b");
         using TlsContext context = TlsContext.Create(TlsProtocols.Tls13, out _)!;
         string? error = context.AddCertificate("/a.crt", Encoding.ASCII.GetBytes(one.Pem), "/b.key",
             Encoding.ASCII.GetBytes(two.KeyPem), []);
