@@ -56,7 +56,7 @@ internal sealed partial class Http1Driver : ClientStream
         _state = ConnectionState.None;
         Attach(connection, binding);
         Enter(ConnectionState.Reading);
-        RunAsync(mayServe: !binding.Group.IsGuarded).Forget();
+        RunAsync(mayServe: !binding.Group.ProxyProtocol).Forget();
     }
 
     /// <summary>Takes up a connection that was parked, with what it heard.</summary>
@@ -93,7 +93,7 @@ internal sealed partial class Http1Driver : ClientStream
     {
         try
         {
-            if (mayServe || await EnterAsync())
+            if (mayServe || await ReadProxyHeaderAsync())
             {
                 await ServeAsync();
             }
@@ -275,10 +275,20 @@ internal sealed partial class Http1Driver : ClientStream
     private bool ChooseServer(HttpRequest r, out int status)
     {
         status = 0;
-        ListenGroup group = r.Group.Of(_connection);
-        if (group != r.Group)
+        ListenGroup group = r.Group;
+        if (group.Narrower.Count > 0)
         {
-            r.Server = group.DefaultServer;
+            ReadOnlySpan<byte> local = _connection.LocalAddress;
+            foreach (ListenGroup narrower in group.Narrower)
+            {
+                if (SocketAddress.AddressBytesOf(narrower.Spec.Address.Native).SequenceEqual(
+                    SocketAddress.AddressBytesOf(local)))
+                {
+                    group = narrower;
+                    r.Server = narrower.DefaultServer;
+                    break;
+                }
+            }
         }
         if (!group.Names.IsEmpty && !r.Host.IsEmpty)
         {
@@ -299,11 +309,7 @@ internal sealed partial class Http1Driver : ClientStream
             }
         }
         r.EnterServer();
-        if (group.Tls || r.Tls is not null)
-        {
-            status = TlsEntrance.Check(r);
-        }
-        return status == 0;
+        return true;
     }
 
     // Receiving heads.

@@ -233,13 +233,19 @@ public sealed class MainSettings
         {
             return;
         }
-        if (use[0] is "epoll" or PortableLoop.Name)
+        if (use[0] is not (Engines.Epoll or Engines.IoUring or PortableLoop.Name))
         {
-            Use.Set(use[0]);
+            use.Error(0, $"invalid event type \"{use[0]}\"",
+                "this build has \"io_uring\", \"epoll\" and \"portable\"");
+        }
+        else if (use[0] == Engines.IoUring && UringLoop.WhyUnavailable() is { } reason)
+        {
+            use.Error(0, $"\"use io_uring\" is impossible: {reason}",
+                "without \"use\" the best engine there is is taken");
         }
         else
         {
-            use.Error(0, $"invalid event type \"{use[0]}\"", "this build has \"epoll\" and \"portable\"");
+            Use.Set(use[0]);
         }
     }
 

@@ -12,6 +12,9 @@ public sealed unsafe class BufferSlab
     internal readonly BufferPool Pool;
     internal readonly int ClassIndex;
     internal BufferSlab? NextFree;
+
+    /// <summary>Bytes that the kernel put into it while it waits for its reader.</summary>
+    internal int Filled;
     private int _references;
 
     internal BufferSlab(BufferPool pool, int classIndex, int size)
@@ -78,16 +81,20 @@ public sealed unsafe class BufferSlab
     }
 }
 
-/// <summary>Slabs of 1, 4, 16 and 64 KiB of one loop; larger ones are allocated and freed as asked.</summary>
+/// <summary>Slabs of 1, 4, 8, 16 and 64 KiB of one loop; larger ones are allocated and freed as asked.</summary>
 public sealed class BufferPool
 {
     /// <summary>The default size of a receive buffer and of a response's tail, bytes.</summary>
     public const int StandardSize = 16 * 1024;
 
-    private static ReadOnlySpan<int> Sizes => [1024, 4096, 16 * 1024, 64 * 1024];
+    private static ReadOnlySpan<int> Sizes => [1024, 4096, 8192, 16 * 1024, 64 * 1024];
 
-    private readonly BufferSlab?[] _free = new BufferSlab?[4];
-    private readonly int[] _freeCount = new int[4];
+    /// <summary>The class of slabs that are larger than all sizes.</summary>
+    private const int Unkept = 5;
+    private const int Standard = 3, Largest = 4;
+
+    private readonly BufferSlab?[] _free = new BufferSlab?[Unkept];
+    private readonly int[] _freeCount = new int[Unkept];
 
     /// <summary>Bytes of free slabs that are kept per size at most.</summary>
     public long KeptBytesMaxPerSize { get; init; } = 4 * 1024 * 1024;
@@ -102,12 +109,12 @@ public sealed class BufferPool
     /// caller.</summary>
     public BufferSlab Rent(int minimumBytes = StandardSize)
     {
-        int index = minimumBytes <= 1024 ? 0 : minimumBytes <= 4096 ? 1 : minimumBytes <= 16384 ? 2
-            : minimumBytes <= 65536 ? 3 : 4;
+        int index = minimumBytes <= 1024 ? 0 : minimumBytes <= 4096 ? 1 : minimumBytes <= 8192 ? 2
+            : minimumBytes <= StandardSize ? Standard : minimumBytes <= 65536 ? Largest : Unkept;
         BufferSlab slab;
-        if (index == 4)
+        if (index == Unkept)
         {
-            slab = new BufferSlab(this, 4, minimumBytes);
+            slab = new BufferSlab(this, Unkept, minimumBytes);
         }
         else if (_free[index] is { } first)
         {
@@ -130,7 +137,7 @@ public sealed class BufferPool
     {
         RentedBytes -= slab.Capacity;
         int index = slab.ClassIndex;
-        if (index == 4 || (long)_freeCount[index] * slab.Capacity >= KeptBytesMaxPerSize)
+        if (index == Unkept || (long)_freeCount[index] * slab.Capacity >= KeptBytesMaxPerSize)
         {
             slab.Free();
             return;
@@ -163,8 +170,8 @@ public sealed class BufferPool
             }
             minimumBytes = StandardSize;
         }
-        int index = minimumBytes <= StandardSize ? 2 : minimumBytes <= 65536 ? 3 : 4;
-        var slab = new BufferSlab(this, index, index == 4 ? minimumBytes : Sizes[index]);
+        int index = minimumBytes <= StandardSize ? Standard : minimumBytes <= 65536 ? Largest : Unkept;
+        var slab = new BufferSlab(this, index, index == Unkept ? minimumBytes : Sizes[index]);
         slab.Start();
         Interlocked.Add(ref _madeOutsideBytes, slab.Capacity);
         return slab;
@@ -177,12 +184,30 @@ public sealed class BufferPool
         RentedBytes += Interlocked.Exchange(ref _madeOutsideBytes, 0);
         lock (_stockGate)
         {
-            while (count-- > 0 && _stock.Count < StockMax && _free[2] is not null)
+            while (count-- > 0 && _stock.Count < StockMax && _free[Standard] is not null)
             {
                 _stock.Push(Rent());
             }
         }
     }
+
+    /// <summary>A rented slab waits in the kernel's hands for bytes that nobody asked for yet: it counts as lent to the
+    /// kernel, not as rented.</summary>
+    internal void Lend(BufferSlab slab)
+    {
+        RentedBytes -= slab.Capacity;
+        LentBytes += slab.Capacity;
+    }
+
+    /// <summary>The kernel gave a slab back: it is rented again.</summary>
+    internal void TakeBack(BufferSlab slab)
+    {
+        LentBytes -= slab.Capacity;
+        RentedBytes += slab.Capacity;
+    }
+
+    /// <summary>Bytes of slabs that the kernel receives into, shared by all streams.</summary>
+    public long LentBytes { get; private set; }
 
     /// <summary>Frees all slabs that nobody holds.</summary>
     public void Trim()

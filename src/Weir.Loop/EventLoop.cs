@@ -136,6 +136,41 @@ public abstract partial class EventLoop : IDisposable
     {
     }
 
+    /// <summary>Reads a piece of a file, which may wait for a disk; the loop does not.</summary>
+    public virtual LoopTask<SysResult> ReadFileAsync(int fd, NativeSlice into, long offset)
+    {
+        FileRead read = _freeFileRead ?? new FileRead();
+        _freeFileRead = read.Next;
+        read.Next = null;
+        return read.RunAsync(this, fd, into, offset);
+    }
+
+    private FileRead? _freeFileRead;
+
+    /// <summary>A read on a thread of <see cref="Blocking"/>.</summary>
+    private sealed class FileRead : BlockingOperation
+    {
+        internal FileRead? Next;
+        private int _fd;
+        private NativeSlice _into;
+        private long _offset;
+        private SysResult _result;
+
+        internal async LoopTask<SysResult> RunAsync(EventLoop loop, int fd, NativeSlice into, long offset)
+        {
+            _fd = fd;
+            _into = into;
+            _offset = offset;
+            await loop.Blocking.RunAsync(this);
+            SysResult result = _result;
+            Next = loop._freeFileRead;
+            loop._freeFileRead = this;
+            return result;
+        }
+
+        protected internal override void Work() => _result = Sys.ReadAt(_fd, _into, _offset);
+    }
+
     protected abstract long ReadMonotonicMs();
     protected abstract long ReadUnixMs();
 
@@ -323,16 +358,6 @@ public abstract partial class EventLoop : IDisposable
         return done;
     }
 
-    /// <summary>Closes all idle connections, each in its owner's way.</summary>
-    public void CloseIdle()
-    {
-        while (_idleFirst is { } idle)
-        {
-            LeaveIdle(idle);
-            idle.OnReclaim!(idle);
-        }
-    }
-
     /// <summary>The longest-idle connection; not one that came a moment ago and had no time to say anything.</summary>
     private Connection? OldestToReclaim()
     {
@@ -380,6 +405,12 @@ public abstract partial class EventLoop : IDisposable
         {
             RunTurn(int.MaxValue);
         }
+        Settle();
+    }
+
+    /// <summary>After the last turn: an engine lets out what callers count as sent.</summary>
+    protected virtual void Settle()
+    {
     }
 
     public void Stop() => _stop = true;

@@ -147,7 +147,7 @@ public sealed class WebServer : IDisposable
         }
         _disposed = true;
         Http.Quit();
-        Loop.CloseIdle();
+        Loop.ForEachIdle(static c => c.Close());
         Http.Configuration?.Retire();
         foreach (Zone zone in _zones.Values)
         {

@@ -35,7 +35,13 @@ internal sealed class WorkerProgram : IWorkerProgram
             _host.Log.Write(LogLevel.Emerg, $"the worker cannot build its configuration: {error}");
             return Role.FatalExitCode;
         }
-        _loop = first.Main.Use.ValueOr("") == PortableLoop.Name ? new PortableLoop() : new EpollLoop();
+        EventLoop? loop = Engines.Open(first.Main.Use.ValueOr(""), out string engine);
+        _host.Log.Write(loop is null ? LogLevel.Emerg : LogLevel.Notice, engine);
+        if (loop is null)
+        {
+            return Role.FatalExitCode;
+        }
+        _loop = loop;
         _loop.Adopt();
         _loop.ConnectionsMax = first.Main.WorkerConnections.ValueOr(512);
         _loop.Blocking.ThreadsMax = first.Main.BlockingThreads;
@@ -58,10 +64,12 @@ internal sealed class WorkerProgram : IWorkerProgram
         IDisposable? signals = _host.SignalFd >= 0 ? _loop.WatchReadable(_host.SignalFd, _host.OnSignalReadable) : null;
         _channelWatch = channel;
         _host.Acknowledge(first.Generation);
-        CollectSoon();
         _loop.Run();
         FlushLogs();
         signals?.Dispose();
+        _channelWatch?.Dispose();
+        // A ring holds the files it watches: the master would never see the channel's end.
+        _loop.Dispose();
         _host.Log.Write(LogLevel.Notice, "exiting");
         _host.Log.Write(LogLevel.Notice, "exit");
         return 0;
@@ -207,19 +215,19 @@ internal sealed class WorkerProgram : IWorkerProgram
         {
             _prepared = null;
             Apply(built);
-            CollectSoon();
+            _collect ??= new CallbackTimer(Collect);
+            _loop.Timers.Set(_collect, _loop.NowMs + CollectDelayMs);
         }
     }
 
-    /// <summary>What a start or a reload left behind is collected once reloads have settled. The pause grows with what
-    /// is alive, not with what is left.</summary>
-    private void CollectSoon()
+    /// <summary>A worker that serves allocates nothing, so no collection would ever come by itself: what a reload left
+    /// behind is collected once the reloads have settled. The pause grows with what is alive, not with what is
+    /// left.</summary>
+    private static void Collect() => new Thread(static () =>
     {
-        _collect ??= new CallbackTimer(Collect);
-        _loop.Timers.Set(_collect, _loop.NowMs + CollectDelayMs);
-    }
-
-    private static void Collect() => new Thread(ManagedHeap.Settle)
+        GC.Collect(2, GCCollectionMode.Forced, blocking: false, compacting: false);
+        NativeHeap.Trim();
+    })
     {
         IsBackground = true,
         Name = "weir-collect",

@@ -6,8 +6,10 @@ namespace Weir.Tests.Harness;
 /// <summary>A configuration to start a server with.</summary>
 public sealed record Conf(string Text)
 {
-    /// <summary>The engine named in the events block; WEIR_ENGINE overrides the default.</summary>
-    public static string Engine => Environment.GetEnvironmentVariable("WEIR_ENGINE") ?? "epoll";
+    /// <summary>The engine that servers under test run on: WEIR_TEST_ENGINE, or the one they choose
+    /// themselves.</summary>
+    public static string? Engine { get; } =
+        Environment.GetEnvironmentVariable("WEIR_TEST_ENGINE") is { Length: > 0 } name ? name : null;
 
     /// <summary>The whole file as given.</summary>
     public static Conf Full(string text) => new(text);
@@ -23,7 +25,7 @@ public sealed record Conf(string Text)
         error_log %DIR%/error.log info;
         {{main}}
         events {
-            use {{engine ?? Engine}};
+            {{(engine is null ? "" : $"use {engine};")}}
             worker_connections 1024;
             {{events}}
         }

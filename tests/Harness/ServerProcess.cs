@@ -178,6 +178,10 @@ public sealed partial class ServerProcess : IDisposable
 
     private string Expand(string text)
     {
+        if (!IsNginx && Conf.Engine is { } engine && !UseDirective().IsMatch(text))
+        {
+            text = EventsBlock().Replace(text, m => $"{m.Value} use {engine};", 1);
+        }
         text = text.Replace("%TEMP_PATHS%", IsNginx ? _tempPaths : "").Replace("%DIR%", Dir.Path).Replace("%FILES%",
             Files.Path)
             .Replace("%UPSTREAM%", _upstreamPort.ToString(CultureInfo.InvariantCulture));
@@ -203,6 +207,12 @@ public sealed partial class ServerProcess : IDisposable
             ? binary
             : throw new InvalidOperationException($"{binary} is missing; WEIR_BUILD_ONLY=1 ./weir builds it");
     }
+
+    [GeneratedRegex(@"\bevents\s*\{")]
+    private static partial Regex EventsBlock();
+
+    [GeneratedRegex(@"\buse\s+\w+\s*;")]
+    private static partial Regex UseDirective();
 
     [GeneratedRegex("%PORT([1-9]?)%")]
     private static partial Regex PortName();

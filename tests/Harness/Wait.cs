@@ -7,7 +7,7 @@ namespace Weir.Tests.Harness;
 public static class Wait
 {
     /// <summary>Polls until the condition holds; false when the time is up.</summary>
-    public static bool Until(Func<bool> condition, int timeoutMs = 5000)
+    public static bool Until(Func<bool> condition, int timeoutMs = 30_000)
     {
         long start = Stopwatch.GetTimestamp();
         for (int pauseMs = 1; ; pauseMs = Math.Min(pauseMs * 2, 20))
@@ -27,7 +27,7 @@ public static class Wait
     }
 
     /// <summary>Polls until the condition holds, or throws with what was waited for.</summary>
-    public static void For(string what, Func<bool> condition, int timeoutMs = 5000)
+    public static void For(string what, Func<bool> condition, int timeoutMs = 30_000)
     {
         if (!Until(condition, timeoutMs))
         {

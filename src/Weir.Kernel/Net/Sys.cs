@@ -231,6 +231,9 @@ public static unsafe partial class Sys
 
     public static SysResult EventFd() => Result(eventfd(0, O_NONBLOCK | O_CLOEXEC));
 
+    /// <summary>For io_uring: a read waits for the signal.</summary>
+    public static SysResult BlockingEventFd() => Result(eventfd(0, O_CLOEXEC));
+
     public static void EventFdSignal(int fd)
     {
         ulong one = 1;

@@ -8,6 +8,7 @@ public sealed class LoopTests
 {
     [Theory(DisplayName = "mailbox: every message of many threads runs once, on the loop, in its sender's order")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void Mailbox(string engine)
@@ -52,6 +53,7 @@ public sealed class LoopTests
 
     [Theory(DisplayName = "mailbox: what one drain leaves is drained in the next turn without another knock")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void MailboxBatches(string engine)
@@ -71,6 +73,7 @@ public sealed class LoopTests
 
     [Theory(DisplayName = "mailbox: a message wakes a loop that waits with nothing to do")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void MailboxWakes(string engine)
@@ -97,6 +100,7 @@ public sealed class LoopTests
     [Theory(DisplayName =
         "blocking work: results come back on the loop, and more pieces run at once than one thread could")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void Blocking(string engine)
@@ -131,6 +135,7 @@ public sealed class LoopTests
     [Theory(DisplayName =
         "blocking work: what the work throws reaches whoever awaits it, and the operation can be used again")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void BlockingThrows(string engine)
@@ -171,6 +176,7 @@ public sealed class LoopTests
 
     [Theory(DisplayName = "yield: others run in between")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void Yield(string engine)
@@ -200,6 +206,7 @@ public sealed class LoopTests
 
     [Theory(DisplayName = "delay: waits end in the order of their times, never early")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void Delay(string engine)
@@ -226,6 +233,7 @@ public sealed class LoopTests
 
     [Theory(DisplayName = "ready: an action that queues itself does not hold the turn")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void ReadyIsBounded(string engine)

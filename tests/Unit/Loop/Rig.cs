@@ -13,6 +13,7 @@ internal sealed class Rig : IDisposable
     public const string Epoll = "epoll";
     public const string Memory = "memory";
     public const string Portable = "portable";
+    public const string Uring = "io_uring";
 
     private readonly List<Listener> _listeners = [];
     private readonly List<string> _files = [];
@@ -23,6 +24,7 @@ internal sealed class Rig : IDisposable
         {
             Epoll => new EpollLoop(),
             Portable => new PortableLoop(),
+            Uring => UringLoop.TryCreate(out string reason) ?? throw new InvalidOperationException(reason),
             _ => new InMemoryLoop { WindowBytes = 64 * 1024 },
         };
         Loop.Adopt();

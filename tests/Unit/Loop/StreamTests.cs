@@ -11,6 +11,7 @@ public sealed class StreamTests
 {
     [Theory(DisplayName = "stream: what is sent comes back, in order, over many connections")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void EchoOverManyConnections(string engine)
@@ -43,6 +44,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: after the peer's FIN the answer can still be sent, and both ends see the end")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void HalfClose(string engine)
@@ -75,6 +77,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: a reset by the peer is ECONNRESET to the receiver")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void Reset(string engine)
@@ -105,6 +108,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: a receive that waits past its deadline ends with ETIMEDOUT, and the next one works")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void ReadDeadline(string engine)
@@ -136,6 +140,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: a send that a slow reader blocks goes on when it reads, and nothing is lost")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void BlockedSend(string engine)
@@ -184,6 +189,7 @@ public sealed class StreamTests
     [Theory(DisplayName =
         "stream: a send without progress for send_timeout ends with ETIMEDOUT and gives its buffers back")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void SendTimeout(string engine)
@@ -218,6 +224,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: memory and file slices leave in the chain's order, from any offset")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void FileSlices(string engine)
@@ -262,6 +269,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: a file that became shorter than promised ends sending with EIO")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void ShortFile(string engine)
@@ -293,6 +301,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: connecting where nobody listens is ECONNREFUSED and leaves no connection")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void ConnectRefused(string engine)
@@ -309,6 +318,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: connecting to a full backlog ends with ETIMEDOUT after its timeout")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void ConnectTimeout(string engine)
@@ -344,6 +354,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: the bytes of a server that speaks first are there after connecting")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void ServerSpeaksFirst(string engine)
@@ -374,6 +385,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: cancelling and closing end waits with ECANCELED, also one that begins later")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void Cancel(string engine)
@@ -407,6 +419,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: a watcher hears once that the peer has closed while nobody receives")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void Watcher(string engine)
@@ -451,6 +464,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: sending to a peer that has gone ends in an error, never in a signal or a hang")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void SendToClosedPeer(string engine)
@@ -480,6 +494,7 @@ public sealed class StreamTests
     [Theory(DisplayName =
         "connections: when they run out the longest idle goes first, and without idle ones the new one")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void ConnectionsRunOut(string engine)
@@ -542,6 +557,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "listener: paused it accepts nothing, resumed it accepts what waited, stopped it refuses")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void PauseAndStop(string engine)
@@ -568,6 +584,7 @@ public sealed class StreamTests
 
     [Theory(DisplayName = "stream: both ends know both addresses")]
     [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
     [InlineData(Rig.Memory)]
     [InlineData(Rig.Portable)]
     public void Addresses(string engine)

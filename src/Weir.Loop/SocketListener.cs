@@ -1,0 +1,116 @@
+// Accepting from a descriptor by plain calls, as engines do that are told when a client waits: how many in one turn,
+// what happens when slots, descriptors or memory run out. One loop's thread; it owns the descriptor.
+using Weir.Kernel;
+using Weir.Kernel.Net;
+
+namespace Weir.Loop;
+
+internal abstract unsafe class SocketListener : Listener
+{
+    private readonly CallbackTimer _backOff;
+    private AcceptBatch _batch;
+
+    protected SocketListener(EventLoop loop, int fd, bool shared, Action<Connection> accepted) : base(loop, accepted)
+    {
+        IsShared = shared;
+        Fd = fd;
+        _backOff = new CallbackTimer(EndBackOff);
+    }
+
+    protected int Fd { get; private set; }
+
+    protected bool IsStopped { get; private set; }
+
+    /// <summary>Makes a stream of an accepted descriptor; null when the engine could not take it.</summary>
+    protected abstract Connection? Open(int fd, ReadOnlySpan<byte> peer);
+
+    /// <summary>The engine lets go of the descriptor, which is closed next.</summary>
+    protected abstract void Leave();
+
+    public override void Stop()
+    {
+        if (!IsStopped)
+        {
+            IsStopped = true;
+            Loop.Delist(this);
+            Loop.Timers.Cancel(_backOff);
+            Leave();
+            Sys.Close(Fd);
+            Fd = -1;
+        }
+    }
+
+    private void EndBackOff()
+    {
+        Loop.Spare.Hold();
+        LetGo(AcceptHold.Pressure);
+    }
+
+    /// <summary>Takes this turn's share of what waits; returns how many.</summary>
+    protected int AcceptSome()
+    {
+        byte* address = stackalloc byte[SocketStream.AddressBytesMax];
+        int most = _batch.Next(Loop.TurnCount, IsShared && Loop.HasSiblings, Loop.MultiAccept);
+        int accepted = 0;
+        for (int tried = 0; tried < most; tried++)
+        {
+            if (IsStopped || Holds != AcceptHold.None || (tried > 0 && Loop.IsNearlyFull))
+            {
+                break;
+            }
+            // Before the queue is touched: a client that cannot be served is better off waiting in it.
+            if (!Loop.MakeRoom())
+            {
+                Loop.HoldForRoom();
+                break;
+            }
+            int length = SocketStream.AddressBytesMax;
+            SysResult fd = Sys.Accept(Fd, address, ref length);
+            if (fd.IsError)
+            {
+                if (!GoesOn(fd.Errno))
+                {
+                    break;
+                }
+                continue;
+            }
+            accepted++;
+            Admit(fd.Int, new ReadOnlySpan<byte>(address, Math.Min(length, SocketStream.AddressBytesMax)));
+        }
+        return accepted;
+    }
+
+    protected void Admit(int fd, ReadOnlySpan<byte> peer)
+    {
+        Loop.NoteAccepted();
+        if (Open(fd, peer) is { } stream)
+        {
+            Accepted(stream);
+        }
+    }
+
+    /// <summary>After a failed accept: whether to try again now. If not, the listener is held or the queue is
+    /// empty.</summary>
+    protected bool GoesOn(int errno)
+    {
+        AcceptAnswer tier = AcceptPressure.TierOf(errno);
+        if (tier == AcceptAnswer.Empty)
+        {
+            _batch.Emptied();
+            return false;
+        }
+        if (tier == AcceptAnswer.Next)
+        {
+            return true;
+        }
+        Loop.NotePressure(errno);
+        if (tier == AcceptAnswer.Shed && MakeDescriptorRoom(Fd))
+        {
+            return true;
+        }
+        // The socket stays readable: nothing may listen to it until the timer fires.
+        Hold(AcceptHold.Pressure);
+        Loop.Timers.Set(_backOff, Loop.NowMs + Loop.Pressure.NextBackOffMs());
+        return false;
+    }
+}

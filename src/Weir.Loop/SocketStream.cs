@@ -1,0 +1,490 @@
+// What the streams of the kernel's engines share: the waits of both directions and their deadlines, the chain that is
+// on its way out, addresses, options, the order of closing. An engine adds how bytes come in, how a send that the
+// kernel does not take at once goes on, and how the descriptor is let go. One loop's thread; recycled by its engine.
+using System.Runtime.CompilerServices;
+using Weir.Kernel;
+using Weir.Kernel.Net;
+
+namespace Weir.Loop;
+
+internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
+{
+    internal const int AddressBytesMax = 112;
+    private const int InlineAddressBytes = 28;
+    private const int GatherMax = 64;
+    private const long SendFileChunkBytes = 2 * 1024 * 1024;
+
+    /// <summary>Bytes sent in a row before others get their turn: a fast reader never lets a send block.</summary>
+    private const long SendTurnBytesMax = 4 * 1024 * 1024;
+
+    /// <summary>Receives in a row that find bytes before others get their turn.</summary>
+    protected const int ImmediateMax = 64;
+
+    protected readonly LoopOperation<RecvLease> Receiving = new();
+    protected LoopOperation<ConnectOutcome>? Connecting;
+    private LoopOperation<IoResult>? _drain;
+    private StreamTimer? _readTimer;
+    private StreamTimer? _sendTimer;
+    private Action? _resumeSend;
+    private BufferChain? _sending;
+    private long _drainKept;
+    private int _sendError;
+
+    /// <summary>The chain waits for the kernel to take more.</summary>
+    protected bool IsBlocked { get; private set; }
+
+    protected bool HasPeerEnded;
+    protected bool IsBroken;
+    protected int ReceiveMax;
+    protected int ImmediateCount;
+    private bool _noDelay;
+    private byte _peerLength, _localLength;
+    private AddressBytes _peer;
+    private AddressBytes _local;
+    private byte[]? _longLocal;
+
+    [InlineArray(InlineAddressBytes)]
+    private struct AddressBytes
+    {
+        private byte _first;
+    }
+
+    internal int Fd { get; set; } = -1;
+
+    /// <summary>Nobody waits on it any more: the object may serve another descriptor.</summary>
+    internal bool IsQuiet =>
+        !Receiving.IsPending && _drain is not { IsPending: true } && Connecting is not { IsPending: true };
+
+    protected void Start(int fd, Listener? listener, ReadOnlySpan<byte> peer)
+    {
+        Fd = fd;
+        Listener = listener;
+        Number = Loop.NextConnectionNumber();
+        StartMs = Loop.NowMs;
+        IsClosed = false;
+        SentBytes = 0;
+        SendTimeoutMs = 0;
+        Watcher = null;
+        Owner = null;
+        _sending = null;
+        _sendError = 0;
+        ImmediateCount = 0;
+        HasPeerEnded = false;
+        IsBroken = false;
+        IsBlocked = false;
+        _noDelay = false;
+        _localLength = 0;
+        _peerLength = (byte)Math.Min(peer.Length, InlineAddressBytes);
+        peer[.._peerLength].CopyTo(_peer);
+        Loop.ConnectionCount++;
+    }
+
+    /// <summary>A socket towards an address, bound to a local one where it is given. On an error the stream is
+    /// closed.</summary>
+    protected int Prepare(ReadOnlySpan<byte> address, ReadOnlySpan<byte> local)
+    {
+        int family = address[0] | (address[1] << 8);
+        SysResult fd = Sys.Socket(family, Sys.SOCK_STREAM);
+        Start(fd.IsError ? -1 : fd.Int, null, address);
+        if (fd.IsError)
+        {
+            Close();
+            return fd.Errno;
+        }
+        if (family == Sys.AF_UNIX)
+        {
+            _noDelay = true;
+        }
+        else
+        {
+            SetNoDelay();
+        }
+        if (local.Length > 0)
+        {
+            SysResult bound;
+            fixed (byte* p = local)
+            {
+                bound = Sys.Bind(fd.Int, p, local.Length);
+            }
+            if (bound.IsError)
+            {
+                Close();
+                return bound.Errno;
+            }
+        }
+        return 0;
+    }
+
+    protected LoopTask<ConnectOutcome> BeginConnect(int timeoutMs)
+    {
+        Connecting ??= new LoopOperation<ConnectOutcome>();
+        LoopTask<ConnectOutcome> task = Connecting.Begin();
+        if (timeoutMs > 0)
+        {
+            SetReadDeadline(Loop.NowMs + timeoutMs);
+        }
+        return task;
+    }
+
+    protected void FinishConnect(int errno)
+    {
+        LoopOperation<ConnectOutcome> connect = Connecting!;
+        DisarmRead();
+        if (errno != 0)
+        {
+            Connecting = null;
+            Close();
+            Connecting = connect;
+        }
+        connect.SetResult(new ConnectOutcome(errno));
+    }
+
+    public override ReadOnlySpan<byte> PeerAddress => ((ReadOnlySpan<byte>)_peer)[.._peerLength];
+
+    public override ReadOnlySpan<byte> LocalAddress
+    {
+        get
+        {
+            if (_localLength == 0 && Fd >= 0)
+            {
+                byte* address = stackalloc byte[AddressBytesMax];
+                int length = AddressBytesMax;
+                if (Sys.LocalName(Fd, address, ref length).IsOk)
+                {
+                    _localLength = (byte)Math.Min(length, AddressBytesMax);
+                    bool isLong = _localLength > InlineAddressBytes;
+                    Span<byte> into = isLong ? _longLocal ??= new byte[AddressBytesMax] : _local;
+                    new ReadOnlySpan<byte>(address, _localLength).CopyTo(into);
+                }
+            }
+            // The path of a unix socket is the one address that is long.
+            ReadOnlySpan<byte> local = _localLength > InlineAddressBytes ? _longLocal! : _local;
+            return local[.._localLength];
+        }
+    }
+
+    public override int SendError => _sendError;
+    public override bool PeerClosed => HasPeerEnded || IsBroken;
+
+    // Sending.
+
+    public override bool Send(BufferChain chain)
+    {
+        if (IsBlocked)
+        {
+            System.Diagnostics.Debug.Assert(_sending == chain, "one chain at a time");
+            return _sendError == 0;
+        }
+        if (IsClosed)
+        {
+            chain.Clear();
+            return false;
+        }
+        if (_sendError == 0)
+        {
+            Transmit(chain);
+        }
+        if (_sendError != 0)
+        {
+            chain.Clear();
+        }
+        return _sendError == 0;
+    }
+
+    public override LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0)
+    {
+        if (_sendError != 0 || IsClosed)
+        {
+            return new LoopTask<IoResult>(IoResult.Failed(_sendError != 0 ? _sendError : Errno.ECANCELED));
+        }
+        if (!IsBlocked || chain.Length <= keptBytes)
+        {
+            return new LoopTask<IoResult>(IoResult.Ok());
+        }
+        _drainKept = keptBytes;
+        _drain ??= new LoopOperation<IoResult>();
+        return _drain.Begin();
+    }
+
+    /// <summary>Gives bytes at the front of the chain to the engine, which tells later what became of them. False when
+    /// the kernel is to be asked now. The bytes taken are no longer in the chain.</summary>
+    protected abstract bool TakesOver(BufferChain chain);
+
+    /// <summary>Bytes that the engine took over have not left yet: what follows has to wait for
+    /// <see cref="ContinueSend"/>.</summary>
+    protected abstract bool MustWait { get; }
+
+    /// <summary>The kernel takes no more now: the engine calls <see cref="ContinueSend"/> when it may.</summary>
+    protected abstract void AwaitWritable();
+
+    protected void ContinueSend()
+    {
+        if (!IsBlocked || IsClosed)
+        {
+            return;
+        }
+        BufferChain chain = _sending!;
+        long before = SentBytes;
+        IsBlocked = false;
+        Transmit(chain);
+        if (_sendError != 0)
+        {
+            chain.Clear();
+        }
+        else if (IsBlocked && SentBytes != before)
+        {
+            StartSendTimer();
+        }
+        if (_drain is { IsWaiting: true } drain && (_sendError != 0 || chain.Length <= _drainKept))
+        {
+            drain.SetResult(_sendError != 0 ? IoResult.Failed(_sendError) : IoResult.Ok());
+        }
+    }
+
+    /// <summary>What was taken over could not be sent, or the peer is known to be gone: sending has ended.</summary>
+    protected void FailSend(int errno)
+    {
+        _sendError = errno;
+        IsBroken |= errno != Errno.ETIMEDOUT;
+        StopSendTimer();
+        if (IsBlocked)
+        {
+            BufferChain chain = _sending!;
+            IsBlocked = false;
+            _sending = null;
+            chain.Clear();
+        }
+        if (_drain is { IsWaiting: true } drain)
+        {
+            drain.SetResult(IoResult.Failed(errno));
+        }
+    }
+
+    private void Transmit(BufferChain chain)
+    {
+        long stopAt = SentBytes + SendTurnBytesMax;
+        while (!chain.IsEmpty)
+        {
+            if (MustWait)
+            {
+                Block(chain);
+                return;
+            }
+            if (SentBytes >= stopAt)
+            {
+                Block(chain);
+                Loop.Ready(_resumeSend ??= ContinueSend);
+                return;
+            }
+            if (TakesOver(chain))
+            {
+                continue;
+            }
+            SysResult n = Write(chain);
+            if (n.Value > 0)
+            {
+                SentBytes += n.Value;
+                chain.Consume(n.Value);
+                continue;
+            }
+            if (n.Errno == Errno.EAGAIN)
+            {
+                Block(chain);
+                AwaitWritable();
+                return;
+            }
+            _sendError = n.Errno;
+            IsBroken = true;
+            break;
+        }
+        _sending = null;
+        if (!MustWait)
+        {
+            StopSendTimer();
+        }
+    }
+
+    /// <summary>One system call's worth of the chain's front.</summary>
+    private SysResult Write(BufferChain chain)
+    {
+        ref ChainSegment first = ref chain[0];
+        if (first.IsFile)
+        {
+            long want = Math.Min(first.Length, SendFileChunkBytes);
+            SysResult n = Sys.SendFile(Fd, first.File!.Fd, first.FileOffset, want);
+            // Nothing: the file became shorter than was promised.
+            return n.Value == 0 ? SysResult.Error(Errno.EIO) : n;
+        }
+        if (chain.Count == 1)
+        {
+            return Sys.Send(Fd, first.Pointer, (int)first.Length, false);
+        }
+        IoVec* pieces = stackalloc IoVec[GatherMax];
+        int count = chain.Gather(pieces, GatherMax);
+        bool more = count < chain.Count;
+        return count == 1
+            ? Sys.Send(Fd, first.Pointer, (int)first.Length, more)
+            : Sys.SendGathered(Fd, pieces, count, more);
+    }
+
+    private void Block(BufferChain chain)
+    {
+        bool first = _sending is null;
+        IsBlocked = true;
+        _sending = chain;
+        if (first)
+        {
+            StartSendTimer();
+        }
+    }
+
+    protected void StartSendTimer()
+    {
+        if (SendTimeoutMs > 0)
+        {
+            _sendTimer ??= new StreamTimer(this, isRead: false);
+            Loop.Timers.Set(_sendTimer, Loop.NowMs + SendTimeoutMs);
+        }
+    }
+
+    protected void StopSendTimer()
+    {
+        if (_sendTimer is not null)
+        {
+            Loop.Timers.Disarm(_sendTimer);
+        }
+    }
+
+    // Deadlines and cancelling.
+
+    public override void SetReadDeadline(long dueMs)
+    {
+        if (dueMs == 0)
+        {
+            DisarmRead();
+            return;
+        }
+        _readTimer ??= new StreamTimer(this, isRead: true);
+        Loop.Timers.Set(_readTimer, dueMs);
+    }
+
+    protected void DisarmRead()
+    {
+        if (_readTimer is not null)
+        {
+            Loop.Timers.Disarm(_readTimer);
+        }
+    }
+
+    protected virtual void SendTimedOut()
+    {
+        if (IsBlocked)
+        {
+            FailSend(Errno.ETIMEDOUT);
+        }
+    }
+
+    private void ReadTimedOut()
+    {
+        if (Connecting is { IsWaiting: true })
+        {
+            FinishConnect(Errno.ETIMEDOUT);
+        }
+        else if (Receiving.IsWaiting)
+        {
+            Receiving.SetResult(RecvLease.Failed(Errno.ETIMEDOUT));
+        }
+    }
+
+    public override void CancelReceive()
+    {
+        if (Receiving.IsWaiting)
+        {
+            Receiving.SetResult(RecvLease.Failed(Errno.ECANCELED));
+        }
+    }
+
+    public override void CancelDrain()
+    {
+        if (_drain is { IsWaiting: true } drain)
+        {
+            drain.SetResult(IoResult.Failed(Errno.ECANCELED));
+        }
+    }
+
+    // The socket.
+
+    public override void ShutdownSend()
+    {
+        if (!IsClosed)
+        {
+            Sys.Shutdown(Fd, Sys.SHUT_WR);
+        }
+    }
+
+    protected override int OutsideDescriptor => Fd;
+
+    public override void SetNoDelay()
+    {
+        if (!_noDelay && !IsClosed)
+        {
+            _noDelay = true;
+            Sys.SetOption(Fd, Sys.IPPROTO_TCP, Sys.TCP_NODELAY, 1);
+        }
+    }
+
+    protected override void SetOption(int option, int n) => Sys.SetOption(Fd, Sys.SOL_SOCKET, option, n);
+
+    public override int TcpInfo(Span<byte> into)
+    {
+        SysResult r = Sys.GetOptionBytes(Fd, Sys.IPPROTO_TCP, Sys.TCP_INFO, into);
+        return r.IsError ? 0 : r.Int;
+    }
+
+    /// <summary>Lets the descriptor go and the object become free, now or when the kernel is done with it.</summary>
+    protected abstract void LetGo(bool reset);
+
+    public override void Close(bool reset = false)
+    {
+        if (IsClosed)
+        {
+            return;
+        }
+        IsClosed = true;
+        Loop.LeaveIdle(this);
+        Loop.ConnectionCount--;
+        if (_readTimer is not null)
+        {
+            Loop.Timers.Cancel(_readTimer);
+        }
+        if (_sendTimer is not null)
+        {
+            Loop.Timers.Cancel(_sendTimer);
+        }
+        _sending = null;
+        IsBlocked = false;
+        Watcher = null;
+        LetGo(reset);
+        if (Connecting is { IsWaiting: true } connect)
+        {
+            connect.SetResult(new ConnectOutcome(Errno.ECANCELED));
+        }
+        CancelReceive();
+        CancelDrain();
+    }
+
+    private sealed class StreamTimer(SocketStream stream, bool isRead) : LoopTimer
+    {
+        protected internal override void Fire()
+        {
+            if (isRead)
+            {
+                stream.ReadTimedOut();
+            }
+            else
+            {
+                stream.SendTimedOut();
+            }
+        }
+    }
+}
