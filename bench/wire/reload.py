@@ -1,5 +1,6 @@
 """Reloads under keep-alive load: HUP every 100 ms for 10 s between two configurations of 1,000 servers; what the
-workers' longest turn was, and whether a connection or an answer was lost. Writes bench/results/reload.md."""
+workers' longest turn was, and whether a connection or an answer was lost. Writes bench/results/reload.md. With
+--realtime the server is scheduled before all else (SCHED_RR), for a machine on which other work runs."""
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import platform
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+REALTIME = "--realtime" in sys.argv
+sys.argv = [a for a in sys.argv if a != "--realtime"]
 BINARY = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "artifacts", "bin", "weir")
 
 
@@ -65,7 +68,8 @@ class Client(threading.Thread):
 def main():
     directory, port = tempfile.mkdtemp(prefix="weir-reload-"), free_port()
     write(directory, port, "red")
-    server = subprocess.Popen([BINARY, "-p", directory, "-c", directory + "/conf"], stderr=subprocess.DEVNULL)
+    first = ["chrt", "-r", "5"] if REALTIME else []
+    server = subprocess.Popen([*first, BINARY, "-p", directory, "-c", directory + "/conf"], stderr=subprocess.DEVNULL)
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -93,7 +97,8 @@ def main():
     server.send_signal(signal.SIGQUIT)
     server.wait(10)
     text = (f"# Reloads under load\n\nHUP every 100 ms for 10 s, two configurations of 1,000 servers, 2 workers, "
-            f"8 keep-alive clients. Commit {commit.stdout.strip()}, Linux {platform.release()}.\n\n| | |\n|---|---|\n"
+            f"8 keep-alive clients{', the server scheduled in real time' if REALTIME else ''}. "
+            f"Commit {commit.stdout.strip()}, Linux {platform.release()}.\n\n| | |\n|---|---|\n"
             f"| answers | {sum(c.answers for c in clients)} |\n"
             f"| torn or foreign answers | {sum(c.torn for c in clients)} |\n"
             f"| connections lost | {sum(c.lost for c in clients)} |\n| last answer after the last reload | "

@@ -27,6 +27,12 @@ public sealed class ServerConf
 
     // Frozen.
 
+    /// <summary>Its certificates and the settings of handshakes; null without any.</summary>
+    public Tls.TlsContext? Tls { get; set; }
+
+    /// <summary>ssl_reject_handshake.</summary>
+    public bool RejectsHandshakes { get; set; }
+
     /// <summary>Where it stands, for messages.</summary>
     public ConfSpan Span { get; set; }
     public object?[] Modules { get; set; } = [];

@@ -1,5 +1,5 @@
-// The reading half of an HTTP/1 exchange: request bodies, what is left of them, lingering close, and the PROXY
-// protocol's head.
+// The reading half of an HTTP/1 exchange: request bodies, what is left of them, lingering close, the PROXY
+// protocol's head, and the way into TLS.
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Protocol.Http1;
@@ -246,6 +246,25 @@ internal sealed partial class Http1Driver
         return default;
     }
 
+    /// <summary>What comes before the first request. False to close the connection.</summary>
+    private async LoopTask<bool> EnterAsync() =>
+        (!_binding.Group.ProxyProtocol || await ReadProxyHeaderAsync())
+            && (!_binding.Group.Of(_connection).Tls || await SecureAsync());
+
+    /// <summary>The handshake, unless the client speaks plain HTTP: that is answered.</summary>
+    private async LoopTask<bool> SecureAsync()
+    {
+        var entrance = new TlsEntrance(_server, _connection, _binding.Group.Of(_connection), _input, _start, _end);
+        ForgetInput();
+        bool entered = await entrance.EnterAsync();
+        _connection = entrance.Connection;
+        _connection.Owner = this;
+        _input = entrance.Input;
+        _start = entrance.Start;
+        _end = entrance.End;
+        return entered;
+    }
+
     /// <summary>The PROXY protocol's header, before the first request. False when there is none: the connection
     /// ends.</summary>
     private async LoopTask<bool> ReadProxyHeaderAsync()
@@ -328,11 +347,13 @@ internal sealed partial class Http1Driver
 
     private void ReleaseInput()
     {
-        if (_input is not null)
-        {
-            _input.Release();
-            _input = null;
-        }
+        _input?.Release();
+        ForgetInput();
+    }
+
+    private void ForgetInput()
+    {
+        _input = null;
         _start = 0;
         _end = 0;
     }

@@ -177,7 +177,7 @@ internal sealed partial class Http1Driver
     {
         w.Write("Location: "u8);
         int start = w.Written;
-        bool tls = r.Group.Tls;
+        bool tls = r.Tls is not null;
         w.Write(tls ? "https://"u8 : "http://"u8);
         if (location.ServerNameInRedirect.Value && !r.Server.PrimaryNameBytes.IsEmpty)
         {

@@ -56,7 +56,7 @@ internal sealed partial class Http1Driver : ClientStream
         _state = ConnectionState.None;
         Attach(connection, binding);
         Enter(ConnectionState.Reading);
-        RunAsync(mayServe: !binding.Group.ProxyProtocol).Forget();
+        RunAsync(mayServe: !binding.Group.IsGuarded).Forget();
     }
 
     /// <summary>Takes up a connection that was parked, with what it heard.</summary>
@@ -93,7 +93,7 @@ internal sealed partial class Http1Driver : ClientStream
     {
         try
         {
-            if (mayServe || await ReadProxyHeaderAsync())
+            if (mayServe || await EnterAsync())
             {
                 await ServeAsync();
             }
@@ -275,20 +275,10 @@ internal sealed partial class Http1Driver : ClientStream
     private bool ChooseServer(HttpRequest r, out int status)
     {
         status = 0;
-        ListenGroup group = r.Group;
-        if (group.Narrower.Count > 0)
+        ListenGroup group = r.Group.Of(_connection);
+        if (group != r.Group)
         {
-            ReadOnlySpan<byte> local = _connection.LocalAddress;
-            foreach (ListenGroup narrower in group.Narrower)
-            {
-                if (SocketAddress.AddressBytesOf(narrower.Spec.Address.Native).SequenceEqual(
-                    SocketAddress.AddressBytesOf(local)))
-                {
-                    group = narrower;
-                    r.Server = narrower.DefaultServer;
-                    break;
-                }
-            }
+            r.Server = group.DefaultServer;
         }
         if (!group.Names.IsEmpty && !r.Host.IsEmpty)
         {
@@ -309,7 +299,11 @@ internal sealed partial class Http1Driver : ClientStream
             }
         }
         r.EnterServer();
-        return true;
+        if (group.Tls || r.Tls is not null)
+        {
+            status = TlsEntrance.Check(r);
+        }
+        return status == 0;
     }
 
     // Receiving heads.

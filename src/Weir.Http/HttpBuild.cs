@@ -112,6 +112,9 @@ public sealed class HttpBuild
         return Configuration;
     }
 
+    /// <summary>What a `listen` without parameters means, by its text.</summary>
+    internal Dictionary<string, ListenSpec[]> PlainListens { get; } = new(StringComparer.Ordinal);
+
     // Reading.
 
     private void EnterHttp(ConfWalker walker, ConfDirective directive)
@@ -361,6 +364,7 @@ public sealed class HttpBuild
         _blocks.Clear();
         _shared.Clear();
         _arrays.Clear();
+        PlainListens.Clear();
     }
 
     // Logs.

@@ -123,11 +123,34 @@ public sealed class ListenGroup
     /// <summary>listen … proxy_protocol</summary>
     public bool ProxyProtocol { get; set; }
     public bool Tls { get; set; }
+
+    /// <summary>Something comes before the first request: the PROXY protocol's header, a TLS handshake.</summary>
+    internal bool IsGuarded => ProxyProtocol || Tls || Narrower.Exists(static g => g.Tls);
+
+    /// <summary>Chooses certificates by name where <see cref="Tls"/> is set.</summary>
+    internal TlsServerNames? TlsNames { get; set; }
     public bool Http2 { get; set; }
 
     /// <summary>For a wildcard address: servers that listen on one address of the same port, chosen by the local
     /// address.</summary>
     public List<ListenGroup> Narrower { get; } = [];
+
+    /// <summary>The group of the address that a connection was accepted on: this one, or a narrower one.</summary>
+    internal ListenGroup Of(Loop.Connection connection)
+    {
+        if (Narrower.Count > 0)
+        {
+            ReadOnlySpan<byte> local = SocketAddress.AddressBytesOf(connection.LocalAddress);
+            foreach (ListenGroup narrower in Narrower)
+            {
+                if (SocketAddress.AddressBytesOf(narrower.Spec.Address.Native).SequenceEqual(local))
+                {
+                    return narrower;
+                }
+            }
+        }
+        return this;
+    }
 
     /// <summary>The settings before a server is known: header buffers and timeouts of the default server.</summary>
     public ServerConf Server => DefaultServer;

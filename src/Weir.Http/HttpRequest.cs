@@ -144,6 +144,9 @@ public sealed partial class HttpRequest : Session.Session
 
     public AbortReason Aborted { get; private set; }
 
+    /// <summary>The client's TLS connection; null where it speaks plain HTTP.</summary>
+    public Tls.TlsConnection? Tls => Connection as Tls.TlsConnection;
+
     /// <summary>The log answers where this request writes errors.</summary>
     public Log Log => Location?.ErrorLog ?? Server?.Location.ErrorLog ?? Configuration.DefaultLog;
 

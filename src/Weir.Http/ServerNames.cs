@@ -49,7 +49,44 @@ public sealed class ServerNames(NativeArena memory)
     public ServerConf? Find(HttpRequest r, NativeSlice host, out bool failed)
     {
         failed = false;
-        ReadOnlySpan<byte> name = host.Span;
+        if (FindPlain(host.Span) is { } server)
+        {
+            return server;
+        }
+        foreach ((Regex regex, ServerConf candidate) in _regexes)
+        {
+            switch (regex.Match(r, host))
+            {
+                case RegexOutcome.Match:
+                    return candidate;
+                case RegexOutcome.Failed:
+                    failed = true;
+                    return null;
+            }
+        }
+        return null;
+    }
+
+    /// <summary>The same without a request, for the name in a TLS handshake: captures are set by the request's own
+    /// Host later.</summary>
+    public ServerConf? Find(ReadOnlySpan<byte> name)
+    {
+        if (FindPlain(name) is { } server)
+        {
+            return server;
+        }
+        foreach ((Regex regex, ServerConf candidate) in _regexes)
+        {
+            if (regex.IsMatch(name))
+            {
+                return candidate;
+            }
+        }
+        return null;
+    }
+
+    private ServerConf? FindPlain(ReadOnlySpan<byte> name)
+    {
         if (_exact.Count > 0 && _exact.TryGet(name, out ServerConf server))
         {
             return server;
@@ -75,17 +112,6 @@ public sealed class ServerNames(NativeArena memory)
                 {
                     return server;
                 }
-            }
-        }
-        foreach ((Regex regex, ServerConf candidate) in _regexes)
-        {
-            switch (regex.Match(r, host))
-            {
-                case RegexOutcome.Match:
-                    return candidate;
-                case RegexOutcome.Failed:
-                    failed = true;
-                    return null;
             }
         }
         return null;

@@ -120,6 +120,13 @@ public sealed unsafe class BufferChain
         return new Span<byte>(_tail.Pointer + _tailUsed, _tail.Capacity - _tailUsed);
     }
 
+    /// <summary>The same as <see cref="GetSpan"/>, for writers of native code.</summary>
+    public NativeSlice GetSlice(int minimum)
+    {
+        GetSpan(minimum);
+        return new NativeSlice(_tail!.Pointer + _tailUsed, _tail.Capacity - _tailUsed);
+    }
+
     /// <summary>Makes <paramref name="count"/> bytes of the last <see cref="GetSpan"/> part of the chain.</summary>
     public void Advance(int count)
     {

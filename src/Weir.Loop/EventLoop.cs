@@ -358,6 +358,16 @@ public abstract partial class EventLoop : IDisposable
         return done;
     }
 
+    /// <summary>Closes all idle connections, each in its owner's way.</summary>
+    public void CloseIdle()
+    {
+        while (_idleFirst is { } idle)
+        {
+            LeaveIdle(idle);
+            idle.OnReclaim!(idle);
+        }
+    }
+
     /// <summary>The longest-idle connection; not one that came a moment ago and had no time to say anything.</summary>
     private Connection? OldestToReclaim()
     {

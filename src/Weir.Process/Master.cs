@@ -45,6 +45,8 @@ public sealed partial class Master : IDisposable
 {
     private const int TerminateStepMs = 50, KillAfterMs = 1000;
 
+    private const int SettleDelayMs = 500;
+
     private readonly MasterStart _start;
     private readonly MasterTables _tables = new();
     private readonly List<WorkerProcess> _workers = [];
@@ -57,6 +59,8 @@ public sealed partial class Master : IDisposable
     private int _signalFd = -1;
     private bool _quit, _terminate, _noAccepting, _reloadWanted;
     private long _terminateSinceMs = -1, _terminateNextMs;
+
+    private long _settleAtMs = long.MaxValue;
 
     public Master(MasterStart start)
     {
@@ -72,6 +76,7 @@ public sealed partial class Master : IDisposable
             _tables.Listens.CloseAll(unlinkUnix: _start.InheritedListeners is null);
             return 1;
         }
+        SettleSoon();
         while (!Turn())
         {
         }
@@ -189,6 +194,7 @@ public sealed partial class Master : IDisposable
         {
             _reloadWanted = false;
             Reload();
+            SettleSoon();
         }
         return (_quit || _terminate) && _workers.Count == 0;
     }
@@ -287,11 +293,19 @@ public sealed partial class Master : IDisposable
             AbortPending("no answer in time");
         }
         RunRespawns(now);
+        if (now >= _settleAtMs)
+        {
+            _settleAtMs = long.MaxValue;
+            ManagedHeap.Settle();
+        }
     }
+
+    /// <summary>What reading a configuration left behind is collected when nobody waits for the master.</summary>
+    private void SettleSoon() => _settleAtMs = Environment.TickCount64 + SettleDelayMs;
 
     private int WaitMs()
     {
-        long now = Environment.TickCount64, until = long.MaxValue;
+        long now = Environment.TickCount64, until = _settleAtMs;
         if (_terminate)
         {
             until = Math.Min(until, _terminateNextMs);

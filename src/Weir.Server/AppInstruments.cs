@@ -17,6 +17,7 @@ internal sealed class AppInstruments : IDisposable
     {
         _meter = new Meter(MeterName, null, [new KeyValuePair<string, object?>("weir.server.model", model)]);
         Gauge("weir.server.connections", "{connection}", "Connections that are open.", static m => m.Connections);
+        Gauge("weir.server.idle", "{connection}", "Connections that wait for a request.", static m => m.Idle);
         Gauge("weir.server.queued", "{request}", "Requests that wait for a thread.", static m => m.Queued);
         Gauge("weir.server.threads", "{thread}", "Threads of the server.", static m => m.Threads);
         Gauge("weir.server.stuck", "{handler}", "Handlers past their time that have not come back.",

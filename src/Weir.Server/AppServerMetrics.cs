@@ -11,6 +11,9 @@ public sealed record AppServerMetrics
     /// <summary>Connections that are open.</summary>
     public long Connections { get; init; }
 
+    /// <summary>Open connections that wait for their next request.</summary>
+    public long Idle { get; init; }
+
     /// <summary>Connections accepted since the start.</summary>
     public long Accepted { get; init; }
 
@@ -49,12 +52,16 @@ public sealed record AppServerMetrics
 internal sealed class AppCounters(IAppServerObserver? observer)
 {
     private long _connections, _accepted, _queued, _running, _threads, _stuck, _timedOut, _refused, _answered, _failed;
+    private long _idle;
     private long _stackReserved, _stackCommitted;
 
     internal IAppServerObserver? Observer { get; } = observer;
 
     /// <summary>Refusals that are counted elsewhere: by loops that ran out of descriptors.</summary>
     internal Func<long>? MoreRefused { get; set; }
+
+    /// <summary>Idle connections that are counted elsewhere: by loops.</summary>
+    internal Func<long>? MoreIdle { get; set; }
 
     internal long Stuck => Volatile.Read(ref _stuck);
 
@@ -67,6 +74,8 @@ internal sealed class AppCounters(IAppServerObserver? observer)
     }
 
     internal void Closed() => Interlocked.Decrement(ref _connections);
+
+    internal void Idle(int change) => Interlocked.Add(ref _idle, change);
 
     internal void Queue(int change) => Interlocked.Add(ref _queued, change);
 
@@ -102,6 +111,7 @@ internal sealed class AppCounters(IAppServerObserver? observer)
     internal AppServerMetrics Snapshot() => new()
     {
         Connections = Volatile.Read(ref _connections),
+        Idle = Volatile.Read(ref _idle) + (MoreIdle?.Invoke() ?? 0),
         Accepted = Volatile.Read(ref _accepted),
         Queued = Volatile.Read(ref _queued),
         Running = Volatile.Read(ref _running),

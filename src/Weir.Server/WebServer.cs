@@ -147,7 +147,7 @@ public sealed class WebServer : IDisposable
         }
         _disposed = true;
         Http.Quit();
-        Loop.ForEachIdle(static c => c.Close());
+        Loop.CloseIdle();
         Http.Configuration?.Retire();
         foreach (Zone zone in _zones.Values)
         {

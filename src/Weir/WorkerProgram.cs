@@ -64,6 +64,7 @@ internal sealed class WorkerProgram : IWorkerProgram
         IDisposable? signals = _host.SignalFd >= 0 ? _loop.WatchReadable(_host.SignalFd, _host.OnSignalReadable) : null;
         _channelWatch = channel;
         _host.Acknowledge(first.Generation);
+        CollectSoon();
         _loop.Run();
         FlushLogs();
         signals?.Dispose();
@@ -215,19 +216,19 @@ internal sealed class WorkerProgram : IWorkerProgram
         {
             _prepared = null;
             Apply(built);
-            _collect ??= new CallbackTimer(Collect);
-            _loop.Timers.Set(_collect, _loop.NowMs + CollectDelayMs);
+            CollectSoon();
         }
     }
 
-    /// <summary>A worker that serves allocates nothing, so no collection would ever come by itself: what a reload left
-    /// behind is collected once the reloads have settled. The pause grows with what is alive, not with what is
-    /// left.</summary>
-    private static void Collect() => new Thread(static () =>
+    /// <summary>What a start or a reload left behind is collected once reloads have settled. The pause grows with what
+    /// is alive, not with what is left.</summary>
+    private void CollectSoon()
     {
-        GC.Collect(2, GCCollectionMode.Forced, blocking: false, compacting: false);
-        NativeHeap.Trim();
-    })
+        _collect ??= new CallbackTimer(Collect);
+        _loop.Timers.Set(_collect, _loop.NowMs + CollectDelayMs);
+    }
+
+    private static void Collect() => new Thread(ManagedHeap.Settle)
     {
         IsBackground = true,
         Name = "weir-collect",

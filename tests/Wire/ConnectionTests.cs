@@ -161,6 +161,8 @@ public sealed class ConnectionTests
                 listen 127.0.0.1:%PORT%; listen unix:%DIR%/s.sock; listen [::1]:%PORT%;
                 return 200 "$server_addr"; }
             """));
+        // Ready is the first listener; the answer on it comes when all are.
+        Assert.Equal(200, weir.Get("/").Status);
         using (RawClient unix =
             RawClient.Connect(new System.Net.Sockets.UnixDomainSocketEndPoint(weir.Dir.At("s.sock"))))
         {

@@ -127,6 +127,20 @@ public sealed class FilesTests
     }
 
     [Fact]
+    public void A_link_is_followed_to_what_its_own_owner_owns()
+    {
+        using var files = new TempDir();
+        files.Write("mine.txt", "mine");
+        File.CreateSymbolicLink(files.At("link.txt"), "mine.txt");
+        File.CreateSymbolicLink(files.At("other.txt"), "mine.txt");
+        // The link alone changes hands: who plants a link to another's file gets nothing by it.
+        ChildProcess.Run("chown", "-h", "65534", files.At("other.txt"));
+        using var weir = Start(files, "location /l { } disable_symlinks if_not_owner from=$document_root;");
+        Assert.Equal("mine", weir.Get("/link.txt").Text);
+        Assert.Equal(403, weir.Get("/other.txt").Status);
+    }
+
+    [Fact]
     public void A_gzipped_answer_unpacks_to_the_file()
     {
         using var files = new TempDir();

@@ -20,6 +20,31 @@ public sealed class LogTests
     }
 
     [Fact]
+    public void Lines_go_to_a_syslog_server_as_it_reads_them()
+    {
+        using var syslog = new System.Net.Sockets.UdpClient(
+            new System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 0));
+        syslog.Client.ReceiveTimeout = 30_000;
+        int port = ((System.Net.IPEndPoint)syslog.Client.LocalEndPoint!).Port;
+        using var weir = ServerProcess.Weir(Conf.Server($$"""
+            access_log syslog:server=127.0.0.1:{{port}},facility=local7,tag=edge,severity=info short;
+            error_log syslog:server=127.0.0.1:{{port}},facility=daemon,tag=edge,nohostname error;
+            location / { return 200 a; }
+            location /file { root %FILES%; }
+            """, "log_format short \"$request_method $uri $status\";"));
+        var from = new System.Net.IPEndPoint(System.Net.IPAddress.Any, 0);
+        string Next() => System.Text.Encoding.Latin1.GetString(syslog.Receive(ref from));
+        weir.Get("/told");
+        // local7 (23) * 8 + info (6), the host's name, the tag.
+        Assert.Matches(@"^<190>\w{3} [ \d]\d \d\d:\d\d:\d\d \S+ edge: GET /told 200$", Next());
+        weir.Get("/file");
+        // daemon (3) * 8 + error (3), no host name.
+        Assert.Matches(
+            @"^<27>\w{3} [ \d]\d \d\d:\d\d:\d\d edge: .*open\(\) "".*/file"" failed \(2: No such file", Next());
+        Assert.Matches(@"^<190>.* edge: GET /file 404$", Next());
+    }
+
+    [Fact]
     public void A_buffered_log_is_written_when_the_server_quits()
     {
         using var weir = ServerProcess.Weir(Conf.Server(

@@ -202,7 +202,7 @@ public sealed class ProxyAnswersTests
         using Upstream upstream = Upstream.Answering(r => Upstream.Ok(r.Header("host") ?? ""));
         using var dns = new NameServer();
         using ServerProcess server = ServerProcess.Weir(Conf.Server($$"""
-            resolver 127.0.0.1:{{dns.Port}} ipv6=off; resolver_timeout 1s;
+            resolver 127.0.0.1:{{dns.Port}} ipv6=off; resolver_timeout 20s;
             location / { set $h app.test; proxy_pass http://$h:%UPSTREAM%; }
             location /nx { set $h nx.test; proxy_pass http://$h:%UPSTREAM%; }
             """), upstreamPort: upstream.Port);
@@ -211,5 +211,58 @@ public sealed class ProxyAnswersTests
         Assert.Equal(1, dns.Questions);
         Assert.Equal(502, server.Get("/nx").Status);
         Assert.Contains("nx.test could not be resolved (3: Host not found)", server.ErrorLog);
+    }
+
+    [Fact]
+    public void An_answer_that_does_not_fit_into_a_datagram_is_fetched_over_TCP()
+    {
+        using Upstream upstream = Upstream.Answering(r => Upstream.Ok(r.Header("host") ?? ""));
+        using var dns = new NameServer();
+        using ServerProcess server = ServerProcess.Weir(Conf.Server($$"""
+            resolver 127.0.0.1:{{dns.Port}} ipv6=off; resolver_timeout 20s;
+            location / { set $h $arg_h; proxy_pass http://$h:%UPSTREAM%/; }
+            """), upstreamPort: upstream.Port);
+        Assert.Equal($"tall.test:{upstream.Port}", server.Get("/?h=tall.test").Text);
+        Assert.Equal(1, dns.StreamQuestions);
+        Assert.Equal($"tall.test:{upstream.Port}", server.Get("/?h=tall.test").Text);
+        Assert.Equal(1, dns.StreamQuestions);
+        Assert.Equal(502, server.Get("/?h=txt-only.test").Status);
+        Assert.Contains("txt-only.test could not be resolved (2: Server failure)", server.ErrorLog);
+    }
+
+    [Fact]
+    public void Idle_connections_to_servers_make_room_when_connections_run_out()
+    {
+        const int groups = 20;
+        using Upstream upstream = Upstream.Answering(static _ => Upstream.Ok("up"));
+        var http = new System.Text.StringBuilder();
+        var locations = new System.Text.StringBuilder("location /own { return 200 own; }\n");
+        for (int i = 0; i < groups; i++)
+        {
+            http.AppendLine($"upstream g{i} {{ server 127.0.0.1:{upstream.Port}; keepalive 4; }}");
+            locations.AppendLine($"location /up{i}/ {{ proxy_pass http://g{i}; }}");
+        }
+        using ServerProcess server = ServerProcess.Weir(Conf.Full($$"""
+            daemon off;
+            worker_processes 1;
+            user root;
+            pid %DIR%/server.pid;
+            error_log %DIR%/error.log info;
+            events { worker_connections 32; }
+            http { {{http}} server { listen 127.0.0.1:%PORT%; {{locations}} } }
+            """));
+        var clients = new List<RawClient> { server.Connect() };
+        for (int i = 0; i < groups; i++)
+        {
+            Assert.Equal("up", clients[0].Get($"/up{i}/").Text);
+        }
+        // The first client asks before each newcomer: what has been idle longest are connections to servers.
+        for (int i = 0; i < groups; i++)
+        {
+            RawClient client = server.Connect();
+            clients.Add(client);
+            clients.ForEach(static c => Assert.Equal("own", c.Get("/own").Text));
+        }
+        clients.ForEach(static c => c.Dispose());
     }
 }

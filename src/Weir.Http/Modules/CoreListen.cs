@@ -17,9 +17,21 @@ internal static class CoreListen
     internal static void Apply(DirectiveUse use, ServerConf server)
     {
         server.HasListen = true;
+        if (use.Count == 1 && use.Build.PlainListens.TryGetValue(use[0], out ListenSpec[]? known))
+        {
+            Add(use, known, server);
+            return;
+        }
         SocketAddress[] addresses = Addresses(use);
         if (addresses.Length == 0)
         {
+            return;
+        }
+        if (use.Count == 1)
+        {
+            ListenSpec[] plain = [.. addresses.Select(static a => new ListenSpec { Address = a })];
+            use.Build.PlainListens.Add(use[0], plain);
+            Add(use, plain, server);
             return;
         }
         var spec = new ListenSpec { Address = addresses[0] };
@@ -64,11 +76,6 @@ internal static class CoreListen
                     break;
             }
         }
-        if (tls)
-        {
-            use.Error(0, "the \"ssl\" parameter of \"listen\" is not supported by this build of weir yet",
-                "TLS directives are checked and kept, but no listener may use them so far");
-        }
         if (http2)
         {
             use.Error(0, "the \"http2\" parameter of \"listen\" is not supported by this build of weir yet");
@@ -78,6 +85,16 @@ internal static class CoreListen
             use.Build.Configuration.Listens.Add(new ListenUse(spec with { Address = address }, server, isDefault,
                 proxyProtocol,
                 tls, http2, hasOptions, use.Directive.Args[0].Span));
+        }
+    }
+
+    /// <summary>A `listen` of nothing but an address, as most are: all that name it share what it means.</summary>
+    private static void Add(DirectiveUse use, ListenSpec[] plain, ServerConf server)
+    {
+        foreach (ListenSpec spec in plain)
+        {
+            use.Build.Configuration.Listens.Add(new ListenUse(spec, server, false, false, false, false, false,
+                use.Directive.Args[0].Span));
         }
     }
 

@@ -77,9 +77,9 @@ internal sealed class VariablesModule : HttpModule
         d.Variable("server_protocol", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(Protocol(R(s)), ref v));
         d.Variable("scheme", static (Session.Session s, Variable _, ref NativeSlice v) =>
-            Is(R(s).Group.Tls ? NativeSlice.Literal("https"u8) : NativeSlice.Literal("http"u8), ref v));
+            Is(R(s).Tls is not null ? NativeSlice.Literal("https"u8) : NativeSlice.Literal("http"u8), ref v));
         d.Variable("https", static (Session.Session s, Variable _, ref NativeSlice v) =>
-            Is(R(s).Group.Tls ? NativeSlice.Literal("on"u8) : default, ref v));
+            Is(R(s).Tls is not null ? NativeSlice.Literal("on"u8) : default, ref v));
         d.Variable("request_port", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(RequestPort(R(s)), ref v));
         d.Variable("is_request_port", static (Session.Session s, Variable _, ref NativeSlice v) =>

@@ -14,6 +14,7 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
 
     private readonly LinkedList<BlockingExchange> _idle = new();
     private readonly HashSet<BlockingExchange> _active = [];
+    private readonly HashSet<BlockingExchange> _leaving = [];
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Watchdog _watchdog = new(counters);
     private IReadOnlyList<OpenListener> _listeners = [];
@@ -257,10 +258,12 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
                 return false;
             }
             node = _idle.AddLast(exchange);
+            Counters.Idle(1);
         }
         bool readable = WaitReadable(exchange.Fd, milliseconds);
         lock (Gate)
         {
+            Counters.Idle(-1);
             if (node.List is null)
             {
                 // It was told to go.
@@ -271,6 +274,12 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
         return readable;
     }
 
+    /// <summary>The exchange's thread is free again. The gate is held.</summary>
+    protected void Gone(BlockingExchange exchange) => _leaving.Remove(exchange);
+
+    /// <summary>Idle connections that were told to go and have not gone. The gate is held.</summary>
+    protected int Leaving => _leaving.Count;
+
     /// <summary>Ends the connection that has been idle longest. False: there is none. The gate is held.</summary>
     protected bool EndOneIdle()
     {
@@ -279,6 +288,7 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
             return false;
         }
         _idle.Remove(first);
+        _leaving.Add(first.Value);
         first.Value.EndIdle();
         return true;
     }
@@ -370,8 +380,13 @@ internal sealed class SequentialModel(AppServerOptions options, GuestApplication
     }
 
     /// <summary>An idle connection is kept only until somebody else knocks.</summary>
-    internal override bool WaitIdle(BlockingExchange exchange, int milliseconds) =>
-        !IsStopping && WaitForConnectionOrOthers(exchange.Fd, milliseconds);
+    internal override bool WaitIdle(BlockingExchange exchange, int milliseconds)
+    {
+        Counters.Idle(1);
+        bool readable = !IsStopping && WaitForConnectionOrOthers(exchange.Fd, milliseconds);
+        Counters.Idle(-1);
+        return readable;
+    }
 }
 
 /// <summary>A thread that accepts, and one for every connection.</summary>
@@ -396,9 +411,11 @@ internal sealed class ThreadPerConnectionModel(AppServerOptions options, GuestAp
             }
             StartThread("weir-connection", () =>
             {
-                new BlockingExchange(this).Serve(client, number);
+                var exchange = new BlockingExchange(this);
+                exchange.Serve(client, number);
                 lock (Gate)
                 {
+                    Gone(exchange);
                     _serving--;
                     Monitor.PulseAll(Gate);
                 }
@@ -414,7 +431,7 @@ internal sealed class ThreadPerConnectionModel(AppServerOptions options, GuestAp
             while (_serving >= Options.Concurrency.Threads && !IsStopping)
             {
                 // One that is idle makes room as soon as its thread has noticed.
-                bool makesRoom = EndOneIdle();
+                bool makesRoom = Leaving > 0 || EndOneIdle();
                 if (!waits && !makesRoom)
                 {
                     return false;
@@ -477,7 +494,7 @@ internal sealed class ThreadPoolModel(AppServerOptions options, GuestApplication
         {
             while (_queue.Count >= Options.Concurrency.Queue + _free)
             {
-                bool makesRoom = EndOneIdle();
+                bool makesRoom = Leaving > 0 || EndOneIdle();
                 if (IsStopping || Options.QueueFull == QueueFull.Refuse && !makesRoom)
                 {
                     return false;
@@ -521,6 +538,7 @@ internal sealed class ThreadPoolModel(AppServerOptions options, GuestApplication
             exchange.Serve(next.Client, next.Number);
             lock (Gate)
             {
+                Gone(exchange);
                 _free++;
                 Volatile.Write(ref _queued, Math.Max(0, _queue.Count - _free));
                 Monitor.PulseAll(Gate);

@@ -46,6 +46,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
         {
             _hosts.Add(new LoopHost(this, i, place, handlerTimeoutMs));
         }
+        Counters.MoreIdle = () => _hosts.Sum(static h => (long)h.Loop.IdleCount);
         Counters.MoreRefused = () => _hosts.Sum(static h => h.Loop.RefusedCount);
         foreach (LoopHost host in _hosts)
         {

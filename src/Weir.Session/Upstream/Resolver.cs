@@ -1,7 +1,7 @@
 // Names to addresses while the server runs: a small DNS client on the loop. Answers are kept as long as they say (or as
 // `valid=` says); many who ask for one name at once share one question; a question is repeated, to the next server,
-// until
-// the time is over. One loop's thread; one object per loop and `resolver`.
+// until the time is over; an answer that does not fit into a datagram is fetched over TCP (ResolverStream.cs).
+// One loop's thread; one object per loop and `resolver`.
 using Weir.Kernel;
 using Weir.Kernel.Net;
 using Weir.Loop;
@@ -111,6 +111,7 @@ public sealed class Resolver
     private readonly DatagramSocket?[] _sockets;
     private readonly Dictionary<uint, ResolvedName> _names = [];
     private readonly Dictionary<ushort, ResolvedName> _questions = [];
+    private readonly List<ResolverStream> _streams = [];
     private ResolveWait? _freeWaits;
     private int _server;
     private int _count;
@@ -330,17 +331,24 @@ public sealed class Resolver
             return;
         }
         ushort id = (ushort)(message[0] << 8 | message[1]);
-        if (!_questions.TryGetValue(id, out ResolvedName? entry))
+        if (_questions.TryGetValue(id, out ResolvedName? entry))
         {
-            return;
+            OnAnswer(entry, id, message, isStream: false);
         }
+    }
+
+    private void OnAnswer(ResolvedName entry, ushort id, ReadOnlySpan<byte> message, bool isStream)
+    {
         bool inet = entry.IdInet == id;
         Span<DnsRecord> records = stackalloc DnsRecord[32];
         DnsOutcome outcome = DnsCodec.ReadAnswer(message, id, entry.Asked, inet ? DnsType.A : DnsType.Aaaa, records,
             out DnsAnswer answer);
         switch (outcome)
         {
-            case DnsOutcome.Foreign or DnsOutcome.Malformed:
+            case DnsOutcome.Foreign or DnsOutcome.Malformed when !isStream:
+                return;
+            case DnsOutcome.Truncated when !isStream:
+                AskOverStream(entry, id, inet ? DnsType.A : DnsType.Aaaa);
                 return;
             case DnsOutcome.Alias when ++entry.Aliases <= AliasesMax:
                 FollowAlias(entry, message, answer.Alias);
@@ -378,6 +386,28 @@ public sealed class Resolver
         if (--entry.PendingAnswers == 0)
         {
             Finish(entry, entry.Found.Count > 0 ? 0 : entry.Code == 0 ? 3 : entry.Code);
+        }
+    }
+
+    /// <summary>The same question on a connection; a repeated datagram starts no second one.</summary>
+    private void AskOverStream(ResolvedName entry, ushort id, DnsType type)
+    {
+        if (_streams.Exists(s => s.Id == id))
+        {
+            return;
+        }
+        var stream = new ResolverStream(this, id);
+        _streams.Add(stream);
+        stream.AskAsync(_loop, _settings.Servers[_server % _sockets.Length], entry.Asked, type, entry.GiveUpMs)
+            .Forget();
+    }
+
+    /// <summary>What came over the connection; nothing when the server could not be asked so.</summary>
+    internal void OnStreamEnd(ResolverStream stream, ReadOnlySpan<byte> message)
+    {
+        if (_streams.Remove(stream) && _questions.TryGetValue(stream.Id, out ResolvedName? entry))
+        {
+            OnAnswer(entry, stream.Id, message, isStream: true);
         }
     }
 
@@ -437,6 +467,12 @@ public sealed class Resolver
         foreach (DatagramSocket? socket in _sockets)
         {
             socket?.Dispose();
+        }
+        ResolverStream[] streams = [.. _streams];
+        _streams.Clear();
+        foreach (ResolverStream stream in streams)
+        {
+            stream.Close();
         }
     }
 }

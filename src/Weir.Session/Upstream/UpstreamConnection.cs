@@ -12,6 +12,15 @@ public sealed class UpstreamConnection : LoopTimer, IPeerWatcher
     internal UpstreamConnection? Older;
     private IdleConnections? _list;
 
+    /// <summary>Connections have run out: one that waits here may go as one that a client left waiting.</summary>
+    private static readonly Action<Connection> s_reclaim = static stream =>
+    {
+        if (stream.Watcher is UpstreamConnection { _list: { } list } idle)
+        {
+            list.CloseOne(idle);
+        }
+    };
+
     private UpstreamConnection()
     {
     }
@@ -64,6 +73,7 @@ public sealed class UpstreamConnection : LoopTimer, IPeerWatcher
     {
         _list = list;
         Stream.Watcher = this;
+        Stream.Loop.EnterIdle(Stream, s_reclaim);
         if (timeoutMs > 0)
         {
             Stream.Loop.Timers.Set(this, Stream.Loop.NowMs + timeoutMs);
@@ -73,6 +83,7 @@ public sealed class UpstreamConnection : LoopTimer, IPeerWatcher
     internal void LeaveIdle()
     {
         _list = null;
+        Stream.Loop.LeaveIdle(Stream);
         Stream.Watcher = null;
         Stream.Loop.Timers.Disarm(this);
     }

@@ -6,6 +6,7 @@ using System.Runtime.InteropServices;
 using System.Text;
 using Weir.Conf;
 using Weir.Http;
+using Weir.Tls;
 
 namespace Weir;
 
@@ -46,7 +47,7 @@ internal static class VersionText
     public static string Short => $"nginx version: nginx/{NginxVersion} ({Product})\n";
 
     /// <summary>-V.</summary>
-    public static string Full => Short + Built + "configure arguments: " + ConfigureArguments() + "\n";
+    public static string Full => Short + Built + TlsLines + "configure arguments: " + ConfigureArguments() + "\n";
 
     private static string Built
     {
@@ -60,6 +61,10 @@ internal static class VersionText
                     + " can be restored\n";
         }
     }
+
+    /// <summary>nginx's two lines; where the library is missing, what is missing.</summary>
+    private static string TlsLines => OpenSsl.Version is { } version
+        ? $"built with {version}\nTLS SNI support enabled\n" : $"without TLS: {OpenSsl.Load()}\n";
 
     private static string ConfigureArguments() => Arguments(PresentModules());
 

@@ -122,8 +122,11 @@ public sealed class CommandLineTests
         Assert.StartsWith("nginx version: nginx/1.31.5 (weir/", VersionText.Full);
         Assert.Contains("\nconfigure arguments: --prefix=", VersionText.Full);
         HashSet<string> present = VersionText.PresentModules();
-        Assert.Superset(new HashSet<string> { "http_gzip", "http_upstream_keepalive", "http_proxy" }, present);
-        Assert.DoesNotContain("http_ssl", present);
+        Assert.Superset(new HashSet<string> { "http_gzip", "http_upstream_keepalive", "http_proxy", "http_ssl" },
+            present);
+        Assert.DoesNotContain("http_v3", present);
+        Assert.Contains("\nbuilt with OpenSSL 3.", VersionText.Full);
+        Assert.Contains("\nTLS SNI support enabled\n", VersionText.Full);
     }
 
     [Fact]

@@ -1,0 +1,260 @@
+// Makes TLS contexts of servers' settings, once for servers that share them, and says what is wrong with certificates
+// and keys in nginx's words at their line. Runs while a configuration is built, in the master and in every worker, off
+// the loop; reads bytes through the build's resources alone.
+using Weir.Conf;
+using Weir.Kernel;
+using Weir.Tls;
+
+namespace Weir.Http.Modules;
+
+internal static class SslContexts
+{
+    private const string DataScheme = "data:";
+
+    internal static string FullPath(HttpBuild build, string path) =>
+        path.StartsWith('/') ? path : Path.Join(build.Resources.ConfPrefix, path);
+
+    /// <summary>Contexts for all servers that have certificates, and what listening addresses need.</summary>
+    internal static void Build(HttpBuild build, SslModule module)
+    {
+        foreach (ServerConf server in build.Configuration.Servers)
+        {
+            var settings = (SslSettings)server.Modules[module.Index]!;
+            server.RejectsHandshakes = settings.RejectHandshake.Value;
+            if (settings.Certificates.Items.Length > 0 || server.RejectsHandshakes)
+            {
+                settings.Context ??= Make(build, settings);
+                server.Tls = settings.Context;
+            }
+        }
+        foreach (ListenGroup group in build.Configuration.Groups)
+        {
+            if (group.Tls && !build.Errors.Failed && Check(build, group))
+            {
+                group.TlsNames = new TlsServerNames(group, Http1Names(build));
+            }
+        }
+    }
+
+    private static NativeSlice Http1Names(HttpBuild build) =>
+        build.Memory.Store("\x08http/1.1\x08http/1.0\x08http/0.9"u8);
+
+    private static bool Check(HttpBuild build, ListenGroup group)
+    {
+        if (Complain(build, group.DefaultServer))
+        {
+            return false;
+        }
+        bool good = true;
+        if (group.DefaultServer.RejectsHandshakes)
+        {
+            foreach (ServerConf server in group.Members)
+            {
+                good &= !Complain(build, server);
+            }
+        }
+        return good;
+    }
+
+    private static bool Complain(HttpBuild build, ServerConf server)
+    {
+        if (server.Tls is not null)
+        {
+            return false;
+        }
+        ConfSpan at = server.Span;
+        build.Errors.Emerg("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive in "
+            + $"{at.File.Path}:{at.Line}", null);
+        return true;
+    }
+
+    private static TlsContext? Make(HttpBuild build, SslSettings s)
+    {
+        var maker = new Maker(build);
+        TlsContext? context = TlsContext.Create((TlsProtocols)s.Protocols.Value, out string? error);
+        if (context is null)
+        {
+            ReadOnlySpan<PlacedText> certificates = s.Certificates.Items;
+            maker.Complain(error, certificates.IsEmpty ? null : certificates[0].Span);
+            return null;
+        }
+        build.Configuration.Own(context);
+        maker.AddCertificates(context, s);
+        maker.Complain(context.SetCiphers(s.Ciphers.Value.Text, s.PreferServerCiphers.Value), s.Ciphers.Value.Span);
+        maker.Complain(context.SetCurves(s.EcdhCurve.Value.Text), s.EcdhCurve.Value.Span);
+        if (s.DhParam.Value.Text is { Length: > 0 } && maker.Read(s.DhParam.Value, "", out byte[] dh))
+        {
+            maker.Complain(context.SetDhParam(maker.Name(s.DhParam.Value), dh), s.DhParam.Value.Span);
+        }
+        maker.AddVerification(context, s);
+        if (s.StaplingFile.Value.Text is { Length: > 0 } && s.Stapling.Value
+            && maker.Read(s.StaplingFile.Value, "", out byte[] response))
+        {
+            context.StapleResponses(response);
+        }
+        context.LimitRecords(s.BufferSize.Value);
+        if (s.EarlyData.Value)
+        {
+            context.AllowEarlyData();
+        }
+        SessionCacheRule cache = s.SessionCache.Value;
+        context.Resume(cache.Off, cache.Builtin, SslZones.Sessions(build, cache), s.SessionTickets.Value,
+            maker.TicketKeys(s), s.SessionTimeoutSec.Value);
+        foreach ((string name, string value, ConfSpan span) in s.ConfCommands.Items)
+        {
+            maker.Complain(context.Command(name, value, path => FullPath(build, path)), span);
+        }
+        context.FinishServer("HTTP");
+        return context;
+    }
+
+    /// <summary>One context while it is made.</summary>
+    private sealed class Maker(HttpBuild build)
+    {
+        internal void Complain(string? error, ConfSpan? span)
+        {
+            if (error is not null)
+            {
+                build.Errors.Emerg(error, span);
+            }
+        }
+
+        /// <summary>The name that messages give a file.</summary>
+        internal string Name(PlacedText text) =>
+            text.Text.StartsWith(DataScheme, StringComparison.Ordinal) ? text.Text : FullPath(build, text.Text);
+
+        /// <summary>The bytes of a file, or what stands behind `data:`.</summary>
+        internal bool Read(PlacedText text, string what, out byte[] bytes)
+        {
+            if (text.Text.StartsWith(DataScheme, StringComparison.Ordinal))
+            {
+                bytes = System.Text.Encoding.Latin1.GetBytes(text.Text[DataScheme.Length..]);
+                return true;
+            }
+            string path = FullPath(build, text.Text);
+            byte[]? read = build.Resources.ReadFile(path, out string? error);
+            bytes = read ?? [];
+            if (read is not null)
+            {
+                return true;
+            }
+            string failure = OpenFailure(path, error!);
+            Complain(what.Length > 0 ? $"cannot load {what} \"{path}\": BIO_new_file() failed{failure}"
+                : $"BIO_new_file(\"{path}\") failed{failure}", text.Span);
+            return false;
+        }
+
+        /// <summary>OpenSSL's words for a file that cannot be opened.</summary>
+        private static string OpenFailure(string path, string error)
+        {
+            int open = error.LastIndexOf('(');
+            int colon = error.IndexOf(':', Math.Max(open, 0));
+            if (open < 0 || colon < 0 || !int.TryParse(error.AsSpan(open + 1, colon - open - 1), out int errno))
+            {
+                return $" ({error})";
+            }
+            string reason = errno == Errno.ENOENT ? "error:10000080:BIO routines::no such file"
+                : "error:10080002:BIO routines::system lib";
+            string why = error[(colon + 2)..^1];
+            return $" (SSL: error:8{errno:X7}:system library::{why}:calling fopen({path}, r) {reason})";
+        }
+
+        internal void AddCertificates(TlsContext context, SslSettings s)
+        {
+            ReadOnlySpan<PlacedText> certificates = s.Certificates.Items;
+            ReadOnlySpan<PlacedText> keys = s.CertificateKeys.Items;
+            IReadOnlyList<TlsPassword> passwords = Passwords(s.PasswordFile.Value);
+            for (int i = 0; i < certificates.Length; i++)
+            {
+                if (i >= keys.Length)
+                {
+                    Complain($"no \"ssl_certificate_key\" is defined for certificate \"{certificates[^1].Text}\"",
+                        certificates[^1].Span);
+                    return;
+                }
+                if (Read(certificates[i], "certificate", out byte[] certificate)
+                    && Read(keys[i], "certificate key", out byte[] key))
+                {
+                    Complain(context.AddCertificate(Name(certificates[i]), certificate, Name(keys[i]), key, passwords),
+                        certificates[i].Span);
+                }
+            }
+        }
+
+        internal IReadOnlyList<TlsPassword> Passwords(PlacedText file)
+        {
+            if (file.Text is not { Length: > 0 } || !Read(file, "", out byte[] bytes))
+            {
+                return [];
+            }
+            var passwords = new List<TlsPassword>();
+            foreach (Range range in bytes.AsSpan().Split((byte)'\n'))
+            {
+                ReadOnlySpan<byte> line = bytes.AsSpan()[range];
+                if (line.Length > 0 && line[^1] == '\r')
+                {
+                    line = line[..^1];
+                }
+                if (line.Length > 0)
+                {
+                    passwords.Add(new TlsPassword(line.ToArray()));
+                }
+            }
+            return passwords;
+        }
+
+        internal void AddVerification(TlsContext context, SslSettings s)
+        {
+            TlsVerify verify = s.VerifyClient.Value;
+            PlacedText client = s.ClientCertificate.Value, trusted = s.TrustedCertificate.Value;
+            bool hasClient = client.Text is { Length: > 0 }, hasTrusted = trusted.Text is { Length: > 0 };
+            if (verify is TlsVerify.On or TlsVerify.Optional && !hasClient && !hasTrusted)
+            {
+                Complain("no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client", null);
+                return;
+            }
+            context.VerifyClients(verify, s.VerifyDepth.Value);
+            if (hasClient && ReadAuthorities(client, out byte[] told))
+            {
+                Complain(context.AddAuthorities(Name(client), told, told: verify != TlsVerify.Off), client.Span);
+            }
+            if (hasTrusted && ReadAuthorities(trusted, out byte[] kept))
+            {
+                Complain(context.AddAuthorities(Name(trusted), kept, told: false), trusted.Span);
+            }
+            if (s.Crl.Value.Text is { Length: > 0 } && ReadAuthorities(s.Crl.Value, out byte[] revoked))
+            {
+                Complain(context.AddRevocations(Name(s.Crl.Value), revoked), s.Crl.Value.Span);
+            }
+        }
+
+        private bool ReadAuthorities(PlacedText text, out byte[] bytes)
+        {
+            string path = FullPath(build, text.Text);
+            byte[]? read = build.Resources.ReadFile(path, out string? error);
+            bytes = read ?? [];
+            if (read is null)
+            {
+                Complain($"SSL_CTX_load_verify_locations(\"{path}\") failed{OpenFailure(path, error!)}", text.Span);
+            }
+            return read is not null;
+        }
+
+        internal ITlsTicketKeys? TicketKeys(SslSettings s)
+        {
+            if (s.TicketKeys.Items.IsEmpty)
+            {
+                return SslZones.TicketKeys(build, s.SessionTimeoutSec.Value);
+            }
+            var files = new List<byte[]>();
+            foreach (PlacedText file in s.TicketKeys.Items)
+            {
+                if (Read(file, "", out byte[] bytes))
+                {
+                    files.Add(bytes);
+                }
+            }
+            return files.Count == 0 ? null : new TlsFixedTicketKeys(files);
+        }
+    }
+}

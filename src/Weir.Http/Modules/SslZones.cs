@@ -1,0 +1,127 @@
+// What TLS shares between workers: sessions by id (ssl_session_cache shared:NAME:SIZE) and the keys of tickets, in
+// zones. Called from inside of handshakes: the zone's lock is held for a lookup and a copy, nothing is allocated.
+// Where there is no shared memory (the library) the same tables live in memory of the process.
+using System.Buffers.Binary;
+using Weir.Kernel;
+using Weir.Tls;
+using Weir.Zones;
+
+namespace Weir.Http.Modules;
+
+internal static class SslZones
+{
+    private const ulong SessionLayout = 0x5331_7373_6C00_0001;
+    private const ulong TicketLayout = 0x5331_7373_6C00_0002;
+    private const int SessionBytesTypical = 256;
+
+    /// <summary>The shared cache of a rule; null without one, and while a master only collects.</summary>
+    internal static ITlsSessionStore? Sessions(HttpBuild build, SessionCacheRule rule)
+    {
+        if (rule.Shared is null)
+        {
+            return null;
+        }
+        long bytes = Math.Min(rule.SharedBytes & ~(Zone.PageBytes - 1L), Zone.SizeBytesMax);
+        Zone? zone = build.Resources.Zone(new ZoneSpec("ssl_session_cache:" + rule.Shared, bytes, SessionLayout));
+        SharedTable? table = zone is null ? null : SharedTable.Open(zone, 0, (int)(bytes / SessionBytesTypical / 2));
+        return table is null ? null : new ZoneSessions(zone!, table);
+    }
+
+    /// <summary>Ticket keys that all workers know and that outlive a reload; null while a master only
+    /// collects.</summary>
+    internal static ITlsTicketKeys? TicketKeys(HttpBuild build, long timeoutSec)
+    {
+        Zone? zone = build.Resources.Zone(new ZoneSpec("weir:ssl_tickets", Zone.SizeBytesMin, TicketLayout));
+        SharedTable? table = zone is null ? null : SharedTable.Open(zone, 0, 64);
+        return table is null ? null : new ZoneTicketKeys(zone!, table, Math.Max(timeoutSec, 1));
+    }
+
+    private static long NowSec() => DateTimeOffset.UtcNow.ToUnixTimeSeconds();
+
+    private sealed class ZoneSessions(Zone zone, SharedTable table) : ITlsSessionStore
+    {
+        private const int ExpiryBytes = 8;
+
+        public void Store(ReadOnlySpan<byte> id, ReadOnlySpan<byte> session, long timeoutSec)
+        {
+            uint hash = SharedTable.HashOf(id);
+            using ZoneLock held = zone.Lock();
+            uint known = table.Find(id, hash);
+            if (known != 0)
+            {
+                table.Remove(known);
+            }
+            uint entry = table.Add(id, hash, ExpiryBytes + session.Length);
+            while (entry == 0 && table.RemoveOldest())
+            {
+                entry = table.Add(id, hash, ExpiryBytes + session.Length);
+            }
+            if (entry != 0)
+            {
+                Span<byte> value = table.Value(entry);
+                BinaryPrimitives.WriteInt64LittleEndian(value, NowSec() + timeoutSec);
+                session.CopyTo(value[ExpiryBytes..]);
+            }
+        }
+
+        public int Find(ReadOnlySpan<byte> id, Span<byte> into)
+        {
+            uint hash = SharedTable.HashOf(id);
+            using ZoneLock held = zone.Lock();
+            uint entry = table.Find(id, hash);
+            if (entry == 0)
+            {
+                return 0;
+            }
+            ReadOnlySpan<byte> value = table.Value(entry);
+            if (BinaryPrimitives.ReadInt64LittleEndian(value) < NowSec())
+            {
+                table.Remove(entry);
+                return 0;
+            }
+            value = value[ExpiryBytes..];
+            if (value.Length > into.Length)
+            {
+                return 0;
+            }
+            table.Touch(entry);
+            value.CopyTo(into);
+            return value.Length;
+        }
+
+        public void Remove(ReadOnlySpan<byte> id)
+        {
+            using ZoneLock held = zone.Lock();
+            uint entry = table.Find(id, SharedTable.HashOf(id));
+            if (entry != 0)
+            {
+                table.Remove(entry);
+            }
+        }
+    }
+
+    private sealed class ZoneTicketKeys(Zone zone, SharedTable table, long periodSec) : TlsRotatingTicketKeys
+    {
+        protected override long PeriodSec => periodSec;
+
+        protected override long NowSec => SslZones.NowSec();
+
+        protected override void WithState(ref Turn turn)
+        {
+            using ZoneLock held = zone.Lock();
+            ReadOnlySpan<byte> key = "keys"u8;
+            uint hash = SharedTable.HashOf(key);
+            uint entry = table.Find(key, hash);
+            if (entry == 0)
+            {
+                entry = table.Add(key, hash, StateBytes);
+                if (entry == 0)
+                {
+                    return;
+                }
+                table.Value(entry).Clear();
+            }
+            turn.Run(table.Value(entry));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+// How a client comes in through TLS: the first byte tells TLS from plain HTTP, the handshake runs under
+// client_header_timeout, the name in it chooses the certificates. One object for each accepted connection, until the
+// handshake is over. Also what a request on such an address has to pass: 497, 421, 495 and 496.
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Tls;
+
+namespace Weir.Http;
+
+/// <summary>Chooses certificates by name for one listening address.</summary>
+internal sealed class TlsServerNames(ListenGroup group, NativeSlice alpn) : ITlsNames
+{
+    public TlsContext? Choose(TlsSession session, ReadOnlySpan<byte> name)
+    {
+        ServerConf server = (name.IsEmpty ? null : group.Names.Find(name)) ?? group.DefaultServer;
+        return server.RejectsHandshakes ? null : server.Tls ?? session.Context;
+    }
+
+    public NativeSlice Alpn(TlsSession session) => alpn;
+}
+
+internal sealed class TlsEntrance
+{
+    private readonly HttpServer _server;
+    private readonly ListenGroup _group;
+
+    internal TlsEntrance(HttpServer server, Connection connection, ListenGroup group, BufferSlab? input, int start,
+        int end)
+    {
+        _server = server;
+        _group = group;
+        Connection = connection;
+        Input = input;
+        Start = start;
+        End = end;
+    }
+
+    /// <summary>The connection to go on with: TLS, or the plain one when the client does not speak TLS.</summary>
+    internal Connection Connection { get; private set; }
+
+    /// <summary>Bytes of a plain request.</summary>
+    internal BufferSlab? Input { get; private set; }
+    internal int Start { get; private set; }
+    internal int End { get; private set; }
+
+    /// <summary>False when the connection has to be closed.</summary>
+    internal async LoopTask<bool> EnterAsync()
+    {
+        EventLoop loop = _server.Loop;
+        long due = loop.NowMs + _group.DefaultServer.ClientHeaderTimeoutMs.Value;
+        if (Start == End)
+        {
+            Connection.SetReadDeadline(due);
+            RecvLease lease = await Connection.ReceiveAsync();
+            if (lease.IsError || lease.IsEnd)
+            {
+                return false;
+            }
+            Input = lease.Slab;
+            Start = 0;
+            End = lease.Length;
+        }
+        byte first = Input!.Span[Start];
+        const byte handshakeRecord = 0x16, ssl2Bit = 0x80;
+        if (first != handshakeRecord && (first & ssl2Bit) == 0)
+        {
+            return true;
+        }
+        TlsSession? session = _group.DefaultServer.Tls is { } context ? TlsSession.Accept(context) : null;
+        if (session is null)
+        {
+            return false;
+        }
+        session.Names = _group.TlsNames;
+        var secure = new TlsConnection(Connection, session, Input, Start, End);
+        Input = null;
+        Start = 0;
+        End = 0;
+        Connection = secure;
+        int error = await secure.HandshakeAsync(due);
+        if (error == 0)
+        {
+            return true;
+        }
+        Log(secure, error);
+        return false;
+    }
+
+    private void Log(TlsConnection connection, int error)
+    {
+        if (error == Errno.ECANCELED)
+        {
+            return;
+        }
+        string client = $"while SSL handshaking, client: {HttpRequest.FormatAddress(connection.PeerAddress)}"
+            + $", server: {_group.Spec.Address}";
+        TlsSession session = connection.Session;
+        switch (error)
+        {
+            case Errno.EPROTO:
+                // What a client did wrong is told at info, as nginx tells it.
+                _server.Log.Write(LogLevel.Info, session.WasRefused
+                    ? $"handshake rejected {client}" : $"SSL_do_handshake() failed{session.Error} {client}", 0,
+                    connection.Number);
+                break;
+            case Errno.ECONNRESET when !connection.PeerClosed || connection.SendError == 0:
+                _server.Log.Write(LogLevel.Info, $"peer closed connection in SSL handshake {client}", error,
+                    connection.Number);
+                break;
+            case Errno.ETIMEDOUT:
+                _server.Log.Write(LogLevel.Info, $"client timed out {client}", error, connection.Number);
+                break;
+            default:
+                _server.Log.Write(LogLevel.Info, $"SSL_do_handshake() failed {client}", error, connection.Number);
+                break;
+        }
+    }
+
+    /// <summary>Whether the request may go on to its server: 0, or the status to answer with.</summary>
+    internal static int Check(HttpRequest r)
+    {
+        if (r.Tls is not { } connection)
+        {
+            r.LogError(LogLevel.Info, "client sent plain HTTP request to HTTPS port");
+            return 497;
+        }
+        TlsVerify verify = r.Server.Tls?.Verify ?? TlsVerify.Off;
+        if (verify == TlsVerify.Off)
+        {
+            return 0;
+        }
+        TlsSession session = connection.Session;
+        if (IsMisdirected(r, session))
+        {
+            r.LogError(LogLevel.Info,
+                "client attempted to request the server name different from the one that was negotiated");
+            return 421;
+        }
+        int result = session.VerifyResult;
+        if (result != 0 && (verify != TlsVerify.OptionalNoCa || !IsAboutTrust(result)))
+        {
+            if (r.Logs(LogLevel.Info))
+            {
+                string why = System.Text.Encoding.ASCII.GetString(TlsSession.VerifyText(result));
+                r.LogError(LogLevel.Info, $"client SSL certificate verify error: ({result}:{why})");
+            }
+            return 495;
+        }
+        if (verify == TlsVerify.On && !session.HasPeerCertificate)
+        {
+            r.LogError(LogLevel.Info, "client sent no required SSL certificate");
+            return 496;
+        }
+        return 0;
+    }
+
+    /// <summary>The certificate was asked for by one server's rules and the request is for another's.</summary>
+    private static bool IsMisdirected(HttpRequest r, TlsSession session)
+    {
+        Span<byte> name = stackalloc byte[256];
+        int length = session.Write(TlsFact.ServerName, name);
+        if (length == 0 || length > name.Length)
+        {
+            return false;
+        }
+        ReadOnlySpan<byte> host = r.Host.Span;
+        return !System.Text.Ascii.EqualsIgnoreCase(name[..length], host);
+    }
+
+    internal static bool IsAboutTrust(int result)
+    {
+        const int selfSigned = 18, selfSignedInChain = 19, noIssuer = 20, noLeafSignature = 21, untrusted = 27;
+        return result is selfSigned or selfSignedInChain or noIssuer or noLeafSignature or untrusted;
+    }
+}

@@ -1,0 +1,124 @@
+// What the main context says about processes, read back from the kernel: where they run, as what, and with which
+// environment; how long a worker that shuts down may take.
+using System.Globalization;
+using System.Net.Sockets;
+using Weir.Tests.Harness;
+using Xunit;
+
+namespace Weir.Tests.Wire;
+
+public sealed class ProcessSettingsTests
+{
+    private static string Proc(int pid, string file) => File.ReadAllText($"/proc/{pid}/{file}");
+
+    [Fact]
+    public void Workers_run_where_and_as_the_configuration_says()
+    {
+        using var weir = ServerProcess.Weir(Conf.Server("location / { return 200 a; }", "", 2, true, """
+            worker_cpu_affinity 1 1;
+            worker_priority 3;
+            worker_rlimit_nofile 777;
+            working_directory %DIR%;
+            env WEIR_TEST_SET=value;
+            env PATH;
+            load_module modules/ngx_http_geoip_module.so;
+            """));
+        Assert.Equal("a", weir.Get("/").Text);
+        // Both have become what they should be once the last of it, the directory, is set.
+        Wait.For("two workers", () => weir.Workers() is { Length: 2 } started
+            && started.All(w => Directory.ResolveLinkTarget($"/proc/{w}/cwd", false)!.FullName == weir.Dir.Path),
+            30_000);
+        int[] workers = weir.Workers();
+        foreach (int worker in workers)
+        {
+            Assert.Contains("Cpus_allowed_list:\t0\n", Proc(worker, "status"));
+            string[] limits = Proc(worker, "limits").Split('\n');
+            Assert.Contains("777", limits.First(static l => l.StartsWith("Max open files")));
+            // Behind the name in parentheses: the state is field 3, the nice value 19.
+            string[] fields = Proc(worker, "stat").Split(") ")[1].Split(' ');
+            Assert.Equal("3", fields[19 - 3]);
+            string[] environment = Proc(worker, "environ").TrimEnd('\0').Split('\0');
+            Assert.Contains("WEIR_TEST_SET=value", environment);
+            Assert.Contains("PATH=" + Environment.GetEnvironmentVariable("PATH"), environment);
+            Assert.DoesNotContain(environment, static e => e.StartsWith("HOME=", StringComparison.Ordinal));
+        }
+    }
+
+    [Fact]
+    public void A_worker_that_shuts_down_leaves_when_its_time_is_over()
+    {
+        using var asked = new ManualResetEventSlim();
+        using var upstream = new Upstream(c =>
+        {
+            c.ReadRequest();
+            asked.Set();
+            c.Hold();
+        });
+        using var weir = ServerProcess.Weir(Conf.Server("location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }",
+            master: true, main: "worker_shutdown_timeout 300ms;"), upstreamPort: upstream.Port);
+        using RawClient client = weir.Connect();
+        client.Send(RawClient.Request("GET", "/", []));
+        Assert.True(asked.Wait(30_000));
+        weir.Send(Signal.Quit);
+        Assert.True(weir.Process.WaitForExit(30_000));
+        Assert.Equal(0, weir.Process.ExitCode);
+    }
+
+    [Fact]
+    public void A_listening_socket_has_the_options_that_it_was_given()
+    {
+        using var weir = ServerProcess.Weir(Conf.Http("""
+            server {
+                listen 127.0.0.1:%PORT% backlog=37 rcvbuf=64k sndbuf=96k so_keepalive=7m:8s:9;
+                location / { return 200 a; }
+            }
+            server { listen 127.0.0.1:%PORT2% deferred reuseport; location / { return 200 b; } }
+            server { listen [::1]:%PORT3% ipv6only=on; location / { return 200 c; } }
+            """));
+        Assert.Equal("a", weir.Get("/").Text);
+        using (RawClient deferred = weir.Connect(2))
+        {
+            Assert.Equal("b", deferred.Get("/").Text);
+        }
+        // The kernel's table of listening sockets: local address, and behind it queues; the backlog is not told there.
+        string hex = weir.Port.ToString("X4", CultureInfo.InvariantCulture);
+        Assert.Contains($"0100007F:{hex} 00000000:0000 0A", File.ReadAllText("/proc/net/tcp"));
+        string hex6 = weir.PortOf(3).ToString("X4", CultureInfo.InvariantCulture);
+        Assert.Contains($":{hex6} ", File.ReadAllText("/proc/net/tcp6"));
+        using RawClient client = weir.Connect();
+        Assert.Equal("a", client.Get("/").Text);
+        // Keep-alive of the accepted socket shows as a timer of kind 2.
+        int local = ((System.Net.IPEndPoint)client.Socket.LocalEndPoint!).Port;
+        string pair = $"0100007F:{hex} 0100007F:{local.ToString("X4", CultureInfo.InvariantCulture)} 01";
+        Assert.Contains(File.ReadLines("/proc/net/tcp"), line => line.Contains(pair) && line.Contains(" 02:"));
+    }
+
+    [Fact]
+    public void TLS_settings_are_kept_while_no_listener_wants_them_and_checked_all_the_same()
+    {
+        using (var weir = ServerProcess.Weir(Conf.Server("""
+            ssl_certificate /nonexistent/cert.pem;
+            ssl_certificate_key /nonexistent/key.pem;
+            ssl_protocols TLSv1.2 TLSv1.3;
+            ssl_session_cache shared:SSL:10m;
+            location / { return 200 plain; }
+            """)))
+        {
+            Assert.Equal("plain", weir.Get("/").Text);
+        }
+        using var wrong = ServerProcess.Weir(Conf.Server("ssl_protocols TLSv9; location / { return 200; }"),
+            waitReady: false);
+        Assert.True(wrong.Process.WaitForExit(30_000));
+        Assert.Equal(1, wrong.Process.ExitCode);
+    }
+
+    [Fact]
+    public void The_debug_log_tells_the_story_of_a_request()
+    {
+        using var weir = ServerProcess.Weir(Conf.Server("location /told { return 200 a; }",
+            main: "error_log %DIR%/debug.log debug;"));
+        Assert.Equal("a", weir.Get("/told").Text);
+        Wait.For("the story", () => weir.Dir.Read("debug.log").Contains("using configuration \"/told\""), 30_000);
+        Assert.Contains("[debug]", weir.Dir.Read("debug.log"));
+    }
+}
