@@ -17,6 +17,10 @@ if (!isUpgrade && CommandAnswers.TryAnswer(invocation, out exitCode))
 {
     return exitCode;
 }
+if (invocation.App is { } app)
+{
+    return AppProgram.Run(app);
+}
 var source = new ConfigurationSource(invocation.Files, invocation.ConfPath, invocation.Prefix, invocation.Globals,
     invocation.ErrorLogPath);
 var reader = new ConfigurationReader(source);

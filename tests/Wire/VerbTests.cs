@@ -63,6 +63,34 @@ public sealed class VerbTests : IDisposable
     }
 
     [Fact]
+    public void App_answers_behind_a_proxy_and_says_what_it_is_doing()
+    {
+        using var app = new VerbProcess("app", "--model", "thread-pool", "--threads", "3", "--delay", "10ms");
+        Assert.Equal("Hello World\n", app.Get("/").Text);
+        Assert.Equal(400, app.Get("/?delay=soon").Status);
+        using var weir = new VerbProcess("proxy", Text(app.Port), "--workers", "1");
+        Assert.Equal("Hello World\n", weir.Get("/?cpu=1ms").Text);
+        using JsonDocument status = JsonDocument.Parse(app.Get("/status").Text);
+        Assert.Equal("thread-pool", status.RootElement.GetProperty("model").GetString());
+        Assert.True(status.RootElement.GetProperty("answered").GetInt64() >= 3);
+        Assert.Contains("3 threads", app.Process.Errors);
+    }
+
+    [Theory]
+    [InlineData("sequential")]
+    [InlineData("thread-per-connection")]
+    [InlineData("event-driven")]
+    [InlineData("event-driven-thread-pool")]
+    [InlineData("event-driven-task-pool")]
+    public void App_runs_under_every_model_and_ends_in_order(string model)
+    {
+        using var app = new VerbProcess("app", "--model", model, "--await");
+        Assert.Equal("Hello World\n", app.Get("/").Text);
+        app.Process.Stop(Signal.Quit, 20_000);
+        Assert.True(app.Process.HasExited);
+    }
+
+    [Fact]
     public void The_printed_configuration_runs_as_it_is()
     {
         _files.Write("index.html", "printed");

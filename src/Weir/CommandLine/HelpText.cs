@@ -6,7 +6,7 @@ namespace Weir;
 
 internal static class HelpText
 {
-    public static IReadOnlyList<string> Topics { get; } = ["serve", "proxy", "conf", "flags", "signals"];
+    public static IReadOnlyList<string> Topics { get; } = ["serve", "proxy", "app", "conf", "flags", "signals"];
 
     /// <summary>The text on a topic, "" for the overview; null when there is none.</summary>
     public static string? Of(string topic) => topic switch
@@ -14,6 +14,7 @@ internal static class HelpText
         "" => Overview,
         "serve" => OfVerb(Verbs.Serve, ServeExamples),
         "proxy" => OfVerb(Verbs.Proxy, ProxyExamples),
+        "app" => OfVerb(Verbs.App, AppExamples),
         "conf" or "configuration" => Conf,
         "flags" => Flags,
         "signals" => Signals,
@@ -29,6 +30,7 @@ internal static class HelpText
           weir                          a welcome page on http://localhost:8080
           weir serve [DIR]              a folder over HTTP
           weir proxy URL…               a reverse proxy in front of an application
+          weir app                      an application server, for experiments
 
         With a configuration:
           weir -c nginx.conf            run it
@@ -39,6 +41,7 @@ internal static class HelpText
         More:
           weir help serve               options and examples
           weir help proxy
+          weir help app
           weir help conf                a first nginx.conf, and where files are found
           weir help flags               nginx's flags, one by one
           weir help signals             reload, upgrade, rotate logs, stop
@@ -69,6 +72,21 @@ internal static class HelpText
         The application sees the client in X-Forwarded-For, X-Forwarded-Proto and
         X-Real-IP, and the client's Host. WebSockets and streams pass through. A server
         that fails is left alone for ten seconds while the others answer.
+
+        """;
+
+    private const string AppExamples = """
+        Examples:
+          weir app --model sequential --delay 10s       three requests take 30 s
+          weir app --model thread-per-connection --delay 10s
+          weir app --model thread-pool --threads 10 --queue 100 --delay 10s
+          weir app --model event-driven --delay 10s     one that blocks stalls all
+          weir app --model event-driven --delay 10s --await
+          weir app --model thread-pool --threads 2 --timeout 5s --delay 1h
+          weir app --port 3000   and, on another terminal:   weir proxy 3000
+
+        Each request is answered with "Hello World" after waiting and computing. A time
+        is 500ms, 10s or 2m.
 
         """;
 
@@ -151,7 +169,8 @@ internal static class HelpText
     private static string OfVerb(Verb verb, string examples)
     {
         var text = new StringBuilder();
-        text.Append("weir ").Append(verb.Name).Append(' ').Append(verb.Operands);
+        text.Append("weir ").Append(verb.Name);
+        text.Append(verb.Operands.Length > 0 ? " " : "").Append(verb.Operands);
         text.Append(verb.Options.Length > 0 ? " [OPTION…]" : "").Append(": ").Append(verb.Summary).Append("\n\n");
         text.Append(examples);
         text.Append("\nOptions:\n");
@@ -160,6 +179,11 @@ internal static class HelpText
             string name = (option.Letter is { } letter ? $"-{letter}, " : "    ") + option.Name
                 + (option.Value is null ? "" : " " + option.Value);
             text.Append("  ").Append(name.PadRight(20)).Append("  ");
+            if (name.Length > 20)
+            {
+                text.Length -= 2;
+                text.Append('\n').Append(' ', 24);
+            }
             AppendWrapped(text, option.Summary, 24, 80);
         }
         return text.ToString();

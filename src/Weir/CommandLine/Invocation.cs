@@ -34,6 +34,9 @@ internal enum InvocationAction
     /// <summary>`weir proxy`: run <see cref="Invocation.BuiltIn"/>.</summary>
     VerbProxy,
 
+    /// <summary>`weir app`: run <see cref="Invocation.App"/>.</summary>
+    VerbApp,
+
     /// <summary>`weir help [TOPIC]`: the text is in <see cref="Invocation.Message"/>.</summary>
     VerbHelp,
 
@@ -72,6 +75,9 @@ internal sealed record Invocation
     /// <summary>A configuration without a file: a verb's, or the one for no arguments at all. Else null.</summary>
     public BuiltInConfiguration? BuiltIn { get; init; }
 
+    /// <summary>What `weir app` is to run; else null.</summary>
+    public AppOptions? App { get; init; }
+
     /// <summary>--print-conf: print the configuration that the verb stands for, and stop.</summary>
     public bool PrintConf { get; init; }
 
@@ -86,7 +92,8 @@ internal sealed record Invocation
 
     /// <summary>Whether a server is to be started.</summary>
     public bool IsStart =>
-        Action is InvocationAction.Run or InvocationAction.VerbServe or InvocationAction.VerbProxy;
+        Action is InvocationAction.Run or InvocationAction.VerbServe or InvocationAction.VerbProxy
+            or InvocationAction.VerbApp;
 
     /// <summary>Where the configuration's bytes come from.</summary>
     public IConfFiles Files => BuiltIn is { } own ? own.Files : new DiskConfFiles();

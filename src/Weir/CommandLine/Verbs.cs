@@ -41,9 +41,14 @@ internal static class Verbs
         _port, _listen, _log, _workers, _printConf, _help,
     ]);
 
+    public static Verb App { get; } = new("app", "", "an application server, to try concurrency models with",
+    [
+        _port, _listen, .. AppVerb.Options, _help,
+    ]);
+
     public static Verb Help { get; } = new("help", "[TOPIC]", "texts like this one", []);
 
-    public static Verb[] All { get; } = [Serve, Proxy, Help];
+    public static Verb[] All { get; } = [Serve, Proxy, App, Help];
 
     public static IEnumerable<string> Names => All.Select(static v => v.Name);
 
@@ -52,6 +57,7 @@ internal static class Verbs
     {
         "serve" => ParseWords(Serve, args, FinishServe),
         "proxy" => ParseWords(Proxy, args, FinishProxy),
+        "app" => ParseWords(App, args, FinishApp),
         "help" => ParseHelp(args),
         _ => null,
     };
@@ -73,6 +79,7 @@ internal static class Verbs
         public List<string> Operands { get; } = [];
         public List<string> Listens { get; } = [];
         public HashSet<string> Switches { get; } = [];
+        public Dictionary<string, string> Values { get; } = [];
         public int? Port { get; set; }
         public int? Workers { get; set; }
     }
@@ -143,6 +150,11 @@ internal static class Verbs
             words.Listens.Add(value);
             return null;
         }
+        if (option != _port && option != _workers)
+        {
+            words.Values[option.Name] = value;
+            return null;
+        }
         int max = option == _port ? 65535 : 1000;
         if (!int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number)
             || number < 1 || number > max)
@@ -207,6 +219,18 @@ internal static class Verbs
             return CommandLine.Complain("the URLs differ in their paths; balanced servers must not");
         }
         return Start(InvocationAction.VerbProxy, words, BuiltInConfigurations.Proxy(Common(words), targets));
+    }
+
+    private static Invocation FinishApp(Words words)
+    {
+        if (words.Operands.Count > 0)
+        {
+            return CommandLine.Complain($"\"weir app\" takes options only, not \"{words.Operands[0]}\"");
+        }
+        return AppVerb.Read(words.Values, words.Switches, Common(words).Listens, out (string Text, string? Hint) wrong)
+            is { } options
+            ? new Invocation { Action = InvocationAction.VerbApp, App = options }
+            : CommandLine.Complain(wrong.Text, wrong.Hint);
     }
 
     private static CommonOptions Common(Words words)

@@ -1,6 +1,7 @@
 // The verbs: what they accept and the configurations they stand for, built as a master would build them.
 using Weir;
 using Weir.Conf;
+using Weir.Server;
 using Xunit;
 
 namespace Weir.Tests.Unit.CommandLine;
@@ -26,6 +27,33 @@ public sealed class VerbTests
         Assert.Contains("listen 127.0.0.1:8080;", text);
         Assert.Contains("autoindex on;", text);
         Assert.Contains("daemon off;", text);
+    }
+
+    [Fact]
+    public void App_takes_a_model_with_its_numbers_and_times()
+    {
+        AppOptions app = Parse("app", "--model", "event-driven-thread-pool", "--threads=7", "--queue", "0", "--loops",
+            "2", "--backlog", "9", "--timeout", "30s", "--delay", "250ms", "--cpu", "2m", "--full", "stop",
+            "--port", "9002").App!;
+        Assert.Equal(Concurrency.EventDrivenWithThreadPool(2, 7, 0), app.Server.Concurrency);
+        Assert.Equal(QueueFull.StopAccepting, app.Server.QueueFull);
+        Assert.Equal(9, app.Server.Backlog);
+        Assert.Equal(TimeSpan.FromSeconds(30), app.Server.HandlerTimeout);
+        Assert.Equal(TimeSpan.FromMilliseconds(250), app.Delay);
+        Assert.Equal(TimeSpan.FromMinutes(2), app.Cpu);
+        Assert.Contains("127.0.0.1:9002", app.Server.Listen);
+    }
+
+    [Theory]
+    [InlineData("invalid word \"treads\" of \"--model\"", "--model", "treads")]
+    [InlineData("invalid number \"0\" of \"--threads\"\n1 to 100000", "--threads", "0")]
+    [InlineData("invalid time \"5x\" of \"--delay\"\nsuch as 500ms, 10s or 2m", "--delay", "5x")]
+    [InlineData("\"weir app\" takes options only, not \"dir\"", "dir")]
+    public void App_says_what_it_does_not_understand(string complaint, params string[] args)
+    {
+        Invocation invocation = Parse(["app", .. args]);
+        Assert.Equal(InvocationAction.Error, invocation.Action);
+        Assert.StartsWith(complaint, invocation.Message);
     }
 
     [Fact]
