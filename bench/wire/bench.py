@@ -1,5 +1,6 @@
-"""Runs the scenarios: starts Weir and nginx with the same configuration, pins the servers to one core and the client to
-another, alternates them, and reports medians. A run with errors, or with answers that differ, is refused."""
+"""Runs the scenarios: starts Weir on each engine, nginx and whichever peers the machine has, pins the servers to one
+core and the client to another, alternates them, and reports medians. A run with errors, or with answers that differ
+from nginx's, is not reported."""
 
 import argparse
 import json
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 
+import peers
 import report
 import scenarios
 
@@ -83,18 +85,24 @@ def memory(pids):
     return pss, rss
 
 
+class Place:
+    """Where a server is to live: what its configuration is made from."""
+
+    def __init__(self, binary, port, directory, files, backend, kind, conf=None):
+        self.binary, self.port, self.directory, self.files = binary, port, directory, files
+        self.backend, self.kind, self.conf = backend, kind, conf
+
+
 class Server:
-    def __init__(self, name, binary, core, directory, conf, port):
+    def __init__(self, name, binary, core, directory, conf, port, command=None):
         self.name, self.port, self.directory = name, port, directory
-        path = os.path.join(directory, "nginx.conf")
-        with open(path, "w") as f:
-            f.write(conf)
+        if command is None:
+            command = peers.nginx_like(Place(binary, port, directory, None, 0, None, conf))
         self.log = open(os.path.join(directory, "stderr.log"), "w+")
         pinned = [] if core is None else ["taskset", "-c", str(core)]
         self.process = subprocess.Popen(
-            [*pinned, binary, "-p", directory + "/", "-c", path],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        deadline = time.monotonic() + 15
+            [*pinned, *command], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=directory)
+        deadline = time.monotonic() + 60
         while True:
             with socket.socket() as s:
                 if s.connect_ex(("127.0.0.1", port)) == 0:
@@ -158,6 +166,16 @@ def raise_file_limit():
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
+def dechunk(body):
+    parts = []
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        parts.append(body[:length])
+        body = body[length + 2:]
+    return b"".join(parts)
+
+
 def fetch(port, path, headers):
     """One answer: status and body, read to the end of the connection."""
     with socket.create_connection(("127.0.0.1", port), 5) as s:
@@ -167,25 +185,38 @@ def fetch(port, path, headers):
         while chunk := s.recv(65536):
             data += chunk
     head, _, body = data.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head.lower():
+        body = dechunk(body)
     kept = sorted(line.lower() for line in head.split(b"\r\n")[1:]
                   if line.lower().startswith((b"content-", b"transfer-", b"etag", b"last-modified")))
     return head.split(b"\r\n")[0], kept, body
 
 
-def verify(scenario, realistic, servers):
-    for number in (0, 7) if realistic else (0,):
-        path = scenario.path % number
-        answers = [fetch(s.port, path, scenarios.BROWSER if realistic else []) for s in servers]
-        if b" 200 " not in answers[0][0] + b" ":
-            raise Refused(f"{servers[0].name} answers {path} with {answers[0][0].decode()}")
-        if answers[0] != answers[1]:
-            raise Refused(f"the answers to {path} differ: {answers[0][:2]} and {answers[1][:2]}")
+def verify(scenario, realistic, servers, reference):
+    """The servers that answer as nginx does; Weir must in every header that describes the body, a peer in the body."""
+    good, why = [], {}
+    for server in servers:
+        try:
+            for number in (0, min(7, scenario.urls - 1)) if realistic else (0,):
+                path = scenario.path % number
+                headers = scenarios.BROWSER if realistic else []
+                ours, theirs = fetch(server.port, path, headers), fetch(reference.port, path, headers)
+                if b" 200 " not in theirs[0] + b" ":
+                    raise Refused(f"nginx answers {path} with {theirs[0].decode()}")
+                same = ours == theirs if server.peer.takes_conf else ours[2] == theirs[2] and b" 200" in ours[0]
+                if not same:
+                    raise Refused(f"its answer to {path} differs from nginx's: {ours[:2]} and {theirs[:2]}")
+            good.append(server)
+        except (Refused, OSError) as e:
+            why[server.name] = str(e)
+    return good, why
 
 
-def wrk(server, script, seconds, core):
+def wrk(server, script, seconds, core, connections=CONNECTIONS):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
-        ["taskset", "-c", str(core), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", script,
+        ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", "--timeout", "10s",
+         f"-d{max(1, round(seconds))}s", "-s", script,
          f"http://127.0.0.1:{server.port}/"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     out, err = process.communicate(timeout=seconds + 30)
@@ -199,10 +230,10 @@ def wrk(server, script, seconds, core):
     return result
 
 
-def measure(server, script, seconds, cores):
+def measure(server, script, seconds, cores, connections=CONNECTIONS):
     pids = server.pids()
     before = cpu(pids)
-    result = wrk(server, script, seconds, cores[1])
+    result = wrk(server, script, seconds, cores[1], connections)
     if server.pids() != pids:
         raise Refused(f"{server.name} changed its processes during the run: {server.story()}")
     after = cpu(pids)
@@ -219,6 +250,19 @@ def measure(server, script, seconds, cores):
         "p50_us": result["p50"], "p99_us": result["p99"], "p999_us": result["p999"],
         "client_busy": result["client_busy"],
     }
+
+
+def open_loop(tool, server, path, rate, seconds, core, headers, connections=CONNECTIONS):
+    """Latency at a rate that the client keeps whatever the server does."""
+    out = subprocess.run(["taskset", "-c", str(core), tool, "127.0.0.1", str(server.port), path, f"{rate:.0f}",
+                          str(connections), str(seconds), *headers], capture_output=True, text=True,
+                         timeout=seconds + 30)
+    if out.returncode != 0:
+        raise Refused(f"the open-loop client said: {out.stderr}")
+    result = json.loads(out.stdout)
+    if result["errors"]:
+        raise Refused(f"{server.name} at {rate:.0f} requests a second: {out.stdout}")
+    return result
 
 
 def syscalls(server, script, seconds, core):
@@ -250,9 +294,9 @@ def syscalls(server, script, seconds, core):
 
 
 def prepare_files(directory):
-    os.makedirs(os.path.join(directory, "f"))
-    os.makedirs(os.path.join(directory, "b"))
-    for folder, name, count, size in (("f", "html", 1000, 1024), ("b", "bin", 100, 102400)):
+    for folder, name, count, size in (("f", "html", 1000, 1024), ("b", "bin", 100, 102400),
+                                      ("l", "bin", 4, 10 << 20), ("s", "html", 8, 1 << 20)):
+        os.makedirs(os.path.join(directory, folder))
         for i in range(count):
             path = os.path.join(directory, folder, f"{i}.{name}")
             with open(path, "wb") as f:
@@ -261,50 +305,175 @@ def prepare_files(directory):
     os.chmod(directory, 0o755)
 
 
-def run(scenario, realistic, options, base, files):
+def start_origin(options, base, files):
+    directory, port = tempfile.mkdtemp(dir=base), free_port()
     user = "user root;" if os.geteuid() == 0 else ""
+    return Server("origin", options.nginx_binary, options.cores[1], directory,
+                  scenarios.backend_configuration(port, directory, files, user), port)
+
+
+def start_all(scenario, realistic, options, base, files, backend):
+    """Everybody who can serve the scenario: the servers, and who could not start with the reason."""
+    servers, why = [], {}
+    user = "user root;" if os.geteuid() == 0 else ""
+    for peer, binary in options.contenders:
+        if not peer.serves(scenario, realistic):
+            continue
+        directory, port = tempfile.mkdtemp(dir=base), free_port()
+        os.chmod(directory, 0o755)
+        conf = scenarios.configuration(scenario, realistic, port, directory, files, backend, peer.engine, user,
+                                       binary) if peer.takes_conf else None
+        place = Place(binary, port, directory, files, backend, scenario.kind, conf)
+        try:
+            server = Server(peer.name, binary, options.cores[0], directory, conf, port, peer.command(place))
+            server.peer = peer
+            servers.append(server)
+        except (Refused, OSError) as e:
+            why[peer.name] = str(e)
+    return servers, why
+
+
+class Beside:
+    """Slow clients of a server for as long as it is measured."""
+
+    def __init__(self, scenario, server, core):
+        self.process = None
+        if scenario.beside:
+            count, path = scenario.beside
+            self.process = subprocess.Popen(
+                ["taskset", "-c", str(core), sys.executable,
+                 os.path.join(os.path.dirname(os.path.abspath(__file__)), "slow.py"), str(server.port), str(count),
+                 path], stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        if self.process and self.process.stdout.readline().strip() != "ready":
+            raise Refused("the slow clients did not start")
+
+    def __exit__(self, *_):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+
+def run(scenario, realistic, options, base, files):
     cores = options.cores
-    servers, backend = [], None
+    servers, origin = [], None
     try:
-        backend_port = 0
         if scenario.needs_backend:
-            directory = tempfile.mkdtemp(dir=base)
-            backend_port = free_port()
-            backend = Server("origin", options.nginx_binary, cores[1], directory,
-                             scenarios.backend_configuration(backend_port, directory, user), backend_port)
-        for name, binary in (("weir", options.weir_binary), ("nginx", options.nginx_binary)):
-            directory = tempfile.mkdtemp(dir=base)
-            port = free_port()
-            conf = scenarios.configuration(
-                scenario, realistic, port, directory, files, backend_port, options.engine, user, binary)
-            servers.append(Server(name, binary, cores[0], directory, conf, port))
-        verify(scenario, realistic, servers)
+            origin = start_origin(options, base, files)
+        servers, why = start_all(scenario, realistic, options, base, files, origin.port if origin else 0)
+        reference = next((s for s in servers if s.name == "nginx"), None)
+        if reference is None:
+            raise Refused(why.get("nginx", "nginx is missing"))
+        good, wrong = verify(scenario, realistic, servers, reference)
+        why.update(wrong)
         script = os.path.join(base, "client.lua")
         with open(script, "w") as f:
             f.write(scenarios.lua(scenario, realistic))
-        rounds = {s.name: [] for s in servers}
-        for server in servers if options.warmup else []:
-            measure(server, script, options.warmup, cores)
-        for number in range(options.rounds):
-            for server in servers if number % 2 == 0 else reversed(servers):
-                rounds[server.name].append(measure(server, script, options.seconds, cores))
+        rounds = {s.name: [] for s in good}
+        for number in range(-1 if options.warmup else 0, options.rounds):
+            for server in list(good if number % 2 == 0 else reversed(good)):
+                try:
+                    with Beside(scenario, server, cores[1]):
+                        seconds = options.warmup if number < 0 else options.seconds
+                        figures = measure(server, script, seconds, cores, scenario.connections)
+                        if number >= 0:
+                            rounds[server.name].append(figures)
+                except (Refused, OSError) as e:
+                    why[server.name] = str(e)
+                    good.remove(server)
+        kept, wrong = verify(scenario, realistic, good, reference)
+        why.update(wrong)
+        if reference not in kept:
+            raise Refused(why.get("nginx", "nginx had errors"))
         result = {"scenario": scenario.name, "variant": "realistic" if realistic else "bare", "target": scenario.target,
-                  "servers": {}}
-        for server in servers:
+                  "connections": scenario.connections, "servers": {}, "refused": why}
+        rate = max(50, statistics.median(r["rps"] for r in rounds["nginx"]) / 2)
+        for server in kept:
             pss, rss = memory(server.pids())
             runs = rounds[server.name]
-            result["servers"][server.name] = {
-                **{key: statistics.median(r[key] for r in runs) for key in runs[0]},
-                "pss_bytes": pss, "rss_bytes": rss, "rounds": runs,
-                "syscalls": None if options.smoke else syscalls(server, script, 1, cores[1]),
-            }
-        ours, theirs = result["servers"]["weir"], result["servers"]["nginx"]
-        if theirs["cpu_us"] > 0:
-            result["ratio"] = ours["cpu_us"] / theirs["cpu_us"]
+            own = {**{key: statistics.median(r[key] for r in runs) for key in runs[0]},
+                   "pss_bytes": pss, "rss_bytes": rss, "rounds": runs, "open_loop": None, "syscalls": None}
+            try:
+                if scenario.open_loop and not options.smoke:
+                    own["open_loop"] = latency(scenario, realistic, server, rate, options)
+                if not options.smoke:
+                    own["syscalls"] = syscalls(server, script, 1, cores[1])
+            except (Refused, OSError, subprocess.SubprocessError) as e:
+                why[server.name] = str(e)
+                continue
+            result["servers"][server.name] = own
+        if "nginx" not in result["servers"]:
+            raise Refused(why["nginx"])
+        theirs = result["servers"]["nginx"]["cpu_us"]
+        for own in result["servers"].values():
+            own["ratio"] = own["cpu_us"] / theirs if theirs > 0 else 0
         return result
     finally:
-        for server in servers + ([backend] if backend else []):
+        for server in servers + ([origin] if origin else []):
             server.stop()
+
+
+def latency(scenario, realistic, server, rate, options):
+    """Medians over the rounds at half of nginx's rate."""
+    headers = scenarios.BROWSER if realistic else []
+    runs = []
+    for _ in range(options.rounds if server.peer.takes_conf else 1):
+        with Beside(scenario, server, options.cores[1]):
+            runs.append(open_loop(os.path.join(options.tools, "openloop"), server, scenario.path % 0, rate,
+                                  max(1, round(options.seconds)), options.cores[1], headers, scenario.connections))
+    return {"rate": rate, **{key: statistics.median(r[key] for r in runs) for key in ("p50_us", "p99_us", "p999_us")}}
+
+
+def run_growth(growth, options, base, files):
+    """CPU per request at every size, Weir's engines and nginx."""
+    user = "user root;" if os.geteuid() == 0 else ""
+    contenders = [(p, b) for p, b in options.contenders if p.takes_conf]
+    sizes = growth.sizes[:2] if options.smoke else growth.sizes[::2] if options.quick else growth.sizes
+    points = {p.name: [] for p, _ in contenders}
+    script = os.path.join(base, "client.lua")
+    for size in sizes:
+        scenario = scenarios.Scenario(growth.name, "", growth.path, "", urls=1)
+        with open(script, "w") as f:
+            f.write(scenarios.lua(scenario, False, growth.host(size)))
+        origin = start_origin(options, base, files) if growth.path.startswith("/p/") else None
+        servers = []
+        holders = []
+        try:
+            for peer, binary in contenders:
+                directory, port = tempfile.mkdtemp(dir=base), free_port()
+                server = Server(peer.name, binary, options.cores[0], directory, scenarios.growth_configuration(
+                    growth, size, port, directory, files, origin.port if origin else 0, peer.engine, user, binary),
+                    port)
+                servers.append(server)
+                if growth.idle:
+                    holders.append(hold(port, size))
+            rounds = {s.name: [] for s in servers}
+            for number in range(options.rounds):
+                for server in servers if number % 2 == 0 else reversed(servers):
+                    rounds[server.name].append(measure(server, script, options.seconds, options.cores))
+            for server in servers:
+                points[server.name].append(
+                    {"size": size, **{k: statistics.median(r[k] for r in rounds[server.name])
+                                      for k in ("cpu_us", "user_us", "rps")}, "pss_bytes": memory(server.pids())[0]})
+        finally:
+            for holder in holders:
+                holder.kill()
+                holder.wait()
+            for server in servers + ([origin] if origin else []):
+                server.stop()
+    return {"growth": growth.name, "what": growth.what, "points": points}
+
+
+def hold(port, count):
+    process = subprocess.Popen(
+        [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "holder.py"), str(port), str(count),
+         "127.0.0.2", "/r/0", "world\n"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    said = process.stdout.readline().strip()
+    if said != f"held {count}":
+        process.kill()
+        raise Refused(f"{count} idle connections: {said}")
+    return process
 
 
 def facts(options):
@@ -326,24 +495,32 @@ def facts(options):
         "kernel": platform.release(),
         "weir": say(options.weir_binary, "-v").stderr.strip(),
         "nginx": say(options.nginx_binary, "-v").stderr.strip(),
-        "engine": options.engine,
+        "peers": getattr(options, "versions", {}),
         "connections": getattr(options, "connections", CONNECTIONS),
         "rounds": options.rounds,
         "seconds": options.seconds,
     }
 
 
+def version_of(peer, binary):
+    flags = {"haproxy": "-v", "h2o": "-v", "lighttpd": "-v", "varnish": "-V", "apache": "-v", "node": "-v"}
+    if peer.name not in flags:
+        return "net10.0, JIT" if peer.name == "kestrel" else ""
+    out = subprocess.run([binary, flags[peer.name]], capture_output=True, text=True)
+    return (out.stdout + out.stderr).strip().splitlines()[0]
+
+
 def arguments():
     parser = argparse.ArgumentParser(prog="bench/run")
     parser.add_argument("scenario", nargs="*")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 1 s")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 1 s, growth at fewer sizes")
     parser.add_argument("--smoke", action="store_true", help="1 round of 1 s, results not kept")
     parser.add_argument("--bare", action="store_true", help="only the bare variants")
     parser.add_argument("--realistic", action="store_true", help="only the realistic variants")
+    parser.add_argument("--peers", help="only these servers besides nginx, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--engine", default="epoll")
     parser.add_argument("--weir-binary", default=os.path.join(ROOT, "artifacts/bin/weir"))
     parser.add_argument("--nginx-binary", default=shutil.which("nginx") or "/usr/sbin/nginx")
     parser.add_argument("--output", default=os.path.join(ROOT, "bench/results"))
@@ -358,45 +535,88 @@ def arguments():
     return options
 
 
+def choose_contenders(options):
+    wanted = options.peers.split(",") + ["nginx"] if options.peers else None
+    if options.smoke and wanted is None:
+        wanted = ["weir", "weir-uring", "nginx"]
+    known = {p.name for p in peers.ALL}
+    if wanted and set(wanted) - known:
+        raise SystemExit(f"bench: no such server: {', '.join(sorted(set(wanted) - known))}")
+    options.contenders = []
+    for peer in peers.ALL:
+        if wanted is None or peer.name in wanted:
+            binary = peer.find(options)
+            if binary:
+                options.contenders.append((peer, os.path.abspath(binary)))
+            else:
+                print(f"without {peer.name}: it is not here", file=sys.stderr)
+    options.versions = {p.name: version_of(p, b) for p, b in options.contenders if not p.takes_conf}
+
+
+def plan(options):
+    """What to run: (scenario, realistic) pairs and growth curves."""
+    everything = scenarios.ALL + scenarios.GROWTH
+    unknown = set(options.scenario) - {s.name for s in everything}
+    if unknown:
+        raise SystemExit(f"bench: no such scenario: {', '.join(sorted(unknown))}")
+    variants = [False, True] if options.bare == options.realistic else [options.realistic]
+    chosen = [(s, v) for s in scenarios.ALL for v in variants if not options.scenario or s.name in options.scenario]
+    growth = [g for g in scenarios.GROWTH if (not options.scenario and False in variants) or g.name in options.scenario]
+    if options.smoke and not options.scenario:
+        # Each kind once, within the time that a test may take.
+        chosen = [(s, v) for s, v in chosen if s.connections <= 512
+                  and (not v or s.name in ("return", "static-1k", "proxy"))]
+        growth = [g for g in growth if g.name == "growth-servers"]
+    return chosen, growth
+
+
 def main():
     options = arguments()
     if options.list:
-        for scenario in scenarios.ALL:
+        for scenario in scenarios.ALL + scenarios.GROWTH:
             print(scenario.name)
         return 0
-    unknown = set(options.scenario) - {s.name for s in scenarios.ALL}
-    if unknown:
-        print(f"bench: no such scenario: {', '.join(sorted(unknown))}", file=sys.stderr)
-        return 2
-    chosen = [s for s in scenarios.ALL if not options.scenario or s.name in options.scenario]
-    variants = [False, True]
-    if options.bare != options.realistic:
-        variants = [options.realistic]
-    results, refused = [], 0
+    chosen, growths = plan(options)
+    raise_file_limit()
+    results, curves, refused, failed = [], [], {}, 0
     base = tempfile.mkdtemp(prefix="weir-bench-")
     os.chmod(base, 0o755)
+    options.tools = os.path.join(base, "tools")
+    os.makedirs(options.tools)
     try:
+        if not options.smoke:
+            build_tool("openloop", options.tools)
+        choose_contenders(options)
         files = os.path.join(base, "files")
         prepare_files(files)
-        for scenario in chosen:
-            for realistic in variants:
-                label = f"{scenario.name} {'realistic' if realistic else 'bare'}"
-                try:
-                    results.append(run(scenario, realistic, options, base, files))
-                    print(report.line(results[-1]), flush=True)
-                except Refused as why:
-                    refused += 1
-                    print(f"refused: {label}: {why}", flush=True)
+        for scenario, realistic in chosen:
+            label = f"{scenario.name} {'realistic' if realistic else 'bare'}"
+            try:
+                result = run(scenario, realistic, options, base, files)
+                results.append(result)
+                print(report.line(result), flush=True)
+                for name, why in result["refused"].items():
+                    print(f"refused: {label}: {name}: {why}", flush=True)
+                    failed += name in ("weir", "weir-uring")
+            except Refused as why:
+                refused[label] = str(why)
+                print(f"refused: {label}: {why}", flush=True)
+        for growth in growths:
+            try:
+                curves.append(run_growth(growth, options, base, files))
+                print(report.growth_line(curves[-1]), flush=True)
+            except Refused as why:
+                refused[growth.name] = str(why)
+                print(f"refused: {growth.name}: {why}", flush=True)
     finally:
         shutil.rmtree(base, ignore_errors=True)
+    failed += len(refused)
     if options.smoke:
-        print(f"{len(results)} passed, {refused} failed, 0 skipped")
-        return 1 if refused or not results else 0
-    if refused:
-        print(f"bench: {refused} scenario(s) refused; nothing is written", file=sys.stderr)
-        return 1
-    print("results: " + report.write(options.output, facts(options), results))
-    return 0
+        print(f"{len(results) + len(curves) - failed + len(refused)} passed, {failed} failed, 0 skipped")
+        return 1 if failed or not results else 0
+    if results or curves:
+        print("results: " + report.write(options.output, facts(options), results, curves, refused))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Holds idle keep-alive connections: asks once on each, then once more on every line read from standard input.
-   holder.py PORT COUNT SOURCE        says `held N` and after every line `again N`"""
+   holder.py PORT COUNT SOURCE [PATH ENDING]        says `held N` and after every line `again N`"""
 
 import socket
 import sys
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PATH = sys.argv[4] if len(sys.argv) > 4 else "/"
+ENDING = sys.argv[5].encode() if len(sys.argv) > 5 else b"ok"
+REQUEST = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def ask(s):
     s.sendall(REQUEST)
     data = s.recv(4096)
-    while data and not data.endswith(b"ok"):
+    while data and not data.endswith(ENDING):
         more = s.recv(4096)
         if not more:
             return False

@@ -1,79 +1,216 @@
-"""Writes a run down: Markdown for readers, JSON for comparing, an SVG to look at."""
+"""Writes a run down: Markdown for readers, JSON for comparing, SVG charts to look at."""
 
 import json
+import math
 import os
+
+COLOURS = {"weir": "#2a7f9e", "weir-uring": "#163f63", "nginx": "#999999"}
+OTHER_COLOUR = "#cfcabd"
+AIM_COLOUR = "#cc3333"
 
 
 def line(result):
-    ours, theirs = result["servers"]["weir"], result["servers"]["nginx"]
     name = f"{result['scenario']} {result['variant']}"
-    return (f"{name:32} weir {ours['cpu_us']:6.2f} us ({ours['user_us']:5.2f} user)  nginx {theirs['cpu_us']:6.2f} us "
-            f"({theirs['user_us']:5.2f} user)  ratio {result.get('ratio', 0):4.2f}"
-            + (f" (aim {result['target']:.2f})" if result["target"] else ""))
+    parts = [f"{server} {own['cpu_us']:.2f} us ({own['ratio']:.2f})" for server, own in result["servers"].items()]
+    aim = f"  aim {result['target']:.2f}" if result["target"] else ""
+    return f"{name:28} {'  '.join(parts)}{aim}"
 
 
-def calls(server):
-    return f"{server['syscalls']['total']:.2f}" if server["syscalls"] else "–"
+def growth_line(curve):
+    parts = []
+    for server, points in curve["points"].items():
+        if points:
+            parts.append(f"{server} {points[0]['cpu_us']:.2f} -> {points[-1]['cpu_us']:.2f} us")
+    return f"{curve['growth']:28} {'  '.join(parts)}"
 
 
-def markdown(facts, results):
-    out = ["# Weir beside nginx", ""]
-    out += [f"* {facts['date']}, commit {facts['commit']}, {facts['cpu']}, {facts['cores']} cores "
-            f"(governor: {facts['governor']}), Linux {facts['kernel']}",
-            f"* Weir: {facts['weir']} (engine {facts['engine']}); nginx: {facts['nginx']}",
-            f"* one worker pinned to core 0, `wrk -t1 -c{facts['connections']}` pinned to core 1, "
-            f"{facts['rounds']} alternating rounds of {facts['seconds']} s, medians",
-            "* CPU is user + system time of the whole process tree divided by the requests; no run had an error, and",
-            "  both servers gave the same answers", ""]
-    out += ["| scenario | variant | Weir CPU µs (user) | nginx CPU µs (user) | ratio | aim | Weir req/s "
-            "| nginx req/s | Weir p50 / p99 µs | nginx p50 / p99 µs | syscalls Weir / nginx "
-            "| PSS MiB Weir / nginx | client busy |",
-            "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
-    for r in results:
-        a, b = r["servers"]["weir"], r["servers"]["nginx"]
-        aim = f"{r['target']:.2f}" if r["target"] else "–"
-        out.append(
-            f"| {r['scenario']} | {r['variant']} | {a['cpu_us']:.2f} ({a['user_us']:.2f}) "
-            f"| {b['cpu_us']:.2f} ({b['user_us']:.2f}) | **{r.get('ratio', 0):.2f}** | {aim} "
-            f"| {a['rps']:,.0f} | {b['rps']:,.0f} | {a['p50_us']} / {a['p99_us']} | {b['p50_us']} / {b['p99_us']} "
-            f"| {calls(a)} / {calls(b)} | {a['pss_bytes'] / 1048576:.1f} / {b['pss_bytes'] / 1048576:.1f} "
-            f"| {max(a['client_busy'], b['client_busy']) * 100:.0f} % |")
-    out += ["", "Where the client is busy near 100 %, throughput and latency are the client's; CPU per request is",
-            "still the server's. Differences under 3 % are noise.", ""]
+def number(value, digits=0):
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def row(result, server, own):
+    late = own["open_loop"] or {}
+    quick = " / ".join(number(late.get(k)) for k in ("p50_us", "p99_us", "p999_us")) if late else "–"
+    calls = number(own["syscalls"]["total"], 2) if own["syscalls"] else "–"
+    return (f"| {result['scenario']} | {result['variant']} | {server} | {own['user_us']:.2f} | {own['system_us']:.2f} "
+            f"| {own['cpu_us']:.2f} | **{own['ratio']:.2f}** | {own['rps']:,.0f} | {calls} | {quick} "
+            f"| {own['pss_bytes'] / 1048576:.1f} | {own['client_busy'] * 100:.0f} % |")
+
+
+def markdown(facts, results, curves, refused, charts):
+    out = ["# Weir beside its peers", "",
+           f"* {facts['date']}, commit {facts['commit']}, {facts['cpu']}, {facts['cores']} cores "
+           f"(governor: {facts['governor']}), Linux {facts['kernel']}",
+           f"* {facts['weir']}; {facts['nginx']}"]
+    out += [f"* {name}: {version}" for name, version in facts["peers"].items() if version]
+    out += [f"* one worker pinned to core 0, the client to core 1, {facts['rounds']} alternating rounds of "
+            f"{facts['seconds']} s after one to warm up, medians",
+            "* CPU is user + system time of the whole process tree divided by the requests; latency is that of an",
+            "  open-loop client at half of nginx's rate; PSS is the tree's after the run; client is its core's load",
+            "* who had an error or gave other bytes than nginx is not in the table", ""]
+    if results:
+        out += ["| scenario | variant | server | user µs | system µs | CPU µs | against nginx | req/s | syscalls "
+                "| p50 / p99 / p99.9 µs | PSS MiB | client |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+        out += [row(r, name, own) for r in results for name, own in r["servers"].items()]
+        out.append("")
+    for curve in curves:
+        out += curve_table(curve)
+    out += [f"![{name}]({file})" for name, file in charts]
+    missing = [f"* {r['scenario']} {r['variant']}: {name}: {brief(why)}"
+               for r in results for name, why in r["refused"].items()]
+    missing += [f"* {label}: {brief(why)}" for label, why in refused.items()]
+    if missing:
+        out += ["", "Not reported:", "", *missing]
+    out += ["", "Where the client is busy near 100 %, throughput is the client's; CPU per request is still the",
+            "server's. Differences under 3 % are noise.", ""]
     return "\n".join(out)
 
 
-def plot(facts, results):
-    """CPU per request, Weir's bar over nginx's, each pair scaled to nginx."""
-    row, left, scale = 34, 230, 380
-    height = 60 + row * len(results)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height}" font-family="sans-serif" '
-           'font-size="12">',
-           '<rect width="100%" height="100%" fill="white"/>',
-           '<text x="10" y="20" font-size="14">CPU per request, nginx = 1 '
-           f'(commit {facts["commit"]}, {facts["date"][:10]})</text>']
+def brief(why):
+    return " ".join(why.split())[:160]
+
+
+def curve_table(curve):
+    names = [n for n, points in curve["points"].items() if points]
+    out = [f"CPU µs per request against {curve['what']}:", "",
+           f"| {curve['what']} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    sizes = [p["size"] for p in curve["points"][names[0]]] if names else []
+    for i, size in enumerate(sizes):
+        out.append(f"| {size:,} | " + " | ".join(f"{curve['points'][n][i]['cpu_us']:.2f}" for n in names) + " |")
+    out.append("| growth | " + " | ".join(
+        f"{curve['points'][n][-1]['cpu_us'] / max(curve['points'][n][0]['cpu_us'], 0.01):.2f}" for n in names) + " |")
+    return out + [""]
+
+
+class Svg:
+    """As much of SVG as the charts need."""
+
+    def __init__(self, width, height, title):
+        self.width, self.height, self.parts = width, height, []
+        self.text(12, 24, title, size=15)
+
+    def rect(self, x, y, width, height, colour):
+        self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{height:.1f}" '
+                          f'fill="{colour}"/>')
+
+    def text(self, x, y, text, size=12, colour="#222", anchor="start"):
+        text = str(text).replace("&", "&amp;").replace("<", "&lt;")
+        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" '
+                          f'text-anchor="{anchor}">{text}</text>')
+
+    def line(self, x1, y1, x2, y2, colour, width=1):
+        self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
+                          f'stroke-width="{width}"/>')
+
+    def path(self, points, colour):
+        at = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self.parts.append(f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="2"/>')
+
+    def __str__(self):
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width}" height="{self.height}" '
+                f'viewBox="0 0 {self.width} {self.height}" font-family="sans-serif">'
+                '<rect width="100%" height="100%" fill="white"/>' + "\n".join(self.parts) + "</svg>\n")
+
+
+def overview(facts, results):
+    """CPU per request of Weir's engines against nginx: the picture of the README."""
+    engines = [e for e in ("weir", "weir-uring") if any(e in r["servers"] for r in results)]
+    left, scale, step = 200, 420, 16 * len(engines) + 14
+    most = 1.3
+    svg = Svg(760, 70 + step * len(results), f"CPU per request, nginx = 1 ({facts['date'][:10]}, {facts['commit']})")
     for i, r in enumerate(results):
-        y = 40 + i * row
-        ratio = r.get("ratio", 0)
-        out.append(f'<text x="10" y="{y + 16}">{r["scenario"]} {r["variant"]}</text>')
-        out.append(f'<rect x="{left}" y="{y + 2}" width="{min(ratio, 1.3) * scale:.0f}" height="12" fill="#2a7f9e"/>')
-        out.append(f'<rect x="{left}" y="{y + 15}" width="{scale}" height="8" fill="#bbb"/>')
-        out.append(f'<text x="{left + min(ratio, 1.3) * scale + 6:.0f}" y="{y + 12}">{ratio:.2f}</text>')
+        y = 44 + i * step
+        svg.text(12, y + 14, f"{r['scenario']}, {r['variant']}")
+        for k, engine in enumerate(engines):
+            if engine in r["servers"]:
+                ratio = r["servers"][engine]["ratio"]
+                svg.rect(left, y + 2 + k * 16, min(ratio, most) * scale, 13, COLOURS[engine])
+                svg.text(left + min(ratio, most) * scale + 5, y + 13 + k * 16, f"{ratio:.2f}")
         if r["target"]:
-            x = left + r["target"] * scale
-            out.append(f'<line x1="{x:.0f}" x2="{x:.0f}" y1="{y}" y2="{y + 25}" stroke="#c33" stroke-width="2"/>')
-    out.append(f'<text x="10" y="{height - 8}" fill="#555">blue: Weir, grey: nginx, red: the aim</text></svg>')
-    return "\n".join(out) + "\n"
+            svg.line(left + r["target"] * scale, y, left + r["target"] * scale, y + step - 10, AIM_COLOUR, 2)
+    bottom = 44 + step * len(results)
+    svg.line(left + scale, 40, left + scale, bottom, "#888")
+    svg.text(left + scale, bottom + 14, "nginx", anchor="middle", colour="#555")
+    names = {"weir": "Weir on epoll", "weir-uring": "Weir on io_uring"}
+    for k, engine in enumerate(engines):
+        svg.rect(12 + 170 * k, bottom + 6, 12, 12, COLOURS[engine])
+        svg.text(30 + 170 * k, bottom + 16, names[engine])
+    return str(svg)
 
 
-def write(folder, facts, results):
+def bars(facts, result):
+    """One scenario, everybody, user and system time."""
+    servers = sorted(result["servers"].items(), key=lambda kv: kv[1]["cpu_us"])
+    most = max(own["cpu_us"] for _, own in servers) or 1
+    svg = Svg(640, 62 + 24 * len(servers),
+              f"{result['scenario']}, {result['variant']}: CPU µs per request, {facts['date'][:10]}")
+    for i, (name, own) in enumerate(servers):
+        y, scale = 40 + 24 * i, 430 / most
+        svg.text(12, y + 13, name)
+        svg.rect(110, y, own["user_us"] * scale, 16, COLOURS.get(name, "#b0a890"))
+        svg.rect(110 + own["user_us"] * scale, y, own["system_us"] * scale, 16, OTHER_COLOUR)
+        svg.text(116 + own["cpu_us"] * scale, y + 13, f"{own['cpu_us']:.1f}")
+    svg.text(12, 56 + 24 * len(servers), "dark: user, light: system", colour="#555")
+    return str(svg)
+
+
+def growth_chart(facts, curve):
+    svg = Svg(640, 330, f"CPU µs per request against {curve['what']}, {facts['date'][:10]}")
+    everything = [p for points in curve["points"].values() for p in points]
+    if not everything:
+        return str(svg)
+    top = max(p["cpu_us"] for p in everything) * 1.15 or 1
+    decades = max(1, math.ceil(math.log10(max(p["size"] for p in everything))))
+
+    def at(point):
+        return 60 + 440 * math.log10(max(point["size"], 1)) / decades, 280 - 230 * point["cpu_us"] / top
+
+    for d in range(decades + 1):
+        x = 60 + 440 * d / decades
+        svg.line(x, 50, x, 280, "#eee")
+        svg.text(x, 298, f"{10 ** d:,}", anchor="middle", colour="#555")
+    for i in range(5):
+        y = 280 - 230 * i / 4
+        svg.line(60, y, 500, y, "#eee")
+        svg.text(54, y + 4, f"{top * i / 4:.1f}", anchor="end", colour="#555")
+    taken = []
+    for name, points in curve["points"].items():
+        if points:
+            colour = COLOURS.get(name, "#b0a890")
+            svg.path([at(p) for p in points], colour)
+            x, y = at(points[-1])
+            while any(abs(y - t) < 14 for t in taken):
+                y += 14
+            taken.append(y)
+            svg.text(510, y + 4, f"{name} {points[-1]['cpu_us']:.1f}", colour=colour)
+    return str(svg)
+
+
+def write(folder, facts, results, curves, refused):
     os.makedirs(folder, exist_ok=True)
-    stem = os.path.join(folder, f"wire-{facts['date'][:10]}-{facts['commit']}")
+    name = f"wire-{facts['date'][:10]}-{facts['commit']}"
+    stem = os.path.join(folder, name)
+    charts = []
+
+    def chart(suffix, title, text):
+        with open(f"{stem}-{suffix}.svg", "w") as f:
+            f.write(text)
+        charts.append((title, f"{name}-{suffix}.svg"))
+
+    if results:
+        chart("overview", "CPU per request against nginx", overview(facts, results))
+        # The one that the README shows is the latest run that had all scenarios.
+        if len(results) > 20:
+            with open(os.path.join(folder, "overview.svg"), "w") as f:
+                f.write(overview(facts, results))
+    for r in results:
+        if len(r["servers"]) > 3:
+            chart(f"{r['scenario']}-{r['variant']}", f"{r['scenario']}, {r['variant']}", bars(facts, r))
+    for curve in curves:
+        chart(curve["growth"], f"CPU against {curve['what']}", growth_chart(facts, curve))
     with open(stem + ".md", "w") as f:
-        f.write(markdown(facts, results))
+        f.write(markdown(facts, results, curves, refused, charts))
     with open(stem + ".json", "w") as f:
-        json.dump({"facts": facts, "results": results}, f, indent=1)
+        json.dump({"facts": facts, "results": results, "growth": curves, "refused": refused}, f, indent=1)
         f.write("\n")
-    with open(stem + ".svg", "w") as f:
-        f.write(plot(facts, results))
     return stem + ".md"

@@ -25,7 +25,8 @@ worker_processes 1;
 {user}
 pid {dir}/server.pid;
 error_log {dir}/error.log error;
-events {{ worker_connections 4096; use {engine}; }}
+worker_rlimit_nofile 20000;
+events {{ worker_connections 16384; use {engine}; }}
 http {{
     types {{ text/html html; text/plain txt; application/octet-stream bin; }}
     default_type text/plain;
@@ -42,6 +43,7 @@ http {{
         root {files};
         {locations}
     }}
+    {servers}
 }}
 """
 
@@ -75,8 +77,10 @@ PROXY = 'location /p/ { proxy_http_version 1.1; proxy_set_header Connection ""; 
 
 
 class Scenario:
-    def __init__(self, name, path, location, http="", target=None, urls=1000, pipeline=1, close=False):
+    def __init__(self, name, kind, path, location, http="", target=None, urls=1000, pipeline=1, close=False,
+                 connections=64, backend_path=None, beside=None, own_conf=False):
         self.name = name          # as given on the command line
+        self.kind = kind          # what a peer must be able to serve: see peers.py
         self.path = path          # with %d for the number of the URL
         self.location = location
         self.http = http
@@ -84,20 +88,79 @@ class Scenario:
         self.urls = urls
         self.pipeline = pipeline
         self.close = close
+        self.connections = connections
+        self.backend_path = backend_path    # where the origin itself has what `path` asks for
+        self.beside = beside      # (clients, path): slow readers of that path during the run
+        self.own_conf = own_conf  # needs more of a configuration than the kind says: Weir and nginx only
 
     @property
     def needs_backend(self):
         return "{backend}" in self.http
 
+    @property
+    def open_loop(self):
+        return self.pipeline == 1 and not self.close and self.connections <= 512
+
+
+RETURN = 'location /r/ { return 200 "hello, world\\n"; }'
 
 ALL = [
-    Scenario("return", "/r/%d", "location /r/ { return 200 \"hello, world\\n\"; }", target=0.95),
-    Scenario("static-1k", "/f/%d.html", "location /f/ { }", http=CACHE, target=0.80),
-    Scenario("static-1k-nocache", "/f/%d.html", "location /f/ { }", target=0.95),
-    Scenario("static-100k", "/b/%d.bin", "location /b/ { }", http=CACHE, urls=100),
-    Scenario("proxy", "/p/%d", PROXY, http=PROXY_HTTP, target=0.95),
-    Scenario("pipelined16", "/r/%d", "location /r/ { return 200 \"hello, world\\n\"; }", target=0.25, pipeline=16),
-    Scenario("short-lived", "/f/%d.html", "location /f/ { }", http=CACHE, close=True),
+    Scenario("return", "return", "/r/%d", RETURN, target=0.78),
+    Scenario("return-1", "return", "/r/%d", RETURN, connections=1),
+    Scenario("return-512", "return", "/r/%d", RETURN, connections=512),
+    Scenario("return-10k", "return", "/r/%d", RETURN, connections=10000),
+    Scenario("static-1k", "static", "/f/%d.html", "location /f/ { }", http=CACHE, target=0.60),
+    Scenario("static-1k-nocache", "static", "/f/%d.html", "location /f/ { }", target=0.85, own_conf=True),
+    Scenario("static-100k", "static", "/b/%d.bin", "location /b/ { }", http=CACHE, urls=100, target=0.55),
+    Scenario("static-10m", "static", "/l/%d.bin", "location /l/ { }", http=CACHE, urls=4, connections=16),
+    Scenario("proxy", "proxy", "/p/%d", PROXY, http=PROXY_HTTP, target=0.85),
+    Scenario("proxy-100k", "proxy", "/b/%d.bin", PROXY.replace("/p/", "/b/"), http=PROXY_HTTP, urls=100),
+    Scenario("proxy-stream", "proxy", "/s/%d.html", PROXY.replace("/p/", "/s/"), http=PROXY_HTTP, urls=8,
+             connections=16),
+    Scenario("pipelined16", "return", "/r/%d", RETURN, target=0.15, pipeline=16),
+    Scenario("short-lived", "static", "/f/%d.html", "location /f/ { }", http=CACHE, close=True, target=0.92),
+    Scenario("slow-clients", "return", "/r/%d", RETURN + " location /l/ { }", beside=(200, "/l/0.bin"), own_conf=True),
+    Scenario("slow-upstream", "proxy", "/p/%d", PROXY + PROXY.replace("/p/", "/slow/"), http=PROXY_HTTP,
+             beside=(200, "/slow/0.bin"), own_conf=True),
+]
+
+
+class Growth:
+    """CPU per request against the number of something; at every size the same request."""
+
+    def __init__(self, name, what, sizes, location=RETURN, http="", servers="", idle=False, host="localhost"):
+        self.name, self.what, self.sizes, self.idle = name, what, sizes, idle
+        self._location, self._http, self._servers, self._host = location, http, servers, host
+
+    def many(self, text, size):
+        return "\n".join(text.replace("%n", str(i)) for i in range(size)) if "%n" in text else text
+
+    def location(self, size):
+        return self.many(self._location, size) + ("" if self._location == RETURN else "\n" + RETURN)
+
+    def http(self, size, backend):
+        return self._http.replace("%peers", " ".join(
+            f"server 127.0.0.1:{backend} weight={1 + i % 3};" for i in range(size))) if self._http else ""
+
+    def servers(self, size, port):
+        return self.many(self._servers.replace("%port", str(port)), size - 1) if self._servers else ""
+
+    def host(self, size):
+        return self._host.replace("%n", str(max(0, size - 2))) if size > 1 else "localhost"
+
+    @property
+    def path(self):
+        return "/p/0" if self._http else "/r/0"
+
+
+GROWTH = [
+    Growth("growth-idle", "idle connections", (1, 10, 100, 1000, 10000), idle=True),
+    Growth("growth-servers", "server blocks", (1, 10, 100, 1000, 10000), host="s%n.example",
+           servers='server { listen 127.0.0.1:%port; server_name s%n.example; ' + RETURN + " }"),
+    Growth("growth-regex", "regex locations before the one that matches", (1, 10, 100, 1000),
+           location="location ~ ^/x%n/[0-9]+$ { return 404; }"),
+    Growth("growth-peers", "upstream peers", (1, 10, 100, 1000),
+           location=PROXY, http="upstream origin { %peers keepalive 64; }"),
 ]
 
 
@@ -112,20 +175,31 @@ def temp(binary, directory):
 def configuration(scenario, realistic, port, directory, files, backend, engine, user, binary):
     locations = scenario.location + (OTHERS if realistic else "")
     return MAIN.format(
-        user=user, dir=directory, engine=engine, port=port, files=files, locations=locations,
+        user=user, dir=directory, engine=engine, port=port, files=files, locations=locations, servers="",
         temp=temp(binary, directory),
         log=f"access_log {directory}/access.log;" if realistic else "access_log off;",
         http=scenario.http.format(backend=backend) if scenario.http else "")
 
 
-def backend_configuration(port, directory, user):
+def growth_configuration(growth, size, port, directory, files, backend, engine, user, binary):
     return MAIN.format(
-        user=user, dir=directory, engine="epoll", port=port, files=directory, log="access_log off;", http="",
-        temp=temp("nginx", directory),
-        locations='location / { return 200 "an answer from the origin\\n"; }')
+        user=user, dir=directory, engine=engine, port=port, files=files, locations=growth.location(size),
+        servers=growth.servers(size, port), temp=temp(binary, directory),
+        log="access_log off; server_names_hash_max_size 65536; server_names_hash_bucket_size 128;",
+        http=growth.http(size, backend))
 
 
-def lua(scenario, realistic):
+def backend_configuration(port, directory, files, user):
+    return MAIN.format(
+        user=user, dir=directory, engine="epoll", port=port, files=files, log="access_log off;", http=CACHE, servers="",
+        temp=temp("nginx", directory), locations="""
+        location / { return 200 "an answer from the origin\\n"; }
+        location /b/ { }
+        location /s/ { ssi on; }
+        location /slow/ { alias %s/b/; limit_rate 1k; }""" % files)
+
+
+def lua(scenario, realistic, host="localhost"):
     """The client's script: requests made once, chosen at random, and a machine-readable summary."""
     headers = list(BROWSER) if realistic else []
     if scenario.close:
@@ -141,7 +215,7 @@ local burst = {scenario.pipeline}
 function init(args)
     local single = {{}}
     for i = 0, count - 1 do
-        single[i] = "GET {path} HTTP/1.1\\r\\nHost: localhost\\r\\n{head}\\r\\n"
+        single[i] = "GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\n{head}\\r\\n"
     end
     for i = 0, count - 1 do
         local all = {{}}
