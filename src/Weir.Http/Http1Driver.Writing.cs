@@ -369,8 +369,9 @@ internal sealed partial class Http1Driver
             return;
         }
         _aborted = true;
-        // A response that was begun cannot be taken back; RST tells a client that its length lies.
-        _reset |= r.Response.IsSent;
+        // A response that was begun cannot be taken back. Its length or a missing last chunk tells a client that it is
+        // not whole; where neither does, only a reset can. A reset may cost what is on its way.
+        _reset |= r.Response.IsSent && r.Response.ContentLength < 0 && !r.Response.Chunked;
         _connection.CancelDrain();
     }
 }

@@ -108,6 +108,7 @@ internal sealed partial class Http1Driver : ClientStream
             if (_current is { } broken)
             {
                 _current = null;
+                _server.Drop();
                 if (!broken.HasChildren)
                 {
                     broken.End();

@@ -166,6 +166,8 @@ public sealed partial class HttpRequest : Session.Session
         Parent = null;
         Main = this;
         Head = OwnHead;
+        // Until a head is whole there are no bytes of it; those of an earlier request are somebody else's by now.
+        HeadBytes = default;
         Server = group.DefaultServer;
         Location = Server.Location;
         StartMs = loop.NowMs;

@@ -325,6 +325,9 @@ public sealed class HttpServer : IParkOwner
         return r;
     }
 
+    /// <summary>A request that an exception ended is not used again.</summary>
+    internal void Drop() => RequestsInUse--;
+
     internal void Return(HttpRequest r)
     {
         RequestsInUse--;

@@ -40,6 +40,15 @@ public sealed class TempDir : IDisposable
         return path;
     }
 
+    /// <summary>Gives every folder the time that its files have, for listings.</summary>
+    public void SetFolderTimes()
+    {
+        foreach (string folder in Directory.GetDirectories(Path, "*", SearchOption.AllDirectories).Append(Path))
+        {
+            Directory.SetLastWriteTimeUtc(folder, _fileTime);
+        }
+    }
+
     public string Read(string name) => File.Exists(At(name)) ? File.ReadAllText(At(name)) : "";
 
     public void Dispose()

@@ -8,7 +8,8 @@ using Weir.Tests.Harness.Cases;
 namespace Weir.Tests.Simulation;
 
 /// <summary>What a seed decided.</summary>
-internal sealed record SeededRun(ulong Seed, Case Case, SimulationPlan Plan, int Copies, bool Overlaps);
+internal sealed record SeededRun(ulong Seed, Case Case, SimulationPlan Plan, int Copies, bool Overlaps,
+    int ReloadMs, int QuitMs);
 
 internal static class Seeds
 {
@@ -40,7 +41,9 @@ internal static class Seeds
             Planted = planted,
         };
         bool overlaps = one.MayOverlap && draw.Chance(600);
-        return new SeededRun(seed, one, plan, overlaps ? 1 + draw.Below(3) : 1, overlaps);
+        int reloadMs = draw.Chance(200) ? 1 + draw.Below(40) : 0;
+        int quitMs = draw.Chance(60) ? 1 + draw.Below(40) : 0;
+        return new SeededRun(seed, one, plan, overlaps ? 1 + draw.Below(3) : 1, overlaps, reloadMs, quitMs);
     }
 
     internal static Outcome Calm(Case one, Place place) => _calm.GetOrAdd(one.Id, _ => World.Play(one, null, place));
@@ -49,7 +52,8 @@ internal static class Seeds
     internal static string? Play(SeededRun run, Place place, out Outcome outcome)
     {
         Outcome calm = Calm(run.Case, place);
-        outcome = World.Play(run.Case, run.Plan, place, run.Copies, run.Overlaps);
+        outcome = World.Play(run.Case, run.Plan, place, run.Copies, run.Overlaps, run.ReloadMs,
+            run.QuitMs);
         string? wrong = Judge.Compare(run.Case, calm, outcome, run.Copies,
             isWhole: run.Plan.Splits == 0);
         if (wrong is null)
@@ -61,7 +65,8 @@ internal static class Seeds
         return $"seed {run.Seed}: {run.Case.Id}, {run.Copies} clients per talk{sideBySide}\n"
             + $"splits {p.Splits} delays {p.Delays}/{p.DelayMsMax} ms short writes {p.ShortWrites} slow receives "
             + $"{p.SlowReceives} reorders {p.Reorders} slow work {p.SlowWork} recycles {p.Recycles} cuts "
-            + $"{p.ClientCuts}/{p.UpstreamCuts} after {p.CutBytesMax} at most, faults {outcome.Faults}\n"
+            + $"{p.ClientCuts}/{p.UpstreamCuts} after {p.CutBytesMax} at most, reload at {run.ReloadMs}, quit at "
+            + $"{run.QuitMs} ms, faults {outcome.Faults}\n"
             + $"{wrong}\n--- error.log\n{outcome.ErrorLog}\n"
             + $"replay: WEIR_SIMULATION_SEED={run.Seed} dotnet test tests/Simulation\n";
     }

@@ -30,7 +30,7 @@ internal sealed class SimulatedPeer
     internal ReadOnlySpan<byte> Bytes => _bytes.AsSpan(0, _count);
 
     /// <summary>The peer's peer has closed or reset.</summary>
-    internal bool IsOver => _peer.IsEnded || _peer.IsReset || _peer.IsRefused;
+    internal bool IsOver => (_peer.IsEnded || _peer.IsReset || _peer.IsRefused) && _peer.Available == 0;
 
     internal void Send(ReadOnlySpan<byte> bytes) => _peer.Send(bytes);
 

@@ -2,7 +2,6 @@
 // It ends when the clients have heard everything; then time passes until nothing is left, and what should be zero is
 // looked at. No descriptor but those of files that the server itself opens.
 using System.Globalization;
-using System.Text;
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;
@@ -28,43 +27,37 @@ internal sealed record Outcome(
 /// <summary>Directories of one thread's runs; their names are equally long, so that texts are.</summary>
 internal sealed class Place : IDisposable
 {
-    // Scripts' files are only read: one directory serves all threads, so paths in answers are the same everywhere.
-    private static readonly TempDir _shared = Shared();
-    private static readonly Dictionary<string, string> _files = [];
+    // Scripts' files are only read: their directories serve all threads, so paths in answers are the same everywhere.
+    private static readonly Dictionary<string, TempDir> _files = [];
     private readonly TempDir _dir = new();
 
-    internal string Dir => _dir.Path;
-
-    private static TempDir Shared()
+    static Place() => AppDomain.CurrentDomain.ProcessExit += static (_, _) =>
     {
-        var dir = new TempDir();
-        AppDomain.CurrentDomain.ProcessExit += (_, _) => dir.Dispose();
-        return dir;
-    }
+        foreach (TempDir dir in _files.Values)
+        {
+            dir.Dispose();
+        }
+    };
+
+    internal string Dir => _dir.Path;
 
     /// <summary>The directory with a script's files, written once.</summary>
     internal string FilesOf(Case one)
     {
         lock (_files)
         {
-            return _files.TryGetValue(one.Id, out string? path) ? path : Write(one);
+            if (!_files.TryGetValue(one.Id, out TempDir? dir))
+            {
+                dir = new TempDir();
+                foreach ((string name, string content) in one.Files)
+                {
+                    dir.Write(name, content);
+                }
+                dir.SetFolderTimes();
+                _files.Add(one.Id, dir);
+            }
+            return dir.Path;
         }
-    }
-
-    private static string Write(Case one)
-    {
-        string path = _shared.At("files-" + _files.Count.ToString("0000", CultureInfo.InvariantCulture));
-        Directory.CreateDirectory(path);
-        foreach ((string name, string content) in one.Files)
-        {
-            _shared.Write(Path.Combine(Path.GetFileName(path), name), content);
-        }
-        foreach (string folder in Directory.GetDirectories(path, "*", SearchOption.AllDirectories).Append(path))
-        {
-            Directory.SetLastWriteTimeUtc(folder, new DateTime(2024, 3, 1, 0, 0, 0, DateTimeKind.Utc));
-        }
-        _files.Add(one.Id, path);
-        return path;
     }
 
     public void Dispose() => _dir.Dispose();
@@ -72,9 +65,9 @@ internal sealed class Place : IDisposable
 
 internal sealed class World
 {
-    internal const int ServerPort = 8080;
-    internal const int OriginPort = 9000;
-    private const int NamesPort = 5353;
+    internal const int ServerPort = 18080;
+    internal const int OriginPort = 19000;
+    private const int NamesPort = 15353;
     private const int QuietMsMin = 900;
     private const long TalkMsMax = 100L * 3600 * 1000;
     private const long SettleMs = 48L * 3600 * 1000;
@@ -86,6 +79,8 @@ internal sealed class World
     private readonly List<byte[]> _requests = [];
     private readonly List<SimulatedPeer> _origins = [];
     private int _running;
+    private int _reloadMs;
+    private int _quitMs;
 
     private World(Case one, SimulationPlan? plan, Place place)
     {
@@ -100,8 +95,11 @@ internal sealed class World
     /// <param name="place">Where files lie.</param>
     /// <param name="copies">How many clients say each talk.</param>
     /// <param name="overlaps">Whether all of them begin at once.</param>
-    internal static Outcome Play(Case one, SimulationPlan? plan, Place place, int copies = 1, bool overlaps = false) =>
-        new World(one, plan, place).Play(copies, overlaps);
+    /// <param name="reloadMs">When the same configuration is read again; 0 for never.</param>
+    /// <param name="quitMs">When the server is told to end; 0 for never. A fault, as for its clients.</param>
+    internal static Outcome Play(Case one, SimulationPlan? plan, Place place, int copies = 1, bool overlaps = false,
+        int reloadMs = 0, int quitMs = 0) =>
+        new World(one, plan, place) { _reloadMs = reloadMs, _quitMs = quitMs }.Play(copies, overlaps);
 
     internal static Surroundings Around(Case one, Place place) =>
         new(place.Dir, place.FilesOf(one), ServerPort, OriginPort);
@@ -125,6 +123,24 @@ internal sealed class World
                 Around(_case, _place));
         }
         InMemoryListener? origin = StartOrigin();
+        if (_reloadMs > 0)
+        {
+            _loop.Timers.Set(new CallbackTimer(() =>
+            {
+                if (!server.TryReload(options, out ConfErrors again))
+                {
+                    _violations.Add("the second reading fails: " + again.All[0].Format());
+                }
+            }), _loop.NowMs + _reloadMs);
+        }
+        if (_quitMs > 0)
+        {
+            _loop.Timers.Set(new CallbackTimer(() =>
+            {
+                _loop.Plan!.Faults++;
+                server.Quit();
+            }), _loop.NowMs + _quitMs);
+        }
         var heard = new List<Heard>();
         Converse(copies, overlaps, heard);
         Settle(server);
@@ -135,6 +151,11 @@ internal sealed class World
             == text.LastIndexOf("access_log", StringComparison.Ordinal))
         {
             CountLines(Read(countLog), server.Counters.Read(StatusCounter.Requests));
+        }
+        string errorText = Read(errorLog);
+        if (errorText.Contains("Exception on a connection", StringComparison.Ordinal))
+        {
+            _violations.Add("an exception ended a connection");
         }
         server.Dispose();
         origin?.Stop();
@@ -276,5 +297,5 @@ internal sealed class World
     }
 
     private static string Read(string path) =>
-        File.Exists(path) ? Encoding.Latin1.GetString(File.ReadAllBytes(path)) : "";
+        File.Exists(path) ? File.ReadAllText(path) : "";
 }

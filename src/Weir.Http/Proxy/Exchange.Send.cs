@@ -111,12 +111,12 @@ public sealed partial class Exchange
         _keep = false;
         _buffered = false;
         _result = PhaseResult.Done;
+        _body ??= r.Loop.RentChain();
         r.SendHead();
         if (!r.Stream.Flush(r))
         {
             return Gone();
         }
-        _body ??= r.Loop.RentChain();
         _senderActive = true;
         SendTunnelAsync().Forget();
         Connection stream = Stream;

@@ -12,6 +12,7 @@ namespace Weir.Tests.Unit.Http;
 internal sealed class MemoryServer : IDisposable
 {
     private readonly WebServer _server;
+    private readonly string _errorLog = Path.Combine(Path.GetTempPath(), "weir-memory-" + Path.GetRandomFileName());
 
     public MemoryServer(string servers, string main = "")
     {
@@ -23,9 +24,10 @@ internal sealed class MemoryServer : IDisposable
         _server = server;
     }
 
-    private static WebServerOptions Options(string servers, string main) =>
-        WebServerOptions.FromText($"{main} events {{}} http {{ {servers} }}", "/nonexistent")
-            with { ErrorLog = "/dev/null" };
+    private WebServerOptions Options(string servers, string main) => WebServerOptions.FromText(
+        $"{main} error_log {_errorLog} info; events {{}} http {{ {servers} }}", "/nonexistent");
+
+    public string ErrorLog => File.ReadAllText(_errorLog);
 
     public InMemoryLoop Loop { get; }
     public HttpServer Http => _server.Http;
@@ -64,5 +66,6 @@ internal sealed class MemoryServer : IDisposable
     {
         _server.Dispose();
         Loop.Dispose();
+        File.Delete(_errorLog);
     }
 }
