@@ -27,7 +27,8 @@ public abstract class DifferentialTests(IEnumerable<Case> cases)
 
         string simulated = Simulated.Transcribe(one);
         Assert.True(ours == simulated || _countsConnections.Contains(id),
-            $"{id}: the simulation answers otherwise\n{Difference(ours, simulated)}\n--- Weir answered\n{ours}\n--- simulated\n{simulated}");
+            $"{id}: the simulation answers otherwise\n{Difference(ours, simulated)}\n--- Weir answered\n{ours}"
+            + $"\n--- simulated\n{simulated}");
 
         bool isKnown = KnownDifferences.Reasons.TryGetValue(id, out string? reason);
         if (isKnown && ours == theirs)
