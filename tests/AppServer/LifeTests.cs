@@ -180,7 +180,7 @@ public sealed class LifeTests
 
     [Theory]
     [MemberData(nameof(All))]
-    public void A_stop_finishes_what_runs_and_accepts_nobody(string model)
+    public async Task A_stop_finishes_what_runs_and_accepts_nobody(string model)
     {
         using var entered = new ManualResetEventSlim();
         using var release = new ManualResetEventSlim();
@@ -197,14 +197,14 @@ public sealed class LifeTests
         release.Set();
         Assert.Equal("finished", client.ReadResponse(timeoutMs: Long).Text);
         client.ReadToEnd(Long);
-        Assert.True(stop.Wait(Long));
+        await stop.WaitAsync(TimeSpan.FromMilliseconds(Long));
         Assert.ThrowsAny<System.Net.Sockets.SocketException>(() => running.Connect());
         running.Await(static m => m is { Connections: 0, Running: 0, Threads: 0 });
     }
 
     [Theory]
     [MemberData(nameof(All))]
-    public void A_stop_without_patience_tells_handlers_and_cuts_clients_off(string model)
+    public async Task A_stop_without_patience_tells_handlers_and_cuts_clients_off(string model)
     {
         using var entered = new ManualResetEventSlim();
         using var running = new Running(model, async (request, response) =>
@@ -215,14 +215,14 @@ public sealed class LifeTests
         using RawClient client = running.Connect();
         client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         Assert.True(entered.Wait(Long));
-        Assert.True(running.Server.StopAsync().Wait(Long));
+        await running.Server.StopAsync().WaitAsync(TimeSpan.FromMilliseconds(Long));
         client.ReadToEnd(Long);
         running.Await(static m => m.Running == 0);
     }
 
     [Theory]
     [MemberData(nameof(All))]
-    public void A_stop_under_load_loses_no_request_that_had_begun(string model)
+    public async Task A_stop_under_load_loses_no_request_that_had_begun(string model)
     {
         using Running running = Running.Sync(model, Hello);
         int asked = 0;
@@ -252,7 +252,7 @@ public sealed class LifeTests
             thread.Start();
         }
         running.Await(static m => m.Answered > 100);
-        Assert.True(running.Server.StopAsync().Wait(Long));
+        await running.Server.StopAsync().WaitAsync(TimeSpan.FromMilliseconds(Long));
         foreach (Thread thread in clients)
         {
             thread.Join();
