@@ -9,10 +9,12 @@ namespace Weir.Kernel;
 public sealed unsafe class Pcre2Pattern : IDisposable
 {
     private nint _code;
+    private readonly bool _isNative;
 
-    internal Pcre2Pattern(nint code, int captures, (string, int)[] names)
+    internal Pcre2Pattern(nint code, bool isNative, int captures, (string, int)[] names)
     {
         _code = code;
+        _isNative = isNative;
         CaptureCount = captures;
         Names = names;
     }
@@ -32,8 +34,9 @@ public sealed unsafe class Pcre2Pattern : IDisposable
         int count;
         fixed (byte* p = subject)
         {
-            count = Pcre2.s_match(_code, p == null ? &none : p, (nuint)subject.Length, 0, 0, t.MatchData,
-                t.MatchContext);
+            // What was compiled to machine code is entered at once, past the checks of the general entry.
+            var match = _isNative ? Pcre2.s_jitMatch : Pcre2.s_match;
+            count = match(_code, p == null ? &none : p, (nuint)subject.Length, 0, 0, t.MatchData, t.MatchContext);
         }
         if (count < 0)
         {
@@ -76,6 +79,7 @@ public static unsafe class Pcre2
     private static delegate* unmanaged<nint, nint> s_matchContextCreate;
     private static delegate* unmanaged<nint, uint, int> s_setMatchLimit;
     internal static delegate* unmanaged<nint, byte*, nuint, nuint, uint, nint, nint, int> s_match;
+    internal static delegate* unmanaged<nint, byte*, nuint, nuint, uint, nint, nint, int> s_jitMatch;
     internal static delegate* unmanaged<nint, nuint*> s_getOvector;
     internal static delegate* unmanaged<nint, void> s_codeFree;
     private static readonly Lock s_lock = new();
@@ -128,10 +132,10 @@ public static unsafe class Pcre2
             return null;
         }
         // Where the JIT is not available the interpreter serves.
-        s_jit(compiled, 1);
+        bool isNative = s_jit(compiled, 1) == 0;
         uint captures;
         s_info(compiled, 4, &captures);
-        return new Pcre2Pattern(compiled, (int)captures, NamesOf(compiled));
+        return new Pcre2Pattern(compiled, isNative, (int)captures, NamesOf(compiled));
     }
 
     private static (string, int)[] NamesOf(nint compiled)
@@ -171,6 +175,8 @@ public static unsafe class Pcre2
             s_matchContextCreate = (delegate* unmanaged<nint, nint>)Export(library, "match_context_create");
             s_setMatchLimit = (delegate* unmanaged<nint, uint, int>)Export(library, "set_match_limit");
             s_match = (delegate* unmanaged<nint, byte*, nuint, nuint, uint, nint, nint, int>)Export(library, "match");
+            s_jitMatch =
+                (delegate* unmanaged<nint, byte*, nuint, nuint, uint, nint, nint, int>)Export(library, "jit_match");
             s_getOvector = (delegate* unmanaged<nint, nuint*>)Export(library, "get_ovector_pointer");
             s_codeFree = (delegate* unmanaged<nint, void>)Export(library, "code_free");
             s_loaded = true;

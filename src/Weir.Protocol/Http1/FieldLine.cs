@@ -1,6 +1,7 @@
-// Reads one header line, for requests, responses and trailers alike: one pass over the name (classification, hash), one
-// vectorised search for the end of the value. Says "more" without consuming when the line is not whole yet.
+// Reads one header line, for requests, responses and trailers alike: a vectorised pass over a plain name and
+// one to the end of the value; other names byte by byte. Says "more" without consuming when the line is not whole yet.
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
@@ -30,18 +31,20 @@ internal static class FieldLine
     {
         ref byte first = ref MemoryMarshal.GetReference(buffer);
         int i = start;
-        for (; i <= buffer.Length - Vector128<byte>.Count; i += Vector128<byte>.Count)
+        int last = buffer.Length - Vector128<byte>.Count;
+        for (; i <= last; i += Vector128<byte>.Count)
         {
-            Vector128<byte> v = Vector128.LoadUnsafe(ref first, (nuint)i);
-            Vector128<byte> stops = Vector128.AndNot(
-                    Vector128.Equals(Vector128.Min(v, Vector128.Create((byte)31)), v),
-                    Vector128.Equals(v, Vector128.Create((byte)'\t')))
-                | Vector128.Equals(v, Vector128.Create((byte)0x7f));
-            uint mask = stops.ExtractMostSignificantBits();
+            uint mask = Stops(ref first, i);
             if (mask != 0)
             {
                 return i + BitOperations.TrailingZeroCount(mask);
             }
+        }
+        if (last >= 0)
+        {
+            // The rest is looked at together with bytes before it, which do not count.
+            uint mask = i < buffer.Length ? Stops(ref first, last) >> (i - last) : 0;
+            return mask != 0 ? i + BitOperations.TrailingZeroCount(mask) : -1;
         }
         for (; i < buffer.Length; i++)
         {
@@ -52,6 +55,16 @@ internal static class FieldLine
             }
         }
         return -1;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static uint Stops(ref byte first, int at)
+    {
+        Vector128<byte> v = Vector128.LoadUnsafe(ref first, (nuint)at);
+        return (Vector128.AndNot(
+                Vector128.Equals(Vector128.Min(v, Vector128.Create((byte)31)), v),
+                Vector128.Equals(v, Vector128.Create((byte)'\t')))
+            | Vector128.Equals(v, Vector128.Create((byte)0x7f))).ExtractMostSignificantBits();
     }
 
     private const byte Colon = 1, Underscore = 2;
@@ -87,83 +100,52 @@ internal static class FieldLine
     public static FieldOutcome Read(
         ReadOnlySpan<byte> buffer, int pos, bool underscores, ref HeaderField field, out int next)
     {
-        next = buffer.Length;
-        ReadOnlySpan<byte> classes = NameClass;
+        ref byte first = ref MemoryMarshal.GetReference(buffer);
         FieldOutcome outcome = FieldOutcome.Field;
-        uint hash = 0;
         int i = pos;
-        while (true)
+        uint others = 0;
+        while (i <= buffer.Length - Vector128<byte>.Count && (others = NotPlain(ref first, i)) == 0)
         {
-            if ((uint)i >= (uint)buffer.Length)
-            {
-                return FieldOutcome.More;
-            }
-            byte c = buffer[i];
-            byte k = classes[c];
-            if (k > 4)
-            {
-                hash = BitOperations.RotateLeft(hash, 5) ^ k;
-                i++;
-                continue;
-            }
-            if (k == Colon)
-            {
-                break;
-            }
-            if (k == 0)
-            {
-                return NotInName(buffer, pos, i, ref next);
-            }
-            if (k == Underscore)
-            {
-                if (!underscores && outcome == FieldOutcome.Field)
-                {
-                    outcome = FieldOutcome.Unusual;
-                }
-            }
-            else
-            {
-                FieldOutcome unusual = k == 3 ? FieldOutcome.Unusual : FieldOutcome.NotToken;
-                outcome = unusual > outcome ? unusual : outcome;
-            }
-            hash = BitOperations.RotateLeft(hash, 5) ^ c;
-            i++;
+            i += Vector128<byte>.Count;
         }
-        if (i == pos)
+        i += BitOperations.TrailingZeroCount(others | 1U << Vector128<byte>.Count) & (Vector128<byte>.Count - 1);
+        if (others == 0 || i == pos || Unsafe.Add(ref first, i) != ':')
         {
-            return FieldOutcome.EmptyName;
+            outcome = ReadName(buffer, pos, underscores, out i, out next);
+            if (outcome > FieldOutcome.NotToken)
+            {
+                return outcome;
+            }
         }
         field.NameStart = pos;
         field.NameLength = i - pos;
-        field.Hash = hash;
+        field.Hash = HeaderName.HashOf(ref Unsafe.Add(ref first, pos), i - pos);
         i++;
-        while ((uint)i < (uint)buffer.Length && (buffer[i] == ' ' || buffer[i] == '\t'))
+        while ((uint)i < (uint)buffer.Length && Unsafe.Add(ref first, i) is (byte)' ' or (byte)'\t')
         {
             i++;
         }
         int end = IndexOfStop(buffer, i);
         if (end < 0)
         {
+            next = buffer.Length;
             return FieldOutcome.More;
         }
+        next = end + 1;
         if (buffer[end] == '\r')
         {
-            if (end + 1 >= buffer.Length)
+            if (next >= buffer.Length)
             {
                 next = end;
                 return FieldOutcome.More;
             }
-            if (buffer[end + 1] != '\n')
+            if (buffer[next] != '\n')
             {
                 return FieldOutcome.BareCr;
             }
-            next = end + 2;
+            next++;
         }
-        else if (buffer[end] == '\n')
-        {
-            next = end + 1;
-        }
-        else
+        else if (buffer[end] != '\n')
         {
             return FieldOutcome.ControlInValue;
         }
@@ -174,6 +156,51 @@ internal static class FieldLine
         field.ValueStart = i;
         field.ValueLength = end - i;
         return outcome;
+    }
+
+    /// <summary>A bit for each of sixteen bytes that is no letter, digit or hyphen.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static uint NotPlain(ref byte first, int at)
+    {
+        Vector128<byte> v = Vector128.LoadUnsafe(ref first, (nuint)at);
+        Vector128<byte> letter = (v | Vector128.Create((byte)0x20)) - Vector128.Create((byte)'a');
+        Vector128<byte> digit = v - Vector128.Create((byte)'0');
+        Vector128<byte> plain = Vector128.Equals(Vector128.Min(letter, Vector128.Create((byte)25)), letter)
+            | Vector128.Equals(Vector128.Min(digit, Vector128.Create((byte)9)), digit)
+            | Vector128.Equals(v, Vector128.Create((byte)'-'));
+        return plain.ExtractMostSignificantBits() ^ 0xFFFF;
+    }
+
+    /// <summary>The name, byte by byte: near the end of the buffer, and whatever else it is than a plain name.
+    /// <paramref name="i"/> is where its colon stands.</summary>
+    private static FieldOutcome ReadName(
+        ReadOnlySpan<byte> buffer, int pos, bool underscores, out int i, out int next)
+    {
+        next = buffer.Length;
+        ReadOnlySpan<byte> classes = NameClass;
+        FieldOutcome outcome = FieldOutcome.Field;
+        for (i = pos; (uint)i < (uint)buffer.Length; i++)
+        {
+            byte k = classes[buffer[i]];
+            switch (k)
+            {
+                case 0:
+                    return NotInName(buffer, pos, i, ref next);
+                case Colon:
+                    return i == pos ? FieldOutcome.EmptyName : outcome;
+                case Underscore:
+                    if (!underscores && outcome == FieldOutcome.Field)
+                    {
+                        outcome = FieldOutcome.Unusual;
+                    }
+                    break;
+                case 3 or 4:
+                    FieldOutcome unusual = k == 3 ? FieldOutcome.Unusual : FieldOutcome.NotToken;
+                    outcome = unusual > outcome ? unusual : outcome;
+                    break;
+            }
+        }
+        return FieldOutcome.More;
     }
 
     private static FieldOutcome NotInName(ReadOnlySpan<byte> buffer, int pos, int i, ref int next)

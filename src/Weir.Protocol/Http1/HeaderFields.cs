@@ -11,6 +11,9 @@ public abstract class HeaderFields
     private HeaderField[] _fields = new HeaderField[32];
     private int _count;
 
+    // A bit for each known name that occurs: what stands in the two indexes counts only then.
+    private ulong _present;
+
     private protected HeaderFields()
     {
     }
@@ -39,7 +42,9 @@ public abstract class HeaderFields
     /// <see cref="HeaderName.Hash"/>.</summary>
     public int Find(ReadOnlySpan<byte> name, uint hash, ReadOnlySpan<byte> head) => FindFrom(0, name, hash, head);
 
-    private protected int FindKnown(int id) => _first[id] - 1;
+    private protected int FindKnown(int id) => (_present >> id & 1) != 0 ? _first[id] : -1;
+
+    private protected bool HasAnyKnown(ulong ids) => (_present & ids) != 0;
 
     private int FindFrom(int start, ReadOnlySpan<byte> name, uint hash, ReadOnlySpan<byte> head)
     {
@@ -55,10 +60,14 @@ public abstract class HeaderFields
         return -1;
     }
 
+    /// <summary>Whether a field has a name without a number.</summary>
+    public bool HasUnknown { get; private set; }
+
     private protected void ClearFields()
     {
-        Array.Clear(_first);
+        _present = 0;
         _count = 0;
+        HasUnknown = false;
     }
 
     private protected void CopyFieldsFrom(HeaderFields other)
@@ -69,8 +78,19 @@ public abstract class HeaderFields
         }
         other.Fields.CopyTo(_fields);
         _count = other._count;
+        _present = other._present;
+        HasUnknown = other.HasUnknown;
         other._first.CopyTo(_first, 0);
         other._last.CopyTo(_last, 0);
+    }
+
+    private protected void MoveFields(int by)
+    {
+        foreach (ref HeaderField field in _fields.AsSpan(0, _count))
+        {
+            field.NameStart += by;
+            field.ValueStart += by;
+        }
     }
 
     /// <summary>The slot the next field is read into. It counts only after <see cref="Append"/>.</summary>
@@ -94,16 +114,20 @@ public abstract class HeaderFields
         int index = _count++;
         if (knownId == 0)
         {
+            HasUnknown = true;
             return -1;
         }
         _fields[index].KnownId = knownId;
-        int first = _first[knownId] - 1;
-        if (first < 0)
+        ulong bit = 1UL << knownId;
+        int first = -1;
+        if ((_present & bit) == 0)
         {
-            _first[knownId] = (ushort)(index + 1);
+            _present |= bit;
+            _first[knownId] = (ushort)index;
         }
         else
         {
+            first = _first[knownId];
             _fields[_last[knownId]].NextSame = (ushort)index;
         }
         _last[knownId] = (ushort)index;

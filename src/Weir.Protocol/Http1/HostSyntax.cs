@@ -21,6 +21,35 @@ public static class HostSyntax
     /// broken literal, a port that is no number up to 65535.</summary>
     public static bool TryParse(ReadOnlySpan<byte> text, out HostParts parts)
     {
+        ReadOnlySpan<byte> classes = HostClass;
+        int seen = 0;
+        foreach (byte c in text)
+        {
+            seen |= classes[c];
+        }
+        if (seen < 4 && text.Length > 0 && (seen < 2 || text[^1] != '.' && text.IndexOf(".."u8) < 0))
+        {
+            parts = new HostParts(text.Length, text.Length, 0, 0, (seen & 1) != 0);
+            return true;
+        }
+        return TryParseAny(text, out parts);
+    }
+
+    /// <summary>0 letter in lower case, digit or hyphen; 1 letter in upper case; 2 dot; 4 anything else.</summary>
+    private static ReadOnlySpan<byte> HostClass =>
+    [
+        4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,
+        4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 0, 2, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4,
+        4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4, 4, 4, 4, 4,
+        4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4,
+        4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,
+        4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,
+        4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,
+        4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,
+    ];
+
+    private static bool TryParseAny(ReadOnlySpan<byte> text, out HostParts parts)
+    {
         parts = default;
         int i = 0;
         bool upper = false;

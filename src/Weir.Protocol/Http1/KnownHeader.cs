@@ -1,6 +1,7 @@
 // The header names that have a number, so that a head finds them in one step: the two enums and the table from name to
 // number. The table is built once, holds no collision for its own names, and is read only afterwards.
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 
 namespace Weir.Protocol.Http1;
 
@@ -102,25 +103,33 @@ internal sealed class KnownNames
         {
             return 0;
         }
-        int i = 0;
-        for (; i <= known.Length - 8; i += 8)
+        ref byte a = ref MemoryMarshal.GetArrayDataReference(known);
+        ref byte b = ref MemoryMarshal.GetReference(name);
+        int length = known.Length;
+        if (length >= sizeof(ulong))
         {
-            ulong difference = Unsafe.ReadUnaligned<ulong>(ref known[i])
-                ^ Unsafe.ReadUnaligned<ulong>(in name[i]);
-            if ((difference & ~0x2020_2020_2020_2020UL) != 0)
+            for (int i = 0; i < length - sizeof(ulong); i += sizeof(ulong))
             {
-                return 0;
+                if (Differ8(ref Unsafe.Add(ref a, i), ref Unsafe.Add(ref b, i)))
+                {
+                    return 0;
+                }
             }
+            length -= sizeof(ulong);
+            return Differ8(ref Unsafe.Add(ref a, length), ref Unsafe.Add(ref b, length)) ? (byte)0 : id;
         }
-        for (; i < known.Length; i++)
+        for (int i = 0; i < length; i++)
         {
-            if (((known[i] ^ name[i]) & ~0x20) != 0)
+            if (((Unsafe.Add(ref a, i) ^ Unsafe.Add(ref b, i)) & ~0x20) != 0)
             {
                 return 0;
             }
         }
         return id;
     }
+
+    private static bool Differ8(ref byte a, ref byte b) =>
+        ((Unsafe.ReadUnaligned<ulong>(ref a) ^ Unsafe.ReadUnaligned<ulong>(ref b)) & ~0x2020_2020_2020_2020UL) != 0;
 
     /// <summary>The name as it is usually written.</summary>
     public ReadOnlySpan<byte> Name(int id) => _names[id];

@@ -110,6 +110,9 @@ public sealed class RequestHead : HeaderFields
 
     public bool Has(KnownHeader header) => FindKnown((int)header) >= 0;
 
+    /// <summary>Whether one of these headers is there; a bit for each <see cref="KnownHeader"/>.</summary>
+    public bool HasAny(ulong headers) => HasAnyKnown(headers);
+
     /// <summary>The value of the first field with this name; empty when there is none.</summary>
     public ReadOnlySpan<byte> Value(KnownHeader header, ReadOnlySpan<byte> head)
     {
@@ -151,6 +154,22 @@ public sealed class RequestHead : HeaderFields
         Reject = other.Reject;
         RejectLineStart = other.RejectLineStart;
         RejectPrevious = other.RejectPrevious;
+    }
+
+    /// <summary>A plain HTTP/1.1 head without a body: one with the same header lines says the same but for its request
+    /// line.</summary>
+    public bool IsRepeatable => Version == 11 && Form == TargetForm.Origin && Reject == RejectReason.None
+        && ContentLength < 0 && !Chunked && !Expect100 && !UpgradeRequested && DroppedCount == 0;
+
+    /// <summary>The header lines stand <paramref name="by"/> bytes further on than in the head before.</summary>
+    internal void MoveHeaders(int by)
+    {
+        if (by != 0)
+        {
+            MoveFields(by);
+            Host = new TextRange(Host.Start + by, Host.Length);
+            HostPort = new TextRange(HostPort.Start + by, HostPort.Length);
+        }
     }
 
     internal void Reset()

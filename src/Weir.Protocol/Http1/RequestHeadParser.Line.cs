@@ -2,6 +2,10 @@
 // whatever it has written into the head when bytes run out is written again when the line is read from its start with
 // all its bytes.
 using System.Buffers;
+using System.Buffers.Binary;
+using System.Numerics;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 
 namespace Weir.Protocol.Http1;
 
@@ -29,10 +33,27 @@ public partial struct RequestHeadParser
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     ];
 
+    /// <summary>"GET " as it lies in memory.</summary>
+    private const uint GetSpace = 0x20544547;
+
     private ParseStep ParseRequestLine(ReadOnlySpan<byte> buffer, RequestHead head)
     {
         int start = _lineStart;
         int i = start;
+        if (buffer.Length - i > 4 && BinaryPrimitives.ReadUInt32LittleEndian(buffer[i..]) == GetSpace
+            && buffer[i + 4] == '/')
+        {
+            head.MethodRange = new TextRange(start, 3);
+            head.Method = HttpMethod.Get;
+            i += 4;
+            ParseStep path = ParsePath(buffer, head, ref i);
+            if (path == ParseStep.Done)
+            {
+                head.Target = new TextRange(start + 4, i - start - 4);
+                path = ParseVersion(buffer, head, i);
+            }
+            return path;
+        }
         while (true)
         {
             if (i >= buffer.Length)
@@ -84,7 +105,7 @@ public partial struct RequestHeadParser
         ReadOnlySpan<byte> classes = TargetClass;
         int start = i;
         UriFlags flags = UriFlags.None;
-        bool afterSlash = false;
+        bool afterSlash = ScanPath(buffer, ref i, ref flags);
         for (; (uint)i < (uint)buffer.Length; i++)
         {
             byte k = classes[buffer[i]];
@@ -123,6 +144,46 @@ public partial struct RequestHeadParser
             afterSlash = false;
         }
         return More(buffer.Length);
+    }
+
+    /// <summary>Takes path bytes in whole vectors, up to what ends a path or the last bytes of the buffer. True when
+    /// the last byte taken was a slash.</summary>
+    private static bool ScanPath(ReadOnlySpan<byte> buffer, ref int i, ref UriFlags flags)
+    {
+        ref byte first = ref MemoryMarshal.GetReference(buffer);
+        uint afterSlash = 0;
+        while (i <= buffer.Length - Vector128<byte>.Count)
+        {
+            Vector128<byte> v = Vector128.LoadUnsafe(ref first, (nuint)i);
+            uint ends = (Vector128.Equals(Vector128.Min(v, Vector128.Create((byte)0x20)), v)
+                | Vector128.Equals(v, Vector128.Create((byte)0x7f))
+                | Vector128.Equals(v, Vector128.Create((byte)'?'))
+                | Vector128.Equals(v, Vector128.Create((byte)'#'))).ExtractMostSignificantBits();
+            // The bits below the first end; all of them when there is none.
+            uint taken = (ends ^ (ends - 1)) >> 1 & 0xFFFF;
+            uint slashes = Vector128.Equals(v, Vector128.Create((byte)'/')).ExtractMostSignificantBits() & taken;
+            uint dots = Vector128.Equals(v, Vector128.Create((byte)'.')).ExtractMostSignificantBits() & taken;
+            uint rare = (Vector128.Equals(v, Vector128.Create((byte)'%'))
+                | Vector128.Equals(v, Vector128.Create((byte)'+'))).ExtractMostSignificantBits() & taken;
+            uint behind = slashes << 1 | afterSlash;
+            flags |= (behind & slashes) != 0 ? UriFlags.DoubleSlash : UriFlags.None;
+            flags |= (behind & dots) != 0 ? UriFlags.SlashDot : UriFlags.None;
+            if (rare != 0)
+            {
+                uint percents = Vector128.Equals(v, Vector128.Create((byte)'%')).ExtractMostSignificantBits() & taken;
+                flags |= (percents != 0 ? UriFlags.Percent : UriFlags.None)
+                    | (percents != rare ? UriFlags.Plus : UriFlags.None);
+            }
+            if (ends != 0)
+            {
+                int n = BitOperations.TrailingZeroCount(ends);
+                i += n;
+                return (behind >> n & 1) != 0;
+            }
+            i += Vector128<byte>.Count;
+            afterSlash = slashes >> 15;
+        }
+        return afterSlash != 0;
     }
 
     /// <summary>From the question mark or hash to the space or line end.</summary>
@@ -226,6 +287,9 @@ public partial struct RequestHeadParser
         return !first && ((uint)(c - '0') <= 9 || c is (byte)'+' or (byte)'-' or (byte)'.');
     }
 
+    /// <summary>"HTTP/1.1" as it lies in memory.</summary>
+    private const ulong Http11 = 0x312E312F50545448;
+
     private ParseStep ParseVersion(ReadOnlySpan<byte> buffer, RequestHead head, int i)
     {
         int lineEnd = i;
@@ -238,7 +302,8 @@ public partial struct RequestHeadParser
             return More(buffer.Length);
         }
         ReadOnlySpan<byte> rest = buffer[i..];
-        if (rest.Length >= 10 && rest[..10].SequenceEqual("HTTP/1.1\r\n"u8))
+        if (rest.Length >= 10 && BinaryPrimitives.ReadUInt64LittleEndian(rest) == Http11
+            && rest[8] == '\r' && rest[9] == '\n')
         {
             head.VersionMajor = 1;
             head.VersionMinor = 1;

@@ -19,6 +19,11 @@ public partial struct RequestHeadParser
         | 1UL << (int)KnownHeader.IfMatch | 1UL << (int)KnownHeader.IfNoneMatch | 1UL << (int)KnownHeader.ContentRange
         | 1UL << (int)KnownHeader.Expect | 1UL << (int)KnownHeader.Authorization;
 
+    /// <summary>Headers that change what the head means; bit 0, for names without a number, is not set.</summary>
+    private const ulong Steering = 1UL << (int)KnownHeader.Host | 1UL << (int)KnownHeader.Connection
+        | 1UL << (int)KnownHeader.ContentLength | 1UL << (int)KnownHeader.TransferEncoding
+        | 1UL << (int)KnownHeader.Expect;
+
     private Phase _phase;
     private int _lineStart;
     private int _scan;
@@ -83,6 +88,29 @@ public partial struct RequestHeadParser
         return ParseHeaders(buffer, head, in options);
     }
 
+    /// <summary>As <see cref="Parse"/>, for a head that follows another whose header lines it most likely repeats, as
+    /// pipelined requests do. <paramref name="head"/> still says what the earlier one was (and that it
+    /// <see cref="RequestHead.IsRepeatable"/>), <paramref name="headers"/> are its lines up to the end of the empty
+    /// one: where the same bytes follow the new request line, what they say is known already.</summary>
+    public ParseStep ParseAgain(ReadOnlySpan<byte> buffer, RequestHead head, ReadOnlySpan<byte> headers,
+        in ParseOptions options, out bool repeats)
+    {
+        int before = head.HeadersStart;
+        repeats = _phase == Phase.Start && SkipEmptyLines(buffer, head) == ParseStep.Done
+            && ParseRequestLine(buffer, head) == ParseStep.Done
+            && head.Version == 11 && head.Form == TargetForm.Origin
+            && buffer[head.HeadersStart..].StartsWith(headers);
+        if (!repeats)
+        {
+            Reset();
+            return Parse(buffer, head, in options);
+        }
+        head.MoveHeaders(head.HeadersStart - before);
+        head.HeadLength = head.HeadersStart + headers.Length;
+        _phase = Phase.Finished;
+        return ParseStep.Done;
+    }
+
     private ParseStep SkipEmptyLines(ReadOnlySpan<byte> buffer, RequestHead head)
     {
         int i = _lineStart;
@@ -135,7 +163,7 @@ public partial struct RequestHeadParser
                     return RejectAt(head, RejectReason.TooManyHeaders, pos);
                 }
                 int previous = head.Append(known);
-                if (known != 0)
+                if (previous >= 0 || (Steering >> known & 1) != 0)
                 {
                     RejectReason reason = Note(buffer, head, in field, previous);
                     if (reason != RejectReason.None)

@@ -145,13 +145,25 @@ public static class UriNormalizer
     /// when there is none. As in nginx a segment's leading dots (up to three) begin no extension.</summary>
     public static ReadOnlySpan<byte> Extension(ReadOnlySpan<byte> path)
     {
-        int dot = path.LastIndexOfAny((byte)'.', (byte)'/');
+        // By hand: extensions are short.
+        int dot = path.Length - 1;
+        while ((uint)dot < (uint)path.Length && path[dot] != '.' && path[dot] != '/')
+        {
+            dot--;
+        }
         if (dot < 0 || path[dot] != '.')
         {
             return default;
         }
-        int segment = path[..dot].LastIndexOf((byte)'/') + 1;
-        bool leading = dot - segment <= 2 && path[segment..dot].IndexOfAnyExcept((byte)'.') < 0;
+        bool leading = true;
+        for (int i = dot - 1; i >= 0 && path[i] != '/'; i--)
+        {
+            if (path[i] != '.' || dot - i > 2)
+            {
+                leading = false;
+                break;
+            }
+        }
         return leading ? default : path[(dot + 1)..];
     }
 }

@@ -173,7 +173,11 @@ public sealed class Resolver
 
     private ResolvedName Entry(ReadOnlySpan<byte> name)
     {
-        uint hash = HeaderName.Hash(name);
+        uint hash = 0;
+        foreach (byte c in name)
+        {
+            hash = System.Numerics.BitOperations.RotateLeft(hash, 5) ^ HeaderName.Lower(c);
+        }
         _names.TryGetValue(hash, out ResolvedName? first);
         for (ResolvedName? e = first; e is not null; e = e.NextInBucket)
         {
