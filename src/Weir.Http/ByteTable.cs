@@ -1,5 +1,7 @@
-// A read-mostly map from bytes to values: open addressing over the header-name hash, no allocation on lookup.
-// Filled while a configuration is built, frozen afterwards. Keys live in the configuration's memory.
+// A read-mostly map from bytes to values: open addressing over a hash of eight bytes at a time, no allocation on
+// lookup. Filled while a configuration is built, frozen afterwards. Keys live in the configuration's memory.
+using System.Buffers.Binary;
+using System.Numerics;
 using Weir.Kernel;
 
 namespace Weir.Http;
@@ -63,14 +65,27 @@ public sealed class ByteTable<T>
         }
     }
 
+    private const ulong Factor = 0x9E37_79B9_7F4A_7C15;
+
     private static uint Hash(ReadOnlySpan<byte> key)
     {
-        uint hash = 2166136261;
-        foreach (byte b in key)
+        ulong hash = (uint)key.Length;
+        while (key.Length >= sizeof(ulong))
         {
-            hash = (hash ^ b) * 16777619;
+            hash = BitOperations.RotateLeft((hash ^ BinaryPrimitives.ReadUInt64LittleEndian(key)) * Factor, 29);
+            key = key[sizeof(ulong)..];
         }
-        return hash ^ (hash >> 15);
+        if (key.Length >= sizeof(uint))
+        {
+            // What is left is read as two words that overlap.
+            hash ^= BinaryPrimitives.ReadUInt32LittleEndian(key)
+                | (ulong)BinaryPrimitives.ReadUInt32LittleEndian(key[^sizeof(uint)..]) << 32;
+        }
+        else if (key.Length > 0)
+        {
+            hash ^= key[0] | (uint)key[key.Length >> 1] << 8 | (uint)key[^1] << 16;
+        }
+        return (uint)(hash * Factor >> 32);
     }
 }
 

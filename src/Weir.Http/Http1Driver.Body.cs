@@ -1,5 +1,5 @@
-// The reading half of an HTTP/1 exchange: request bodies, what is left of them, lingering close, the PROXY
-// protocol's head, and the way into TLS.
+// The reading half of an HTTP/1 exchange: the input buffer, request bodies, what is left of them, lingering close, the
+// PROXY protocol's head, and the way into TLS.
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Protocol.Http1;
@@ -22,6 +22,68 @@ internal sealed partial class Http1Driver
         {
             _chunks.Reset();
         }
+    }
+
+    /// <summary>Makes sure more bytes can be joined to what is buffered.</summary>
+    private void MakeRoom()
+    {
+        _repeatable = false;
+        if (_start > 0)
+        {
+            int left = _end - _start;
+            if (_input!.IsExclusive)
+            {
+                _input.Span[_start.._end].CopyTo(_input.Span);
+            }
+            else
+            {
+                BufferSlab fresh = _loop.Buffers.Rent(Math.Max(left, BufferPool.StandardSize));
+                _input.Span[_start.._end].CopyTo(fresh.Span);
+                _input.Release();
+                _input = fresh;
+            }
+            _start = 0;
+            _end = left;
+        }
+    }
+
+    private void AppendInput(RecvLease lease)
+    {
+        _repeatable = false;
+        int need = _end - _start + lease.Length;
+        if (_input is null)
+        {
+            _input = lease.Slab;
+            _start = 0;
+            _end = lease.Length;
+            return;
+        }
+        if (_end + lease.Length > _input.Capacity || !_input.IsExclusive)
+        {
+            BufferSlab bigger = _loop.Buffers.Rent(Math.Max(need, BufferPool.StandardSize));
+            _input.Span[_start.._end].CopyTo(bigger.Span);
+            _input.Release();
+            _input = bigger;
+            _end -= _start;
+            _start = 0;
+        }
+        lease.Span.CopyTo(_input.Span[_end..]);
+        _end += lease.Length;
+        lease.Release();
+    }
+
+    private void ReleaseInput()
+    {
+        _input?.Release();
+        ForgetInput();
+    }
+
+    private void ForgetInput()
+    {
+        _repeatable = false;
+        _input = null;
+        _start = 0;
+        _end = 0;
     }
 
     public override async LoopTask<BodyPiece> ReadBodyAsync(HttpRequest r)
@@ -295,67 +357,6 @@ internal sealed partial class Http1Driver
                 return false;
             }
         }
-    }
-
-    // The receive buffer.
-
-    /// <summary>Makes sure more bytes can be joined to what is buffered.</summary>
-    private void MakeRoom()
-    {
-        if (_start > 0)
-        {
-            int left = _end - _start;
-            if (_input!.IsExclusive)
-            {
-                _input.Span[_start.._end].CopyTo(_input.Span);
-            }
-            else
-            {
-                BufferSlab fresh = _loop.Buffers.Rent(Math.Max(left, BufferPool.StandardSize));
-                _input.Span[_start.._end].CopyTo(fresh.Span);
-                _input.Release();
-                _input = fresh;
-            }
-            _start = 0;
-            _end = left;
-        }
-    }
-
-    private void AppendInput(RecvLease lease)
-    {
-        int need = _end - _start + lease.Length;
-        if (_input is null)
-        {
-            _input = lease.Slab;
-            _start = 0;
-            _end = lease.Length;
-            return;
-        }
-        if (_end + lease.Length > _input.Capacity || !_input.IsExclusive)
-        {
-            BufferSlab bigger = _loop.Buffers.Rent(Math.Max(need, BufferPool.StandardSize));
-            _input.Span[_start.._end].CopyTo(bigger.Span);
-            _input.Release();
-            _input = bigger;
-            _end -= _start;
-            _start = 0;
-        }
-        lease.Span.CopyTo(_input.Span[_end..]);
-        _end += lease.Length;
-        lease.Release();
-    }
-
-    private void ReleaseInput()
-    {
-        _input?.Release();
-        ForgetInput();
-    }
-
-    private void ForgetInput()
-    {
-        _input = null;
-        _start = 0;
-        _end = 0;
     }
 }
 

@@ -1,5 +1,6 @@
 // The writing half of an HTTP/1 connection: the head in nginx's order of fields, bodies with or without chunks.
 // Small bodies are copied behind their head so that one send takes both.
+using System.Runtime.CompilerServices;
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Protocol.Http1;
@@ -25,47 +26,23 @@ internal sealed partial class Http1Driver
             return;
         }
         DecideFraming(r, head, location);
-        int room = 512 + head.Location.Length + head.ContentType.Length + head.Charset.Length + head.Server.Length
-            + head.StatusText.Length + r.Host.Length + r.Server.PrimaryNameBytes.Length;
+        int room = 512 + location.ServerHeader.Length + head.Location.Length + head.ContentType.Length
+            + head.Charset.Length + head.Server.Length + head.StatusText.Length + r.Host.Length
+            + r.Server.PrimaryNameBytes.Length;
         foreach (ref readonly ResponseField field in head.Fields)
         {
             room += field.Name.Length + field.Value.Length + 4;
         }
         var w = new SpanWriter(Out.GetSpan(room));
-        if (head.StatusText.IsEmpty)
-        {
-            w.Skip(StatusLines.Write(head.Status, w.Rest));
-        }
-        else
-        {
-            w.Write("HTTP/1.1 "u8);
-            w.Write(head.StatusText.Span);
-            w.Write("\r\n"u8);
-        }
-        if (head.Server.IsEmpty)
-        {
-            w.Write(head.HidesServer ? default : location.ServerHeader.Span);
-        }
-        else
-        {
-            w.Field("Server: "u8, head.Server.Span);
-        }
-        if (head.Date.IsEmpty)
-        {
-            w.Write(_server.Clock.DateLine());
-        }
-        else
-        {
-            w.Field("Date: "u8, head.Date.Span);
-        }
+        WriteStart(ref w, head, location);
         if (!head.ContentType.IsEmpty)
         {
             w.Write("Content-Type: "u8);
-            w.Write(head.ContentType.Span);
+            w.Text(head.ContentType.Span);
             if (!head.Charset.IsEmpty)
             {
                 w.Write("; charset="u8);
-                w.Write(head.Charset.Span);
+                w.Text(head.Charset.Span);
             }
             w.Write("\r\n"u8);
         }
@@ -83,7 +60,7 @@ internal sealed partial class Http1Driver
             && head.Find(KnownResponseHeader.LastModified) < 0)
         {
             w.Write("Last-Modified: "u8);
-            w.Skip(HttpDate.Format(head.LastModified, w.Rest));
+            w.Write(_server.Clock.DateOf(head.LastModified));
             w.Write("\r\n"u8);
         }
         bool rebased = !head.Location.IsEmpty && head.Location.Span[0] == '/' && location.AbsoluteRedirect.Value;
@@ -125,15 +102,54 @@ internal sealed partial class Http1Driver
         {
             if (!field.Removed)
             {
-                w.Write(field.Name.Span);
+                w.Text(field.Name.Span);
                 w.Write(": "u8);
-                w.Write(field.Value.Span);
+                w.Text(field.Value.Span);
                 w.Write("\r\n"u8);
             }
         }
         w.Write("\r\n"u8);
         r.HeadBytesSent += w.Written;
         _out!.Advance(w.Written);
+    }
+
+    /// <summary>Status line, Server and Date: in one piece where they are the usual ones.</summary>
+    private void WriteStart(ref SpanWriter w, ResponseHead head, LocationConf location)
+    {
+        bool usual = head.Status == 200 && head.StatusText.IsEmpty && head.Server.IsEmpty && head.Date.IsEmpty
+            && !head.HidesServer;
+        ReadOnlySpan<byte> start = usual ? _server.Clock.Start200(location.ServerHeader) : default;
+        if (!start.IsEmpty)
+        {
+            w.Text(start);
+            return;
+        }
+        if (head.StatusText.IsEmpty)
+        {
+            w.Skip(StatusLines.Write(head.Status, w.Rest));
+        }
+        else
+        {
+            w.Write("HTTP/1.1 "u8);
+            w.Text(head.StatusText.Span);
+            w.Write("\r\n"u8);
+        }
+        if (head.Server.IsEmpty)
+        {
+            w.Text(head.HidesServer ? default : location.ServerHeader.Span);
+        }
+        else
+        {
+            w.Field("Server: "u8, head.Server.Span);
+        }
+        if (head.Date.IsEmpty)
+        {
+            w.Text(_server.Clock.DateLine());
+        }
+        else
+        {
+            w.Field("Date: "u8, head.Date.Span);
+        }
     }
 
     private static void DecideFraming(HttpRequest r, ResponseHead head, LocationConf location)
@@ -362,6 +378,22 @@ internal sealed partial class Http1Driver
         return !_aborted;
     }
 
+    private void NoteSendFailure(HttpRequest r, int error)
+    {
+        _aborted = true;
+        r.WireBodyBytes = Math.Max(0, r.WireBodyBytes - UnsentBytes);
+        r.BodyBytesSent = Math.Max(0, r.BodyBytesSent - UnsentBytes);
+        if (error == Errno.ETIMEDOUT)
+        {
+            r.LogError(LogLevel.Info, "client timed out", Errno.ETIMEDOUT);
+            _reset = r.Location.ResetTimedOutConnection.Value;
+        }
+        else if (error != Errno.ECANCELED)
+        {
+            r.LogError(LogLevel.Info, "writev() failed", error);
+        }
+    }
+
     public override void Abort(HttpRequest r)
     {
         if (_aborted)
@@ -380,31 +412,65 @@ internal sealed partial class Http1Driver
 internal ref struct SpanWriter(Span<byte> target)
 {
     private readonly Span<byte> _target = target;
+    private int _written;
 
-    public int Written { get; private set; }
+    public readonly int Written => _written;
 
-    public readonly ReadOnlySpan<byte> Since(int start) => _target[start..Written];
+    public readonly ReadOnlySpan<byte> Since(int start) => _target[start.._written];
 
-    public readonly Span<byte> Rest => _target[Written..];
+    public readonly Span<byte> Rest => _target[_written..];
 
-    public void Skip(int count) => Written += count;
+    public void Skip(int count) => _written += count;
 
-    public void Write(scoped ReadOnlySpan<byte> bytes)
+    /// <summary>For literals: where the length is known to the compiler a copy is a few moves.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Write(scoped ReadOnlySpan<byte> literal)
     {
-        bytes.CopyTo(_target[Written..]);
-        Written += bytes.Length;
+        literal.CopyTo(_target[_written..]);
+        _written += literal.Length;
+    }
+
+    public void Text(scoped ReadOnlySpan<byte> bytes)
+    {
+        bytes.CopyTo(_target[_written..]);
+        _written += bytes.Length;
     }
 
     public void Field(scoped ReadOnlySpan<byte> nameAndColon, scoped ReadOnlySpan<byte> value)
     {
-        Write(nameAndColon);
-        Write(value);
+        Text(nameAndColon);
+        Text(value);
         Write("\r\n"u8);
     }
 
     public void Number(long value)
     {
+        if ((ulong)value < 10_000)
+        {
+            uint n4 = (uint)value;
+            uint high = n4 / 100;
+            if (high > 0)
+            {
+                Two(high, high < 10);
+                Two(n4 - high * 100, false);
+            }
+            else
+            {
+                Two(n4, n4 < 10);
+            }
+            return;
+        }
         System.Buffers.Text.Utf8Formatter.TryFormat(value, Rest, out int n);
-        Written += n;
+        _written += n;
+    }
+
+    private void Two(uint value, bool one)
+    {
+        uint tens = value * 205 >> 11;
+        if (!one)
+        {
+            _target[_written++] = (byte)('0' + tens);
+        }
+        _target[_written++] = (byte)('0' + value - tens * 10);
     }
 }

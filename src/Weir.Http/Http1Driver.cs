@@ -23,6 +23,11 @@ internal sealed partial class Http1Driver : ClientStream
     private int _start;
     private int _end;
     private RequestHeadParser _parser;
+
+    // Where the header lines of the request before lie in the input, when the next may have the same.
+    private int _headersAt;
+    private int _headersLength;
+    private bool _repeatable;
     private int _requests;
     private bool _aborted;
     private bool _reset;
@@ -128,6 +133,7 @@ internal sealed partial class Http1Driver : ClientStream
 
     private async LoopTask<Unit> ServeAsync()
     {
+        HttpRequest? kept = null;
         while (true)
         {
             bool buffered = _start != _end && _requests > 0;
@@ -144,7 +150,10 @@ internal sealed partial class Http1Driver : ClientStream
                     return default;
                 }
             }
-            HttpRequest r = _server.RentRequest();
+            // The request that was answered last serves the next one that is here already, memory and all.
+            HttpRequest r = kept ?? _server.RentRequest();
+            _repeatable &= kept is not null;
+            kept = null;
             _current = r;
             r.Begin(_binding.Group.Configuration, _binding.Group, this, _loop);
             r.IsPipelined = buffered;
@@ -156,10 +165,24 @@ internal sealed partial class Http1Driver : ClientStream
                     return default;
                 }
             }
-            LoopTask<Unit> run = RunRequestAsync(r);
-            if (!run.IsCompleted)
+            LoopTask<PhaseResult> run = RunRequestAsync(r);
+            while (true)
             {
-                await run;
+                if (!run.IsCompleted && buffered && !r.Response.IsSent)
+                {
+                    // Answers that are ready do not wait for one that is not.
+                    Flush(r);
+                }
+                PhaseResult result = await run;
+                if (r.IsOver(ref result))
+                {
+                    break;
+                }
+                run = r.Follow(result);
+            }
+            if (r.HasChildren)
+            {
+                await r.JoinAsync();
             }
             if (r.HoldsBody)
             {
@@ -170,9 +193,12 @@ internal sealed partial class Http1Driver : ClientStream
             {
                 keep = await DiscardBodyAsync(r);
             }
-            if (keep && _start != _end && _out is { } pending && pending.Length < CoalesceBytesMax && CanCoalesce())
+            if (keep && _start != _end && _out is { } pending && pending.Length < CoalesceBytesMax
+                && !pending.HasBorrowed)
             {
-                EndRequest(r, log: true);
+                // What the request lends to the output dies with it, so borrowed memory would have to leave first.
+                EndRequest(r, log: true, keepsMemory: true);
+                kept = r;
                 continue;
             }
             if (!_aborted && _out is { IsEmpty: false } output)
@@ -206,13 +232,7 @@ internal sealed partial class Http1Driver : ClientStream
         }
     }
 
-    /// <summary>A request that is complete in the buffer may be answered before the earlier answers leave; one that
-    /// is not would make them wait for the client. What the earlier request lends to the output dies with it, so an
-    /// answer with borrowed memory leaves before its request ends.</summary>
-    private bool CanCoalesce() => !_out!.HasBorrowed &&
-        (_input!.Span[_start.._end].IndexOf("\r\n\r\n"u8) >= 0 || _input.Span[_start.._end].IndexOf("\n\n"u8) >= 0);
-
-    private LoopTask<Unit> RunRequestAsync(HttpRequest r)
+    private LoopTask<PhaseResult> RunRequestAsync(HttpRequest r)
     {
         Enter(ConnectionState.Writing);
         _requests++;
@@ -250,18 +270,16 @@ internal sealed partial class Http1Driver : ClientStream
         {
             r.TellHead();
         }
-        return r.RunAsync();
+        return r.StartAsync();
     }
 
-    private static LoopTask<Unit> AnswerAsync(HttpRequest r, int status)
+    private static LoopTask<PhaseResult> AnswerAsync(HttpRequest r, int status)
     {
         r.KeepAlive = false;
-        return FinishAnswerAsync(r, SpecialResponse.RunAsync(r, status));
+        return SpecialResponse.RunAsync(r, status);
     }
 
-    private static LoopTask<Unit> FinishAnswerAsync(HttpRequest r, LoopTask<PhaseResult> task) => r.ContinueAsync(task);
-
-    private LoopTask<Unit> RefuseAsync(HttpRequest r, RejectReason reason)
+    private LoopTask<PhaseResult> RefuseAsync(HttpRequest r, RejectReason reason)
     {
         r.SetRejectedHead(_input is null ? default : _input.Memory.Slice(_start, _end - _start));
         r.LogAction = RejectReasons.Action(reason);
@@ -281,7 +299,11 @@ internal sealed partial class Http1Driver : ClientStream
         {
             r.Server = group.DefaultServer;
         }
-        if (!group.Names.IsEmpty && !r.Host.IsEmpty)
+        if (r.RepeatsHost && !group.Names.HasRegexes)
+        {
+            r.Server = r.ServerBefore!;
+        }
+        else if (!group.Names.IsEmpty && !r.Host.IsEmpty)
         {
             NativeSlice host = r.Host;
             if (host.Span[^1] == '.')
@@ -347,7 +369,6 @@ internal sealed partial class Http1Driver : ClientStream
 
     private bool TakeInput(RecvLease lease)
     {
-        Enter(ConnectionState.Reading);
         _loop.LeaveIdle(_connection);
         if (lease.IsError || lease.IsEnd)
         {
@@ -382,7 +403,18 @@ internal sealed partial class Http1Driver : ClientStream
         rejected = false;
         ServerConf server = r.Server;
         ReadOnlySpan<byte> buffered = _input!.Span[_start.._end];
-        ParseStep step = _parser.Parse(buffered, r.OwnHead, server.ParseOptions);
+        ParseStep step;
+        if (_repeatable)
+        {
+            step = _parser.ParseAgain(buffered, r.OwnHead, _input.Span.Slice(_headersAt, _headersLength),
+                server.ParseOptions, out bool repeats);
+            r.RepeatsHost = repeats && r.ServerBefore is not null;
+            _repeatable = false;
+        }
+        else
+        {
+            step = _parser.Parse(buffered, r.OwnHead, server.ParseOptions);
+        }
         switch (step)
         {
             case ParseStep.Done:
@@ -395,6 +427,9 @@ internal sealed partial class Http1Driver : ClientStream
                     return true;
                 }
                 r.SetHead(r.Arena.Store(buffered[..length]));
+                _repeatable = head.IsRepeatable;
+                _headersAt = _start + head.HeadersStart;
+                _headersLength = length - head.HeadersStart;
                 _start += length;
                 _parser.Reset();
                 BeginBody(head);
@@ -458,7 +493,9 @@ internal sealed partial class Http1Driver : ClientStream
     /// <summary>The head did not come in one piece: waits for the rest under client_header_timeout.</summary>
     private async LoopTask<bool> ReadHeadAsync(HttpRequest r)
     {
+        Enter(ConnectionState.Reading);
         // Earlier answers must not wait for this client's slowness.
+        _connection.SendTimeoutMs = (int)r.Location.SendTimeoutMs.Value;
         if (_out is { IsEmpty: false } output && !_connection.Send(output))
         {
             _aborted = true;
@@ -517,23 +554,7 @@ internal sealed partial class Http1Driver : ClientStream
 
     // The end of a request and of the connection.
 
-    private void NoteSendFailure(HttpRequest r, int error)
-    {
-        _aborted = true;
-        r.WireBodyBytes = Math.Max(0, r.WireBodyBytes - UnsentBytes);
-        r.BodyBytesSent = Math.Max(0, r.BodyBytesSent - UnsentBytes);
-        if (error == Errno.ETIMEDOUT)
-        {
-            r.LogError(LogLevel.Info, "client timed out", Errno.ETIMEDOUT);
-            _reset = r.Location.ResetTimedOutConnection.Value;
-        }
-        else if (error != Errno.ECANCELED)
-        {
-            r.LogError(LogLevel.Info, "writev() failed", error);
-        }
-    }
-
-    private void EndRequest(HttpRequest r, bool log)
+    private void EndRequest(HttpRequest r, bool log, bool keepsMemory = false)
     {
         if (r.IsTold)
         {
@@ -549,8 +570,11 @@ internal sealed partial class Http1Driver : ClientStream
                 handler.OnLog(r);
             }
         }
-        r.End();
-        _server.Return(r);
+        r.End(keepsMemory);
+        if (!keepsMemory)
+        {
+            _server.Return(r);
+        }
     }
 
     private void Finish()

@@ -430,8 +430,8 @@ public sealed class HttpDeclarations(DirectiveRegistry registry, HttpBuild build
         null) =>
         Variables.Declare(name, get, flags, set);
 
-    public void VariablePrefix(string prefix, VariableGet get, VariableFlags flags = VariableFlags.None) =>
-        Variables.DeclarePrefix(prefix, get, flags);
+    public void VariablePrefix(string prefix, VariableGet get, VariableFlags flags = VariableFlags.None,
+        Func<string, int>? number = null) => Variables.DeclarePrefix(prefix, get, flags, number);
 }
 
 /// <summary>One location's pipeline while it is built. One object serves all locations of a build.</summary>

@@ -9,14 +9,34 @@ namespace Weir.Http;
 
 public sealed partial class HttpRequest
 {
-    private PhaseHandler[] _pipeline = [];
+    private PhaseHandler[] Pipeline { get; set => Set(ref field, value); } = [];
     private NativeSlice _namedLocation;
+
+    /// <summary>Normalises a complex path. False when it is malformed (400).</summary>
+    internal bool NormalizeUri()
+    {
+        if ((Head.UriFlags & UriFlags.Complex) == 0)
+        {
+            return true;
+        }
+        NativeSlice target = Arena.Allocate(Uri.Length);
+        if (UriNormalizer.Normalize(Uri.Span, target.Span, Server.MergeSlashes.Value, out int length) != UriOutcome.Ok)
+        {
+            return false;
+        }
+        Uri = target.Slice(0, length);
+        return true;
+    }
 
     /// <summary>Runs the request to the end of its response.</summary>
     internal LoopTask<Unit> RunAsync()
     {
-        return ContinueAsync(RunPipeline(Server.Pipeline, 0));
+        return ContinueAsync(StartAsync());
     }
+
+    /// <summary>The first pipeline; who runs a request asks <see cref="IsOver"/> of each result and goes on with
+    /// <see cref="Follow"/> until it is.</summary>
+    internal LoopTask<PhaseResult> StartAsync() => RunPipeline(Server.Pipeline, 0);
 
     private async LoopTask<Unit> RunSuspendedAsync(LoopTask<PhaseResult> task)
     {
@@ -32,7 +52,7 @@ public sealed partial class HttpRequest
     }
 
     /// <summary>Whether the request is over. A head that a filter refused becomes that answer.</summary>
-    private bool IsOver(ref PhaseResult result)
+    internal bool IsOver(ref PhaseResult result)
     {
         if (result.Outcome != PhaseOutcome.Done)
         {
@@ -64,14 +84,14 @@ public sealed partial class HttpRequest
     }
 
     /// <summary>Lets the answer leave and waits for the subrequests that are under way.</summary>
-    private LoopTask<Unit> JoinAsync()
+    internal LoopTask<Unit> JoinAsync()
     {
         Stream.Flush(this);
         return (_joined ??= new LoopOperation<Unit>()).Begin();
     }
 
     /// <summary>What comes after a pipeline ended without a complete response.</summary>
-    private LoopTask<PhaseResult> Follow(PhaseResult result)
+    internal LoopTask<PhaseResult> Follow(PhaseResult result)
     {
         switch (result.Outcome)
         {
@@ -81,7 +101,7 @@ public sealed partial class HttpRequest
                 return SpecialResponse.RunAsync(this, result.Status);
             default:
                 // The end of the server's pipeline leads to a location; the end of a location's leads nowhere.
-                if (_pipeline == Server.Pipeline && !_inLocation)
+                if (Pipeline == Server.Pipeline && !_inLocation)
                 {
                     return EnterLocation();
                 }
@@ -193,13 +213,14 @@ public sealed partial class HttpRequest
 
     private LoopTask<PhaseResult> RunPipeline(PhaseHandler[] pipeline, int from)
     {
-        _pipeline = pipeline;
+        Pipeline = pipeline;
         for (int i = from; i < pipeline.Length; i++)
         {
             LoopTask<PhaseResult> task = pipeline[i].RunAsync(this);
             if (!task.IsCompleted)
             {
-                return ContinuePipelineAsync(pipeline, task, i);
+                // Nobody comes after the last one: what it says is the pipeline's result.
+                return i == pipeline.Length - 1 ? task : ContinuePipelineAsync(pipeline, task, i);
             }
             PhaseResult result = task.Result;
             if (result.Outcome is not (PhaseOutcome.Next or PhaseOutcome.Allow))
@@ -209,7 +230,7 @@ public sealed partial class HttpRequest
                     return result;
                 }
                 // The block of an `if` has no rewrite steps of its own, so its pipeline is what follows them.
-                _pipeline = pipeline = Location.Pipeline;
+                Pipeline = pipeline = Location.Pipeline;
                 i = -1;
             }
         }
@@ -253,11 +274,11 @@ public sealed partial class HttpRequest
     private void OnRedirect()
     {
         // Modules' states belong to the location that was left, as nginx clears its contexts.
-        foreach (ref RequestState? state in _states.AsSpan())
+        foreach (ref StateEntry entry in _states.AsSpan())
         {
-            if (state is { SurvivesRedirect: false })
+            if (entry.State is { SurvivesRedirect: false })
             {
-                state = null;
+                entry.State = null;
             }
         }
         _firstBodyFilter = null;
@@ -288,6 +309,20 @@ public sealed partial class HttpRequest
 
     /// <summary>The server is known: its settings are in force until a location is found.</summary>
     internal void EnterServer() => Location = Server.Location;
+
+    /// <summary>Lets go of a configuration that the pool it returns to does not serve any more.</summary>
+    internal void Forget()
+    {
+        Configuration = null!;
+        Server = null!;
+        ServerBefore = null;
+        Location = null!;
+        Group = null!;
+        Main = null!;
+        Head = OwnHead;
+        ForgetVariables();
+        Pipeline = [];
+    }
 
     internal void BeginWalk()
     {

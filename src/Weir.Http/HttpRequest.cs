@@ -3,6 +3,7 @@
 // ClientStream's; how a body is read is RequestBody's; error pages are SpecialResponse's. One loop's thread; rented
 // from
 // the loop's pool and used again, so nobody keeps a request after it ended.
+using System.Runtime.CompilerServices;
 using Weir.Kernel;
 
 using Weir.Loop;
@@ -23,7 +24,7 @@ public enum AbortReason : byte
 /// <summary>An HTTP request, main or sub.</summary>
 public sealed partial class HttpRequest : Session.Session
 {
-    private RequestState?[] _states = new RequestState?[8];
+    private StateEntry[] _states = new StateEntry[8];
     private RequestState? _rented;
     private BodyFilter? _firstBodyFilter;
     private BodyFilter? _lastBodyFilter;
@@ -33,7 +34,7 @@ public sealed partial class HttpRequest : Session.Session
     // Identity.
 
     /// <summary>The configuration this request was bound to when it began.</summary>
-    public HttpConfiguration Configuration { get; private set; } = null!;
+    public HttpConfiguration Configuration { get; private set => Set(ref field, value); } = null!;
 
     public ClientStream Stream { get; private set; } = null!;
 
@@ -41,12 +42,12 @@ public sealed partial class HttpRequest : Session.Session
     public HttpRequest? Parent { get; private set; }
 
     /// <summary>The client's request at the top.</summary>
-    public HttpRequest Main { get; private set; } = null!;
+    public HttpRequest Main { get; private set => Set(ref field, value); } = null!;
 
     public bool IsMain => Parent is null;
 
     /// <summary>The parsed head; of the main request in a subrequest.</summary>
-    public RequestHead Head { get; private set; } = null!;
+    public RequestHead Head { get; private set => Set(ref field, value); } = null!;
 
     /// <summary>The bytes <see cref="Head"/> refers to, in the main request's arena.</summary>
     public NativeSlice HeadBytes { get; private set; }
@@ -72,11 +73,19 @@ public sealed partial class HttpRequest : Session.Session
     /// <summary>9, 10, 11, 20.</summary>
     public int Version { get; private set; }
 
-    public ServerConf Server { get; set; } = null!;
-    public LocationConf Location { get; private set; } = null!;
+    public ServerConf Server { get; set => Set(ref field, value); } = null!;
+    public LocationConf Location { get; private set => Set(ref field, value); } = null!;
+
+    /// <summary>The server of the request that this object served before, when that was on the same address of the same
+    /// configuration.</summary>
+    internal ServerConf? ServerBefore { get; private set => Set(ref field, value); }
+
+    /// <summary>Its header lines are those of the request before, which came on the same connection: so is its
+    /// server.</summary>
+    internal bool RepeatsHost { get; set; }
 
     /// <summary>The address group it was accepted on.</summary>
-    public ListenGroup Group { get; private set; } = null!;
+    public ListenGroup Group { get; private set => Set(ref field, value); } = null!;
 
     /// <summary>The client's address as access rules and logs see it: the peer's, or what realip and the PROXY
     /// protocol put in its place. Native sockaddr bytes.</summary>
@@ -159,6 +168,8 @@ public sealed partial class HttpRequest : Session.Session
     internal void Begin(HttpConfiguration configuration, ListenGroup group, ClientStream stream, EventLoop loop)
     {
         Loop = loop;
+        ServerBefore = Configuration == configuration && Group == group ? Server : null;
+        RepeatsHost = false;
         Configuration = configuration;
         Group = group;
         Stream = stream;
@@ -211,7 +222,6 @@ public sealed partial class HttpRequest : Session.Session
     internal void SetHead(NativeSlice bytes)
     {
         HeadBytes = bytes;
-        Span<byte> span = bytes.Span;
         RequestHead head = Head;
         Method = head.Method;
         MethodName = bytes.Slice(head.MethodRange.Start, head.MethodRange.Length);
@@ -261,23 +271,9 @@ public sealed partial class HttpRequest : Session.Session
         Uri = NativeSlice.Literal("/"u8);
     }
 
-    /// <summary>Normalises a complex path. False when it is malformed (400).</summary>
-    internal bool NormalizeUri()
-    {
-        if ((Head.UriFlags & UriFlags.Complex) == 0)
-        {
-            return true;
-        }
-        NativeSlice target = Arena.Allocate(Uri.Length);
-        if (UriNormalizer.Normalize(Uri.Span, target.Span, Server.MergeSlashes.Value, out int length) != UriOutcome.Ok)
-        {
-            return false;
-        }
-        Uri = target.Slice(0, length);
-        return true;
-    }
-
-    internal void End()
+    /// <summary>Ends it. With <paramref name="keepsMemory"/> the next request, which follows at once, takes over the
+    /// arena's first slab.</summary>
+    internal void End(bool keepsMemory = false)
     {
         for (RequestState? state = _rented; state is not null;)
         {
@@ -288,27 +284,24 @@ public sealed partial class HttpRequest : Session.Session
             state.Pool.Free = state;
             state = next;
         }
-        _rented = null;
-        Array.Clear(_states);
+        if (_rented is not null)
+        {
+            _rented = null;
+            Array.Clear(_states);
+        }
         _firstBodyFilter = null;
         _lastBodyFilter = null;
         _body.Reset();
         SharesBody = false;
         Response.Reset();
-        Arena.Reset();
-        HttpConfiguration configuration = Configuration;
-        Configuration = null!;
+        Arena.Reset(keepsMemory);
         Stream = null!;
         Connection = null!;
-        Server = null!;
-        Location = null!;
         RequestLine = default;
         Parent = null;
-        Main = null!;
-        Group = null!;
         ClientAddress = default;
         Host = default;
-        Captures = default;
+        Captures.Count = 0;
         RequestBytes = 0;
         HeadBytesSent = 0;
         WireBodyBytes = 0;
@@ -320,10 +313,16 @@ public sealed partial class HttpRequest : Session.Session
         IsErrorPage = false;
         ErrorStatus = 0;
         Aborted = AbortReason.None;
-        configuration.Release();
+        Configuration.Release();
     }
 
     // State of modules.
+
+    /// <summary>A slot's state; it is always of the slot's own type.</summary>
+    private struct StateEntry
+    {
+        internal RequestState? State;
+    }
 
     /// <summary>The module's state in this request, made when it is asked for the first time.</summary>
     public T Rent<T>(RequestSlot<T> slot) where T : RequestState, new()
@@ -338,7 +337,7 @@ public sealed partial class HttpRequest : Session.Session
     public T? Find<T>(RequestSlot<T> slot) where T : RequestState, new()
     {
         int index = slot.Index;
-        return index < _states.Length ? (T?)_states[index] : null;
+        return index < _states.Length ? Unsafe.As<T?>(_states[index].State) : null;
     }
 
     /// <summary>The one state of this slot in this request, made when it is missing.</summary>
@@ -349,7 +348,12 @@ public sealed partial class HttpRequest : Session.Session
         {
             Array.Resize(ref _states, Math.Max(index + 1, _states.Length * 2));
         }
-        return (T)(_states[index] ??= Rent(slot));
+        ref StateEntry entry = ref _states[index];
+        if (entry.State is null)
+        {
+            entry.State = Rent(slot);
+        }
+        return Unsafe.As<T>(entry.State);
     }
 
     /// <summary>The value of a request header; empty when it is missing or dropped.</summary>

@@ -26,14 +26,63 @@ public sealed class ListenBinding
     internal bool IsGone { get; set; }
 }
 
-/// <summary>The Date line and log times, formatted once a second.</summary>
+/// <summary>The Date line, and with it the start of most heads, formatted once a second.</summary>
 public sealed class HttpClock
 {
+    private const int StartBytesMax = 512;
     private readonly EventLoop _loop;
     private readonly byte[] _dateLine = new byte[6 + HttpDate.Length + 2];
+    private readonly byte[] _start = new byte[StartBytesMax];
+    private int _startLength;
+    private NativeSlice _startServer;
     private long _second = -1;
+    private long _startUntilMs;
 
     internal HttpClock(EventLoop loop) => _loop = loop;
+
+    // The last dates that were written, by their second: files of a site share few.
+    private const int DatesKept = 256;
+    private readonly long[] _dateSeconds = new long[DatesKept];
+    private readonly byte[] _dates = new byte[DatesKept * HttpDate.Length];
+
+    /// <summary>A date as HTTP writes it.</summary>
+    internal ReadOnlySpan<byte> DateOf(long second)
+    {
+        int slot = (int)((ulong)second & (DatesKept - 1));
+        Span<byte> text = _dates.AsSpan(slot * HttpDate.Length, HttpDate.Length);
+        if (_dateSeconds[slot] != second || second == 0)
+        {
+            HttpDate.Format(second, text);
+            _dateSeconds[slot] = second;
+        }
+        return text;
+    }
+
+    /// <summary>Memory of a configuration may become another's: nothing is known by its address any more.</summary>
+    internal void Forget() => _startUntilMs = 0;
+
+    /// <summary>Status line of a 200, Server and Date in one piece; empty when they do not fit.</summary>
+    internal ReadOnlySpan<byte> Start200(NativeSlice serverLine)
+    {
+        long now = _loop.UnixMs;
+        if (now >= _startUntilMs || now < _startUntilMs - 1000 || !serverLine.IsSameAs(_startServer))
+        {
+            _startServer = serverLine;
+            _startUntilMs = (now / 1000 + 1) * 1000;
+            ReadOnlySpan<byte> status = StatusLines.StatusLine(200);
+            ReadOnlySpan<byte> date = DateLine();
+            _startLength = status.Length + serverLine.Length + date.Length;
+            if (_startLength > StartBytesMax)
+            {
+                _startLength = 0;
+                return default;
+            }
+            status.CopyTo(_start);
+            serverLine.Span.CopyTo(_start.AsSpan(status.Length));
+            date.CopyTo(_start.AsSpan(status.Length + serverLine.Length));
+        }
+        return _start.AsSpan(0, _startLength);
+    }
 
     public ReadOnlySpan<byte> DateLine()
     {
@@ -120,6 +169,9 @@ public sealed class HttpServer : IParkOwner
     {
         HttpConfiguration? old = Configuration;
         Configuration = configuration;
+        // What lies in the pool remembers the old one.
+        _freeRequests = null;
+        Clock.Forget();
         var kept = new HashSet<ListenBinding>();
         foreach (ListenGroup group in configuration.Groups)
         {
@@ -288,17 +340,9 @@ public sealed class HttpServer : IParkOwner
 
     private void Add(ConnectionState state, int amount)
     {
-        switch (state)
+        if (state != ConnectionState.None)
         {
-            case ConnectionState.Reading:
-                Counters.Add(StatusCounter.Reading, amount);
-                break;
-            case ConnectionState.Writing:
-                Counters.Add(StatusCounter.Writing, amount);
-                break;
-            case ConnectionState.Waiting:
-                Counters.Add(StatusCounter.Waiting, amount);
-                break;
+            Counters.Add(StatusCounter.Reading + ((int)state - (int)ConnectionState.Reading), amount);
         }
     }
 
@@ -331,6 +375,10 @@ public sealed class HttpServer : IParkOwner
     internal void Return(HttpRequest r)
     {
         RequestsInUse--;
+        if (r.Configuration != Configuration)
+        {
+            r.Forget();
+        }
         r.NextFree = _freeRequests;
         _freeRequests = r;
     }

@@ -20,6 +20,9 @@ public sealed class ServerNames(NativeArena memory)
 
     public bool IsEmpty => _exact.Count + _head.Count + _tail.Count + _regexes.Count == 0;
 
+    /// <summary>A match by a regular expression sets captures: it cannot be remembered.</summary>
+    public bool HasRegexes => _regexes.Count > 0;
+
     /// <summary>Adds a name; false when another server of the address has it already (nginx ignores it with a
     /// warning).</summary>
     public bool TryAdd(ServerName name, ServerConf server)

@@ -55,6 +55,7 @@ public static class SubRequest
             sub.ShareVariables(sub.Parent!);
         }
         sub.End();
+        sub.Forget();
         sub.NextFree = pool.Free;
         pool.Free = sub;
     }

@@ -92,11 +92,21 @@ public sealed unsafe class BufferChain
 
     internal const int DefaultTailSize = 4096;
 
-    public ref ChainSegment this[int index] => ref _items[(_head + index) & (_items.Length - 1)];
+    public ref ChainSegment this[int index]
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => ref _items[(_head + index) & (_items.Length - 1)];
+    }
 
     /// <summary>Copies bytes to the end.</summary>
     public void Append(ReadOnlySpan<byte> bytes)
     {
+        if (_tail is { } tail && tail.Capacity - _tailUsed >= bytes.Length)
+        {
+            bytes.CopyTo(new Span<byte>(tail.Pointer + _tailUsed, bytes.Length));
+            Advance(bytes.Length);
+            return;
+        }
         while (bytes.Length > 0)
         {
             Span<byte> space = GetSpan(1);
@@ -148,7 +158,10 @@ public sealed unsafe class BufferChain
             }
         }
         _tail.AddReference();
-        Add() = new ChainSegment { Pointer = start, Length = count, Slab = _tail };
+        ref ChainSegment added = ref Add();
+        added.Pointer = start;
+        added.Length = count;
+        added.Slab = _tail;
     }
 
     /// <summary>Appends a slice without copying. With an owner the chain takes a reference of its own; without, the
@@ -265,6 +278,11 @@ public sealed unsafe class BufferChain
     public void Consume(long bytes)
     {
         System.Diagnostics.Debug.Assert(bytes <= Length, "more was sent than there was");
+        if (bytes == Length)
+        {
+            Clear();
+            return;
+        }
         while (bytes > 0)
         {
             ref ChainSegment first = ref this[0];
@@ -358,7 +376,10 @@ public sealed unsafe class BufferChain
         {
             MemoryBytes -= first.Length;
         }
-        first = default;
+        // What Add hands out is as new but for these.
+        first.Slab = null;
+        first.File = null;
+        first.FileOffset = 0;
         _head = (_head + 1) & (_items.Length - 1);
         _count--;
     }

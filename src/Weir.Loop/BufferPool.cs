@@ -11,6 +11,8 @@ public sealed unsafe class BufferSlab
 {
     internal readonly BufferPool Pool;
     internal readonly int ClassIndex;
+
+    /// <summary>For lists of a stream's own.</summary>
     internal BufferSlab? NextFree;
 
     /// <summary>Bytes that the kernel put into it while it waits for its reader.</summary>
@@ -93,8 +95,14 @@ public sealed class BufferPool
     private const int Unkept = 5;
     private const int Standard = 3, Largest = 4;
 
-    private readonly BufferSlab?[] _free = new BufferSlab?[Unkept];
-    private readonly int[] _freeCount = new int[Unkept];
+    // Stacks that keep what was popped: who comes back to the place it left costs no store of a reference.
+    private readonly FreeList[] _free = new FreeList[Unkept];
+
+    private struct FreeList
+    {
+        internal BufferSlab?[]? Items;
+        internal int Count;
+    }
 
     /// <summary>Bytes of free slabs that are kept per size at most.</summary>
     public long KeptBytesMaxPerSize { get; init; } = 4 * 1024 * 1024;
@@ -116,17 +124,20 @@ public sealed class BufferPool
         {
             slab = new BufferSlab(this, Unkept, minimumBytes);
         }
-        else if (_free[index] is { } first)
-        {
-            _free[index] = first.NextFree;
-            _freeCount[index]--;
-            FreeBytes -= first.Capacity;
-            first.NextFree = null;
-            slab = first;
-        }
         else
         {
-            slab = new BufferSlab(this, index, Sizes[index]);
+            ref FreeList free = ref _free[index];
+            int count = free.Count - 1;
+            if (count >= 0)
+            {
+                free.Count = count;
+                slab = free.Items![count]!;
+                FreeBytes -= slab.Capacity;
+            }
+            else
+            {
+                slab = new BufferSlab(this, index, Sizes[index]);
+            }
         }
         slab.Start();
         RentedBytes += slab.Capacity;
@@ -137,14 +148,23 @@ public sealed class BufferPool
     {
         RentedBytes -= slab.Capacity;
         int index = slab.ClassIndex;
-        if (index == Unkept || (long)_freeCount[index] * slab.Capacity >= KeptBytesMaxPerSize)
+        if (index == Unkept || (long)_free[index].Count * slab.Capacity >= KeptBytesMaxPerSize)
         {
             slab.Free();
             return;
         }
-        slab.NextFree = _free[index];
-        _free[index] = slab;
-        _freeCount[index]++;
+        ref FreeList free = ref _free[index];
+        BufferSlab?[] items = free.Items ??= new BufferSlab?[16];
+        if (free.Count == items.Length)
+        {
+            Array.Resize(ref items, free.Count * 2);
+            free.Items = items;
+        }
+        ref BufferSlab? place = ref items[free.Count++];
+        if (place != slab)
+        {
+            place = slab;
+        }
         FreeBytes += slab.Capacity;
     }
 
@@ -184,7 +204,7 @@ public sealed class BufferPool
         RentedBytes += Interlocked.Exchange(ref _madeOutsideBytes, 0);
         lock (_stockGate)
         {
-            while (count-- > 0 && _stock.Count < StockMax && _free[Standard] is not null)
+            while (count-- > 0 && _stock.Count < StockMax && _free[Standard].Count > 0)
             {
                 _stock.Push(Rent());
             }
@@ -219,14 +239,13 @@ public sealed class BufferPool
                 kept.Release();
             }
         }
-        for (int i = 0; i < _free.Length; i++)
+        foreach (ref FreeList free in _free.AsSpan())
         {
-            for (BufferSlab? slab = _free[i]; slab is not null; slab = slab.NextFree)
+            for (int i = 0; i < free.Count; i++)
             {
-                slab.Free();
+                free.Items![i]!.Free();
             }
-            _free[i] = null;
-            _freeCount[i] = 0;
+            free = default;
         }
         FreeBytes = 0;
     }

@@ -174,7 +174,23 @@ public abstract class Connection
 
     /// <summary>Who hears that the peer went while nobody receives: once for its FIN, once for a reset. What happened
     /// before it was set is in <see cref="PeerClosed"/>.</summary>
-    public IPeerWatcher? Watcher { get; set; }
+    public IPeerWatcher? Watcher
+    {
+        get;
+        set
+        {
+            field = value;
+            if (value is not null)
+            {
+                OnWatched();
+            }
+        }
+    }
+
+    /// <summary>Somebody wants to hear of the peer: an engine that does not listen yet begins.</summary>
+    protected virtual void OnWatched()
+    {
+    }
 
     /// <summary>Sends FIN; reading goes on.</summary>
     public abstract void ShutdownSend();

@@ -16,6 +16,12 @@ internal sealed class EpollListener : SocketListener
     private readonly uint _interest;
     private int _sinceRequeue;
 
+    // How well reading at once went lately, up to EarlyMax; at 0 one connection in EarlyProbe still tries.
+    private const int EarlyMax = 64;
+    private const int EarlyProbe = 16;
+    private int _early = EarlyProbe;
+    private int _sinceProbe;
+
     internal EpollListener(EpollLoop loop, int fd, bool shared, Action<Connection> accepted)
         : base(loop, fd, shared, accepted)
     {
@@ -43,8 +49,22 @@ internal sealed class EpollListener : SocketListener
     protected override Connection? Open(int fd, ReadOnlySpan<byte> peer)
     {
         EpollStream stream = _loop.RentStream();
-        return stream.Open(fd, this, peer) ? stream : null;
+        return stream.Open(fd, this, peer, ReadsEarly()) ? stream : null;
     }
+
+    private bool ReadsEarly()
+    {
+        if (_early == 0 && ++_sinceProbe < EarlyProbe)
+        {
+            return false;
+        }
+        _sinceProbe = 0;
+        return true;
+    }
+
+    /// <summary>Whether the first read of a connection found something.</summary>
+    internal void NoteEarlyRead(bool found) =>
+        _early = found ? Math.Min(_early + 1, EarlyMax) : Math.Max(_early - 1, 0);
 
     private void OnReadable()
     {

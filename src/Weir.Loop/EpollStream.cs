@@ -21,20 +21,32 @@ internal sealed unsafe class EpollStream : SocketStream
         _target = new StreamTarget(this);
     }
 
-    internal bool Open(int fd, Listener? listener, ReadOnlySpan<byte> peer)
+    internal bool Open(int fd, Listener? listener, ReadOnlySpan<byte> peer, bool readsEarly)
     {
         Start(fd, listener, peer);
-        // Most clients send at once; the first read finds bytes or costs one EAGAIN.
-        _readReady = false;
+        // Where clients send at once, the first read comes before the registration, which a short connection then never
+        // needs; where they do not, it would cost one EAGAIN each.
+        _readReady = readsEarly;
+        return readsEarly || Watch();
+    }
+
+    /// <summary>Registers with epoll unless that has been done. What became ready before is told then.</summary>
+    private bool Watch()
+    {
+        if (_target.Slot >= 0 || IsClosed)
+        {
+            return true;
+        }
         int errno = Register();
         if (errno != 0)
         {
             _loop.Alert?.Invoke("epoll_ctl() failed", errno);
             Close();
-            return false;
         }
-        return true;
+        return errno == 0;
     }
+
+    protected override void OnWatched() => Watch();
 
     private int Register()
     {
@@ -77,6 +89,7 @@ internal sealed unsafe class EpollStream : SocketStream
                 return new LoopTask<RecvLease>(lease);
             }
         }
+        Watch();
         LoopTask<RecvLease> task = Receiving.Begin();
         if (IsClosed)
         {
@@ -96,6 +109,10 @@ internal sealed unsafe class EpollStream : SocketStream
         BufferSlab slab = _loop.Buffers.Rent(ReceiveMax);
         int room = Math.Min(slab.Capacity, Math.Max(ReceiveMax, 1));
         SysResult n = Sys.Receive(Fd, slab.Pointer, room);
+        if (_target.Slot < 0)
+        {
+            (Listener as EpollListener)?.NoteEarlyRead(n.Value > 0);
+        }
         if (n.Value > 0)
         {
             if (n.Value < room && !HasPeerEnded)
@@ -183,10 +200,8 @@ internal sealed unsafe class EpollStream : SocketStream
 
     protected override bool MustWait => false;
 
-    /// <summary>The registration tells by itself.</summary>
-    protected override void AwaitWritable()
-    {
-    }
+    /// <summary>The registration tells by itself, once there is one.</summary>
+    protected override void AwaitWritable() => Watch();
 
     protected override void LetGo(bool reset)
     {

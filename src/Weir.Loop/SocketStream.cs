@@ -319,11 +319,17 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         {
             return Sys.Send(Fd, first.Pointer, (int)first.Length, false);
         }
+        return WriteGathered(chain);
+    }
+
+    [SkipLocalsInit]
+    private SysResult WriteGathered(BufferChain chain)
+    {
         IoVec* pieces = stackalloc IoVec[GatherMax];
         int count = chain.Gather(pieces, GatherMax);
         bool more = count < chain.Count;
         return count == 1
-            ? Sys.Send(Fd, first.Pointer, (int)first.Length, more)
+            ? Sys.Send(Fd, (byte*)pieces[0].Base, (int)pieces[0].Length, more)
             : Sys.SendGathered(Fd, pieces, count, more);
     }
 

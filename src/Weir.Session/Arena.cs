@@ -16,7 +16,13 @@ public sealed class Arena
     private NativeSlice _rest;
 
     /// <summary>Binds the arena to the pool of its loop; memory is rented with the first allocation.</summary>
-    public void Start(BufferPool pool) => _pool = pool;
+    public void Start(BufferPool pool)
+    {
+        if (_pool != pool)
+        {
+            _pool = pool;
+        }
+    }
 
     /// <summary>Memory that is not cleared.</summary>
     public NativeSlice Allocate(int length)
@@ -63,16 +69,18 @@ public sealed class Arena
         return slice.Slice(0, path.Length);
     }
 
-    /// <summary>Gives everything back.</summary>
-    public void Reset()
+    /// <summary>Gives everything back, or (with <paramref name="keepsFirst"/>) all but the first slab, which is free
+    /// again.</summary>
+    public void Reset(bool keepsFirst = false)
     {
-        for (int i = 0; i < _count; i++)
+        int kept = keepsFirst && _count > 0 ? 1 : 0;
+        for (int i = kept; i < _count; i++)
         {
+            // The stale reference stays: the pool's next slab is most often the same one.
             _slabs[i].Release();
-            _slabs[i] = null!;
         }
-        _count = 0;
-        _rest = default;
+        _count = kept;
+        _rest = kept > 0 ? _slabs[0].Memory : default;
     }
 
     private void Grow(int length)
@@ -82,7 +90,11 @@ public sealed class Arena
         {
             Array.Resize(ref _slabs, _count * 2);
         }
-        _slabs[_count++] = slab;
+        ref BufferSlab place = ref _slabs[_count++];
+        if (place != slab)
+        {
+            place = slab;
+        }
         _rest = slab.Memory;
     }
 }

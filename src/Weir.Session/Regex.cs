@@ -1,5 +1,6 @@
 // A regular expression of a configuration: PCRE2 with captures that become $1 to $9 and named variables.
 // The captures are slices of the subject, which lives in the session's arena or in the configuration.
+using System.Runtime.CompilerServices;
 using Weir.Kernel;
 
 namespace Weir.Session;
@@ -53,6 +54,7 @@ public sealed class Regex
     }
 
     /// <summary>Matches and, on success, sets the session's captures and named variables.</summary>
+    [SkipLocalsInit]
     public RegexOutcome Match(Session session, NativeSlice subject)
     {
         Span<int> groups = stackalloc int[64];

@@ -10,18 +10,31 @@ public abstract class Session
 {
     private VariableValue[] _values = [];
 
-    public EventLoop Loop { get; protected set; } = null!;
+    // A value counts when it bears the session's stamp, so that a new request need not clear those of the last.
+    private uint _stamp;
+
+    public EventLoop Loop { get; protected set => Set(ref field, value); } = null!;
 
     public Arena Arena { get; } = new();
 
     /// <summary>The table that variable indexes refer to.</summary>
-    public VariableTable Variables { get; private set; } = null!;
+    public VariableTable Variables { get; private set => Set(ref field, value); } = null!;
 
     /// <summary>The client's connection.</summary>
     public Connection Connection { get; protected set; } = null!;
 
     /// <summary>Captures of the last regular expression that matched: $1 to $9; index 0 is the whole match.</summary>
     public CaptureSet Captures;
+
+    /// <summary>Stores a reference that is most often there already, from the session's last use: comparing costs less
+    /// than the write barrier.</summary>
+    protected static void Set<T>(ref T place, T value) where T : class?
+    {
+        if (place != value)
+        {
+            place = value;
+        }
+    }
 
     protected void StartVariables(VariableTable table)
     {
@@ -30,22 +43,35 @@ public abstract class Session
         {
             _values = new VariableValue[table.Count];
         }
-        else
+        if (++_stamp == 0)
         {
-            Array.Clear(_values, 0, table.Count);
+            Array.Clear(_values);
+            _stamp = 1;
         }
+    }
+
+    protected void ForgetVariables() => Variables = null!;
+
+    private ref VariableValue Slot(int index)
+    {
+        ref VariableValue slot = ref _values[index];
+        if (slot.Stamp != _stamp)
+        {
+            slot.Stamp = _stamp;
+            slot.State = VariableState.None;
+        }
+        return ref slot;
     }
 
     /// <summary>Begins with the values that another session has.</summary>
     protected void InheritVariables(Session from)
     {
-        from._values.AsSpan(0, Variables.Count).CopyTo(_values);
-        foreach (ref VariableValue value in _values.AsSpan(0, Variables.Count))
+        for (int i = 0; i < Variables.Count; i++)
         {
-            if (value.State == VariableState.Evaluating)
-            {
-                value.State = VariableState.None;
-            }
+            ref VariableValue theirs = ref from.Slot(i);
+            ref VariableValue mine = ref Slot(i);
+            mine.Text = theirs.Text;
+            mine.State = theirs.State == VariableState.Evaluating ? VariableState.None : theirs.State;
         }
     }
 
@@ -54,8 +80,8 @@ public abstract class Session
     {
         for (int i = 0; i < Variables.Count; i++)
         {
-            ref VariableValue mine = ref _values[i];
-            ref VariableValue theirs = ref to._values[i];
+            ref VariableValue mine = ref Slot(i);
+            ref VariableValue theirs = ref to.Slot(i);
             if (mine.State == VariableState.NotFound)
             {
                 theirs.State = theirs.State == VariableState.None ? VariableState.NotFound : theirs.State;
@@ -69,14 +95,11 @@ public abstract class Session
         }
     }
 
-    /// <summary>The place of an indexed variable's value.</summary>
-    internal ref VariableValue Value(int index) => ref _values[index];
-
     /// <summary>The value of a variable, evaluated when it has to be. False when it is not found (an empty text
     /// then).</summary>
     public bool TryGet(Variable variable, out NativeSlice value)
     {
-        ref VariableValue slot = ref _values[variable.Index];
+        ref VariableValue slot = ref Slot(variable.Index);
         if (slot.State == VariableState.Valid)
         {
             value = slot.Text;
@@ -101,7 +124,7 @@ public abstract class Session
         }
         slot.State = VariableState.Evaluating;
         bool found = variable.Get(this, variable, ref value);
-        slot = ref _values[variable.Index];
+        slot = ref Slot(variable.Index);
         if (variable.NoCache)
         {
             slot.State = VariableState.None;
@@ -115,13 +138,13 @@ public abstract class Session
     /// <summary>Sets the cached value: what `set`, captures and auth_request_set do.</summary>
     public void SetValue(Variable variable, NativeSlice value)
     {
-        ref VariableValue slot = ref _values[variable.Index];
+        ref VariableValue slot = ref Slot(variable.Index);
         slot.Text = value;
         slot.State = VariableState.Valid;
     }
 
     /// <summary>Forgets a cached value.</summary>
-    public void ClearValue(Variable variable) => _values[variable.Index].State = VariableState.None;
+    public void ClearValue(Variable variable) => Slot(variable.Index).State = VariableState.None;
 
     /// <summary>Forgets all cached values of variables that are not set by the configuration: nginx does it for
     /// every internal redirect's non-cacheable ones.</summary>
@@ -141,6 +164,7 @@ internal enum VariableState : byte
 internal struct VariableValue
 {
     internal NativeSlice Text;
+    internal uint Stamp;
     internal VariableState State;
 }
 

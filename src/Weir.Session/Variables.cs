@@ -39,6 +39,10 @@ public sealed class Variable
     /// it.</summary>
     public NativeSlice Rest { get; init; }
 
+    /// <summary>For prefix families: what the family made of the rest (a known header), so that nobody looks it up
+    /// for every request; 0 for nothing.</summary>
+    public int RestNumber { get; init; }
+
     public bool NoCache => (Flags & VariableFlags.NoCache) != 0;
     public bool IsChangeable => (Flags & VariableFlags.Changeable) != 0;
 }
@@ -49,7 +53,8 @@ public sealed class VariableTable(NativeArena memory)
     private readonly Dictionary<string, Variable> _byName = new(StringComparer.Ordinal);
     private readonly Dictionary<string, (VariableGet Get, VariableSet? Set, VariableFlags Flags)> _declared =
         new(StringComparer.Ordinal);
-    private readonly List<(string Prefix, VariableGet Get, VariableFlags Flags)> _prefixes = [];
+    private readonly List<(string Prefix, VariableGet Get, VariableFlags Flags, Func<string, int>? Number)>
+        _prefixes = [];
 
     public int Count => _byName.Count;
 
@@ -66,8 +71,8 @@ public sealed class VariableTable(NativeArena memory)
         _declared[name] = (get, set, flags);
 
     /// <summary>A family: every name that begins with <paramref name="prefix"/>.</summary>
-    public void DeclarePrefix(string prefix, VariableGet get, VariableFlags flags = VariableFlags.None) =>
-        _prefixes.Add((prefix, get, flags));
+    public void DeclarePrefix(string prefix, VariableGet get, VariableFlags flags = VariableFlags.None,
+        Func<string, int>? number = null) => _prefixes.Add((prefix, get, flags, number));
 
     public bool IsDeclared(string name) => _declared.ContainsKey(name);
 
@@ -82,7 +87,7 @@ public sealed class VariableTable(NativeArena memory)
         {
             return known;
         }
-        (string Prefix, VariableGet Get, VariableFlags Flags) family = default;
+        (string Prefix, VariableGet Get, VariableFlags Flags, Func<string, int>? Number) family = default;
         if (!_declared.ContainsKey(name))
         {
             foreach (var candidate in _prefixes)
@@ -100,6 +105,7 @@ public sealed class VariableTable(NativeArena memory)
             Name = name,
             Index = _byName.Count,
             Rest = family.Prefix is null ? default : memory.Store(name[family.Prefix.Length..]),
+            RestNumber = family.Number?.Invoke(name[family.Prefix!.Length..]) ?? 0,
         };
         if (_declared.TryGetValue(name, out var declared))
         {

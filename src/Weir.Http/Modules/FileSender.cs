@@ -12,9 +12,12 @@ namespace Weir.Http.Modules;
 /// <summary>Bodies from files.</summary>
 internal static class FileSender
 {
-    /// <summary>Files up to this size are sent from memory: measured, above it the copy costs more than
-    /// sendfile.</summary>
+    /// <summary>Files up to this size are sent from memory, where their bytes are kept or must be seen.</summary>
     internal const int MemoryBytesMax = 64 * 1024;
+
+    /// <summary>Of an open file this much is rather copied than sent by the kernel: measured, above it a head and a
+    /// sendfile cost less than one call that copies.</summary>
+    internal const int CopyBytesMax = 8 * 1024;
 
     private const int WindowBytes = 512 * 1024;
     private const int SlabBytes = 64 * 1024;
@@ -67,7 +70,7 @@ internal static class FileSender
             r.Push(default, null, PushFlags.Last);
             return PhaseResult.Done;
         }
-        if (end - from <= MemoryBytesMax)
+        if (end - from <= CopyBytesMax || end - from <= MemoryBytesMax && r.BodyNeedsBytes)
         {
             BufferChain chain = r.Loop.RentChain();
             long at = from;

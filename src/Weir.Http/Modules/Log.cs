@@ -16,6 +16,7 @@ internal sealed class LogMain
     public Dictionary<string, LogFormat> Formats { get; } = new(StringComparer.Ordinal);
     public Dictionary<string, LogFile> Files { get; } = new(StringComparer.Ordinal);
     public List<LogPathFiles> PathFiles { get; } = [];
+    public bool HasSyslog { get; set; }
 }
 
 internal sealed class LogSettings
@@ -148,6 +149,7 @@ internal sealed class LogModule : HttpModule<LogSettings>
                 use.Error(0, error!);
                 return;
             }
+            main.HasSyslog = true;
             settings.Logs.Add(new LogUse(format, null, null, new SyslogLines(target!, severity), condition));
             return;
         }
@@ -284,6 +286,10 @@ internal sealed class LogModule : HttpModule<LogSettings>
         foreach (LogFile file in main.Files.Values)
         {
             file.Bind(build.Configuration.DefaultLog);
+        }
+        if (main.Files.Count == 0 && main.PathFiles.Count == 0 && !main.HasSyslog)
+        {
+            return;
         }
         build.Configuration.LogHandlers.Add(new AccessLogHandler(this, [.. main.Files.Values], [.. main.PathFiles]));
     }

@@ -1,5 +1,8 @@
 // A log_format, compiled: literal texts and variables with the escaping of the format. Lines are written into a buffer
 // that its file owns; nothing is allocated once the buffer has its size.
+using System.Numerics;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Session;
@@ -129,11 +132,7 @@ internal sealed class LogFormat
     {
         while (true)
         {
-            int plain = 0;
-            while (plain < value.Length && value[plain] is >= 0x20 and < 0x7F and not (byte)'"' and not (byte)'\\')
-            {
-                plain++;
-            }
+            int plain = PlainLength(value);
             lines.Put(value[..plain]);
             if (plain == value.Length)
             {
@@ -145,6 +144,32 @@ internal sealed class LogFormat
             lines.Put("0123456789ABCDEF"u8[c & 15]);
             value = value[(plain + 1)..];
         }
+    }
+
+    /// <summary>Bytes at the front that a line takes as they are.</summary>
+    private static int PlainLength(ReadOnlySpan<byte> value)
+    {
+        ref byte first = ref MemoryMarshal.GetReference(value);
+        int i = 0;
+        for (; i <= value.Length - Vector128<byte>.Count; i += Vector128<byte>.Count)
+        {
+            Vector128<byte> v = Vector128.LoadUnsafe(ref first, (nuint)i);
+            Vector128<byte> printable = v - Vector128.Create((byte)0x20);
+            uint others = Vector128.AndNot(
+                Vector128.Equals(Vector128.Min(printable, Vector128.Create((byte)(0x7E - 0x20))), printable),
+                Vector128.Equals(v, Vector128.Create((byte)'"')) | Vector128.Equals(v, Vector128.Create((byte)'\\')))
+                .ExtractMostSignificantBits() ^ 0xFFFF;
+            if (others != 0)
+            {
+                return i + BitOperations.TrailingZeroCount(others);
+            }
+        }
+        while ((uint)i < (uint)value.Length
+            && value[i] is >= 0x20 and < 0x7F and not (byte)'"' and not (byte)'\\')
+        {
+            i++;
+        }
+        return i;
     }
 
     internal static void EscapeJson(ReadOnlySpan<byte> value, LogLines lines)

@@ -20,10 +20,13 @@ internal sealed class NotModifiedModule : HttpModule
 
 internal sealed class NotModifiedFilter(IfModifiedSinceMode mode) : HeadFilter
 {
+    private const ulong Conditions = 1UL << (int)KnownHeader.IfUnmodifiedSince | 1UL << (int)KnownHeader.IfMatch
+        | 1UL << (int)KnownHeader.IfModifiedSince | 1UL << (int)KnownHeader.IfNoneMatch;
+
     public override void OnHead(HttpRequest r)
     {
         ResponseHead head = r.Response;
-        if (head.Status != 200 || !r.IsMain || head.NotModifiedDisabled)
+        if (!r.Head.HasAny(Conditions) || head.Status != 200 || !r.IsMain || head.NotModifiedDisabled)
         {
             return;
         }

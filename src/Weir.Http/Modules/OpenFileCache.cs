@@ -2,6 +2,7 @@
 // of small files the bytes themselves are kept, so that a warm file costs no system call but the send. Without the
 // directive a file's bytes are kept too, but a path is asked for its status on every request, so that what is sent is
 // always what the file is. Entries die with their configuration, by age, and by number and bytes at most.
+using System.Buffers.Binary;
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Kernel.Net;
@@ -19,6 +20,9 @@ internal sealed class FileCacheConf(int entriesMax, long inactiveMs, bool keepsD
 
     /// <summary>Its configuration is no longer current: what still runs does without.</summary>
     internal bool IsRetired { get; set; }
+
+    /// <summary>The loop's cache that was used last.</summary>
+    internal FileCache? LastUsed { get; set; }
 }
 
 /// <summary>How one location uses a cache.</summary>
@@ -183,12 +187,19 @@ internal sealed class FileCache
         {
             return null;
         }
+        // With one loop to a process, as always in the executable, the configuration remembers whom it was asked by.
+        FileCache? last = conf.LastUsed;
+        if (last is not null && last._loop == r.Loop)
+        {
+            return last;
+        }
         Dictionary<FileCacheConf, FileCache> caches = r.Loop.Slot(s_slot, static _ => []);
         if (!caches.TryGetValue(conf, out FileCache? cache))
         {
             cache = new FileCache(r.Loop, conf);
             caches.Add(conf, cache);
         }
+        conf.LastUsed = cache;
         return cache;
     }
 
@@ -196,6 +207,7 @@ internal sealed class FileCache
     internal static void Drop(FileCacheConf conf)
     {
         conf.IsRetired = true;
+        conf.LastUsed = null;
         if (EventLoop.Current?.Slot(s_slot, static _ => []).Remove(conf, out FileCache? cache) == true)
         {
             while (cache._oldest is { } entry)
@@ -297,7 +309,9 @@ internal sealed class FileCache
             }
             return found;
         }
-        bool isSmall = found.Status.IsRegular && found.Status.Size is > 0 and <= FileSender.MemoryBytesMax;
+        // Where the descriptor is at hand, sendfile costs less than a copy much earlier.
+        long memoryMax = _conf.KeepsDescriptors ? FileSender.CopyBytesMax : FileSender.MemoryBytesMax;
+        bool isSmall = found.Status.IsRegular && found.Status.Size > 0 && found.Status.Size <= memoryMax;
         if (!_conf.KeepsDescriptors && !isSmall)
         {
             // Checked on every request anyway: nothing would be saved.
@@ -373,9 +387,34 @@ internal sealed class FileCache
 
     private static int HashOf(ReadOnlySpan<byte> path)
     {
-        var hash = new HashCode();
-        hash.AddBytes(path);
-        return hash.ToHashCode();
+        // Eight bytes at a time, folded with a secret of the process: clients choose the paths.
+        ulong hash = s_secret ^ (uint)path.Length;
+        while (path.Length >= sizeof(ulong))
+        {
+            hash = Fold(hash ^ BinaryPrimitives.ReadUInt64LittleEndian(path));
+            path = path[sizeof(ulong)..];
+        }
+        ulong rest = 0;
+        for (int i = 0; i < path.Length; i++)
+        {
+            rest |= (ulong)path[i] << (8 * i);
+        }
+        return (int)Fold(hash ^ rest);
+    }
+
+    private static ulong Fold(ulong value)
+    {
+        ulong high = Math.BigMul(value, s_secret, out ulong low);
+        return high ^ low;
+    }
+
+    private static readonly ulong s_secret = MakeSecret();
+
+    private static ulong MakeSecret()
+    {
+        Span<byte> bytes = stackalloc byte[sizeof(ulong)];
+        System.Security.Cryptography.RandomNumberGenerator.Fill(bytes);
+        return BinaryPrimitives.ReadUInt64LittleEndian(bytes) | 1;
     }
 
     private CachedFile? Find(ReadOnlySpan<byte> path)

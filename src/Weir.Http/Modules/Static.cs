@@ -154,16 +154,28 @@ internal sealed class StaticHandler : PhaseHandler
     /// <summary>nginx's form: time and length in hexadecimal.</summary>
     internal static void AddETag(HttpRequest r, long modified, long size)
     {
-        Span<byte> text = stackalloc byte[48];
-        text[0] = (byte)'"';
-        System.Buffers.Text.Utf8Formatter.TryFormat(modified, text[1..], out int n,
-            new System.Buffers.StandardFormat('x'));
-        n++;
-        text[n++] = (byte)'-';
-        System.Buffers.Text.Utf8Formatter.TryFormat(size, text[n..], out int m, new System.Buffers.StandardFormat('x'));
-        n += m;
+        NativeSlice memory = r.Arena.Allocate(2 * HexDigitsMax + 3);
+        Span<byte> text = memory.Span;
+        int n = 0;
         text[n++] = (byte)'"';
-        r.Response.Add(NativeSlice.Literal("ETag"u8), r.Arena.Store(text[..n]), KnownResponseHeader.ETag);
+        n += WriteHex((ulong)modified, text[n..]);
+        text[n++] = (byte)'-';
+        n += WriteHex((ulong)size, text[n..]);
+        text[n++] = (byte)'"';
+        r.Response.Add(NativeSlice.Literal("ETag"u8), memory.Slice(0, n), KnownResponseHeader.ETag);
+    }
+
+    private const int HexDigitsMax = 16;
+
+    private static int WriteHex(ulong value, Span<byte> target)
+    {
+        int digits = Math.Max(1, (67 - System.Numerics.BitOperations.LeadingZeroCount(value)) >> 2);
+        for (int i = digits - 1; i >= 0; i--, value >>= 4)
+        {
+            uint digit = (uint)value & 15;
+            target[i] = (byte)(digit + (digit < 10 ? '0' : 'a' - 10));
+        }
+        return digits;
     }
 
     /// <summary>The URI with a slash behind it, and the query.</summary>

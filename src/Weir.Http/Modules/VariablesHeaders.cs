@@ -11,7 +11,8 @@ internal static class VariablesHeaders
 {
     internal static void Declare(HttpDeclarations d)
     {
-        d.VariablePrefix("http_", Request);
+        d.VariablePrefix("http_", Request, number: static name =>
+            (int)HeaderName.Find(System.Text.Encoding.Latin1.GetBytes(name.Replace('_', '-'))));
         d.VariablePrefix("cookie_", Cookie);
         d.VariablePrefix("sent_http_", Sent);
         d.VariablePrefix("sent_trailer_", Trailer);
@@ -52,6 +53,21 @@ internal static class VariablesHeaders
         if (r.HeadBytes.IsEmpty)
         {
             return false;
+        }
+        int known = variable.RestNumber;
+        if (known != 0 && !r.Head.HasUnknown)
+        {
+            // No field can be it under another spelling, and most fields come once.
+            int only = r.Head.Find((KnownHeader)known);
+            if (only < 0)
+            {
+                return false;
+            }
+            if (r.Head.FindNext(only) < 0)
+            {
+                ref readonly HeaderField one = ref r.Head[only];
+                return Is(r.HeadBytes.Slice(one.ValueStart, one.ValueLength), ref value);
+            }
         }
         ReadOnlySpan<byte> name = variable.Rest.Span;
         NativeSlice separator = name.SequenceEqual("cookie"u8) ? NativeSlice.Literal("; "u8)

@@ -19,61 +19,65 @@ public sealed partial class Exchange
     private long _spillOffset;
     private long _rateBytes;
 
-    private async LoopTask<UpstreamFault> ReadAnswerHeadAsync()
+    private int _interims;
+
+    /// <summary>Before each receive while the head is read: the deadline, unless waiting has no point.</summary>
+    private UpstreamFault AwaitMore()
     {
-        Connection stream = Stream;
-        Protocol.StartAnswer(this);
-        BodyEnded = false;
-        int interims = 0;
+        if (_clientGone || _senderStatus != 0)
+        {
+            return FailHead(RecvLease.Failed(Errno.ECANCELED));
+        }
+        Stream.SetReadDeadline(Request.Loop.NowMs + Settings.ReadTimeoutMs.Value);
+        return default;
+    }
+
+    /// <summary>Takes what came for the head. True when it is whole; else, without a fault, more is to be
+    /// received.</summary>
+    private bool TakeHead(in RecvLease lease, out UpstreamFault fault)
+    {
+        if (lease.IsError || lease.IsEnd)
+        {
+            fault = lease.Error == Errno.ETIMEDOUT && _senderActive ? AwaitMore() : FailHead(lease);
+            return false;
+        }
+        TakeInput(lease);
+        fault = default;
         while (true)
         {
-            if (_clientGone || _senderStatus != 0)
+            ReadStep step = Protocol.ReadHead(this);
+            if (step == ReadStep.Reject)
             {
-                return FailHead(RecvLease.Failed(Errno.ECANCELED));
+                fault = new UpstreamFault(FaultKind.InvalidHeader, FaultLeg.Head);
+                return false;
             }
-            stream.SetReadDeadline(Request.Loop.NowMs + Settings.ReadTimeoutMs.Value);
-            RecvLease lease = await stream.ReceiveAsync();
-            if (lease.IsError || lease.IsEnd)
+            if (step == ReadStep.NeedMore)
             {
-                if (lease.Error == Errno.ETIMEDOUT && _senderActive)
-                {
-                    continue;
-                }
-                return FailHead(lease);
+                break;
             }
-            TakeInput(lease);
-            while (true)
+            if (Head.Status is >= 200 or 101)
             {
-                ReadStep step = Protocol.ReadHead(this);
-                if (step == ReadStep.Reject)
-                {
-                    return new UpstreamFault(FaultKind.InvalidHeader, FaultLeg.Head);
-                }
-                if (step == ReadStep.NeedMore)
-                {
-                    break;
-                }
-                if (Head.Status is >= 200 or 101)
-                {
-                    ref UpstreamAttempt attempt = ref _record.Current;
-                    attempt.HeaderMs = Request.Loop.NowMs - attempt.StartMs;
-                    attempt.Status = Head.Status;
-                    return default;
-                }
-                if (++interims > InterimMax)
-                {
-                    LogWith(LogLevel.Error, "upstream sent too many interim responses", 0,
-                        "reading response header from upstream");
-                    return new UpstreamFault(FaultKind.InvalidHeader, FaultLeg.Head);
-                }
-                AnswerHead.PassInterim(this);
-                Protocol.StartAnswer(this);
-                if (_start == _end)
-                {
-                    break;
-                }
+                ref UpstreamAttempt attempt = ref _record.Current;
+                attempt.HeaderMs = Request.Loop.NowMs - attempt.StartMs;
+                attempt.Status = Head.Status;
+                return true;
+            }
+            if (++_interims > InterimMax)
+            {
+                LogWith(LogLevel.Error, "upstream sent too many interim responses", 0,
+                    "reading response header from upstream");
+                fault = new UpstreamFault(FaultKind.InvalidHeader, FaultLeg.Head);
+                return false;
+            }
+            AnswerHead.PassInterim(this);
+            Protocol.StartAnswer(this);
+            if (_start == _end)
+            {
+                break;
             }
         }
+        fault = AwaitMore();
+        return false;
     }
 
     private UpstreamFault FailHead(RecvLease lease)
@@ -139,7 +143,41 @@ public sealed partial class Exchange
         }
         r.SendHead();
         _result = PhaseResult.Done;
+        _body ??= r.Loop.RentChain();
+        BodyEnded = Protocol.IsBodyless(this);
+        if (!BodyEnded)
+        {
+            ReadStep step = Protocol.ReadBody(this, _body);
+            if (step == ReadStep.Reject)
+            {
+                return FailBodyAsync(FaultKind.InvalidHeader);
+            }
+            BodyEnded = step == ReadStep.Done;
+        }
+        if (BodyEnded)
+        {
+            // It came with the head.
+            _record.Current.ResponseBytes += _body.Length;
+            return FinishAsync();
+        }
         return RelayAsync();
+    }
+
+    /// <summary>Whether an answer with this status is passed over in favour of another server.</summary>
+    private bool PassesOver(int status)
+    {
+        NextUpstream reason = UpstreamFault.ReasonOf(status);
+        if (reason == NextUpstream.None || _walk.TriesLeft <= 1)
+        {
+            return false;
+        }
+        if (Request.Method is HttpMethod.Post or HttpMethod.Lock or HttpMethod.Patch)
+        {
+            reason |= NextUpstream.NonIdempotent;
+        }
+        long timeoutMs = Settings.NextTimeoutMs.Value;
+        return (Settings.Next.Value & reason) == reason && !StreamsBody
+            && (timeoutMs == 0 || Request.Loop.NowMs - _startedMs < timeoutMs);
     }
 
     // The body.
@@ -148,24 +186,19 @@ public sealed partial class Exchange
     {
         HttpRequest r = Request;
         Connection stream = Stream;
-        _body ??= r.Loop.RentChain();
         _spillOffset = 0;
         long rate = RateOf(r);
         _rateBytes = 0;
         long startMs = r.Loop.NowMs;
-        BodyEnded = Protocol.IsBodyless(this);
         while (true)
         {
-            if (!BodyEnded)
+            ReadStep step = Protocol.ReadBody(this, _body!);
+            if (step == ReadStep.Reject)
             {
-                ReadStep step = Protocol.ReadBody(this, _body);
-                if (step == ReadStep.Reject)
-                {
-                    return await FailBodyAsync(FaultKind.InvalidHeader);
-                }
-                BodyEnded = step == ReadStep.Done;
+                return await FailBodyAsync(FaultKind.InvalidHeader);
             }
-            _record.Current.ResponseBytes += _body.Length;
+            BodyEnded = step == ReadStep.Done;
+            _record.Current.ResponseBytes += _body!.Length;
             if (BodyEnded)
             {
                 break;

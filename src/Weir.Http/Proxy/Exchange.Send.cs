@@ -77,6 +77,18 @@ public sealed partial class Exchange
         return default;
     }
 
+    private void PlanBody(HttpRequest r, bool ownsBody)
+    {
+        if (ownsBody)
+        {
+            HasBody = HasOwnBody;
+            BodyBytes = OwnBody.Length;
+            return;
+        }
+        HasBody = r.Body.IsExpected || r.IsMain && r.Head.ContentLength == 0;
+        BodyBytes = StreamsBody ? r.Head.Chunked ? -1 : r.Head.ContentLength : r.Body.Bytes;
+    }
+
     /// <summary>Ends the sender before the connection changes hands.</summary>
     private async LoopTask<Unit> StopSenderAsync()
     {

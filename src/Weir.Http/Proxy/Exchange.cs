@@ -156,7 +156,31 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         Watch(true);
         while (true)
         {
-            UpstreamFault fault = await AttemptAsync();
+            // An attempt. Written here in one piece: every level of methods that waits for the server costs a request
+            // the moving of a state machine.
+            UpstreamFault fault = PickServer(out Peer? fresh);
+            if (fresh is not null)
+            {
+                fault = await ConnectAsync(fresh);
+            }
+            if (_lease is not null)
+            {
+                fault = StartSending();
+                while (fault.IsNone)
+                {
+                    RecvLease lease = await Stream.ReceiveAsync();
+                    if (TakeHead(lease, out fault))
+                    {
+                        fault = await AnswerAsync();
+                        break;
+                    }
+                }
+                if (_senderActive)
+                {
+                    await StopSenderAsync();
+                }
+                Leave(fault);
+            }
             if (fault.IsNone)
             {
                 result = _result;
@@ -203,18 +227,6 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
 
     private GroupState? _own;
 
-    private void PlanBody(HttpRequest r, bool ownsBody)
-    {
-        if (ownsBody)
-        {
-            HasBody = HasOwnBody;
-            BodyBytes = OwnBody.Length;
-            return;
-        }
-        HasBody = r.Body.IsExpected || r.IsMain && r.Head.ContentLength == 0;
-        BodyBytes = StreamsBody ? r.Head.Chunked ? -1 : r.Head.ContentLength : r.Body.Bytes;
-    }
-
     // The client.
 
     private void Watch(bool on)
@@ -253,21 +265,11 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
 
     // Attempts.
 
-    private async LoopTask<UpstreamFault> AttemptAsync()
+    /// <summary>Picks a server, and an idle connection to it; without one <paramref name="fresh"/> is the server to
+    /// connect to. A fault when nobody can be asked.</summary>
+    private UpstreamFault PickServer(out Peer? fresh)
     {
-        UpstreamFault fault = await ConnectAsync();
-        if (fault.IsNone)
-        {
-            fault = await SendAndReadAsync();
-            await StopSenderAsync();
-            Leave(fault);
-        }
-        return fault;
-    }
-
-    /// <summary>Picks a server and leases a connection to it.</summary>
-    private async LoopTask<UpstreamFault> ConnectAsync()
-    {
+        fresh = null;
         HttpRequest r = Request;
         EventLoop loop = r.Loop;
         _requestSent = false;
@@ -301,6 +303,13 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             _record.Current.ConnectMs = 0;
             return default;
         }
+        fresh = peer;
+        return default;
+    }
+
+    private async LoopTask<UpstreamFault> ConnectAsync(Peer peer)
+    {
+        EventLoop loop = Request.Loop;
         byte[] local = LocalOf(Settings.Bind.Value);
         LoopTask<ConnectOutcome> task = loop.ConnectAsync(peer.Spec.Address, local,
             (int)Settings.ConnectTimeoutMs.Value,
@@ -370,21 +379,21 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         return [];
     }
 
-    private async LoopTask<UpstreamFault> SendAndReadAsync()
+    /// <summary>Starts sending the request, and makes ready for the answer's head.</summary>
+    private UpstreamFault StartSending()
     {
         HttpRequest r = Request;
+        Connection stream = Stream;
+        _sentBefore = stream.SentBytes;
         _output ??= r.Loop.RentChain();
         int status = Protocol.WriteRequest(this, _output);
         if (status != 0)
         {
             return new UpstreamFault(FaultKind.Internal, FaultLeg.Send, status);
         }
-        Connection stream = Stream;
         _requestSent = true;
         _senderStatus = 0;
         stream.SendTimeoutMs = (int)Settings.SendTimeoutMs.Value;
-        long before = stream.SentBytes;
-        _sentBefore = before;
         if (!stream.Send(_output))
         {
             LogWith(LogLevel.Error, "writev() failed", stream.SendError, "sending request to upstream");
@@ -395,8 +404,10 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             _senderActive = true;
             SendRestAsync().Forget();
         }
-        UpstreamFault fault = await ReadAnswerHeadAsync();
-        return fault.IsNone ? await AnswerAsync() : fault;
+        Protocol.StartAnswer(this);
+        BodyEnded = false;
+        _interims = 0;
+        return AwaitMore();
     }
 
     private long _sentBefore;
@@ -471,23 +482,6 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         }
         long timeoutMs = Settings.NextTimeoutMs.Value;
         return _walk.TriesLeft > 0 && (Settings.Next.Value & reason) == reason && !(_requestSent && StreamsBody)
-            && (timeoutMs == 0 || Request.Loop.NowMs - _startedMs < timeoutMs);
-    }
-
-    /// <summary>Whether an answer with this status is passed over in favour of another server.</summary>
-    private bool PassesOver(int status)
-    {
-        NextUpstream reason = UpstreamFault.ReasonOf(status);
-        if (reason == NextUpstream.None || _walk.TriesLeft <= 1)
-        {
-            return false;
-        }
-        if (Request.Method is HttpMethod.Post or HttpMethod.Lock or HttpMethod.Patch)
-        {
-            reason |= NextUpstream.NonIdempotent;
-        }
-        long timeoutMs = Settings.NextTimeoutMs.Value;
-        return (Settings.Next.Value & reason) == reason && !StreamsBody
             && (timeoutMs == 0 || Request.Loop.NowMs - _startedMs < timeoutMs);
     }
 
