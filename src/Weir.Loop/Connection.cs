@@ -258,4 +258,7 @@ public abstract class Connection
     /// connection is parked.</summary>
     public object? Owner { get; set; }
     public int OwnerCount { get; set; }
+
+    /// <summary>What an application keeps for as long as the connection lives.</summary>
+    public object? Guest { get; set; }
 }

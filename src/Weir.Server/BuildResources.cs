@@ -21,6 +21,11 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
     public string TempPrefix { get; } = "/tmp";
     public CounterSlots? Counters { get; } = counters;
 
+    /// <summary>The applications of this process; null where there are none.</summary>
+    public Func<string, PhaseHandler?>? ApplicationOf { get; init; }
+
+    public PhaseHandler? Application(string name) => ApplicationOf?.Invoke(name);
+
     /// <summary>What could not be opened, in nginx's words.</summary>
     public List<string> Failures { get; } = [];
 

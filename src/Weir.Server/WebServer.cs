@@ -24,6 +24,10 @@ public sealed record WebServerOptions(IConfFiles Files, string Path)
     /// <summary>The error log where the configuration names none: "stderr" or a path.</summary>
     public string ErrorLog { get; init; } = LogSpec.StandardError;
 
+    /// <summary>Applications of this process, by the names that <c>app_pass</c> calls them by.</summary>
+    public IReadOnlyDictionary<string, HostedApplication> Applications { get; init; } =
+        new Dictionary<string, HostedApplication>();
+
     /// <summary>A configuration that is a text.</summary>
     public static WebServerOptions FromText(string text, string prefix = "/") =>
         new(new MemoryConfFiles().Add("/nginx.conf", text), "/nginx.conf") { Prefix = prefix };
@@ -41,6 +45,7 @@ public sealed class WebServer : IDisposable
 {
     private readonly CounterSlots _counters = CounterSlots.CreatePrivate();
     private readonly Dictionary<ZoneSpec, Zone> _zones = [];
+    private readonly Dictionary<HostedApplication, PhaseHandler> _handlers = [];
     private bool _disposed;
 
     private WebServer(EventLoop loop)
@@ -83,7 +88,10 @@ public sealed class WebServer : IDisposable
         ConfTree tree = ConfParser.Parse(options.Files, options.Path, options.Globals);
         errors = tree.Errors;
         string confPrefix = Path.GetDirectoryName(options.Path) is { Length: > 0 } directory ? directory : "/";
-        var resources = new OwnResources(options.Prefix, confPrefix, _counters, _zones);
+        var resources = new OwnResources(options.Prefix, confPrefix, _counters, _zones)
+        {
+            ApplicationOf = name => HandlerOf(options, name),
+        };
         var build = new HttpBuild(resources, errors) { DefaultErrorLog = options.ErrorLog };
         HttpConfiguration configuration = build.Run(tree);
         configuration.Own(resources);
@@ -112,6 +120,22 @@ public sealed class WebServer : IDisposable
         Http.Log = configuration.DefaultLog;
         Http.Apply(configuration, spec => [opened[spec]]);
         return true;
+    }
+
+    /// <summary>One border per application, whatever number of locations name it and however often the configuration
+    /// is read.</summary>
+    private PhaseHandler? HandlerOf(WebServerOptions options, string name)
+    {
+        if (!options.Applications.TryGetValue(name, out HostedApplication? application))
+        {
+            return null;
+        }
+        if (!_handlers.TryGetValue(application, out PhaseHandler? handler))
+        {
+            handler = application.HandlerOn(Loop, Http);
+            _handlers.Add(application, handler);
+        }
+        return handler;
     }
 
     private bool TryOpen(HttpConfiguration configuration, Dictionary<ListenSpec, int> opened, ConfErrors errors)

@@ -7,6 +7,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using Weir.Kernel;
+using Weir.Kernel.Net;
 using Weir.Protocol.Http1;
 using SocketAddress = Weir.Kernel.SocketAddress;
 
@@ -95,6 +96,11 @@ public abstract class GuestExchange : IBufferWriter<byte>
     /// went.</exception>
     public abstract ValueTask<int> ReadAsync(Memory<byte> into);
 
+    /// <summary>Ends a read that waits, with an exception. The connection serves no further request.</summary>
+    public virtual void CancelRead()
+    {
+    }
+
     /// <summary>As <see cref="ReadAsync"/>, holding the thread. On a loop only what is there already can be
     /// read.</summary>
     public abstract int Read(Span<byte> into);
@@ -103,6 +109,9 @@ public abstract class GuestExchange : IBufferWriter<byte>
 
     /// <summary>The status of the answer.</summary>
     public int Status { get; set; } = 200;
+
+    /// <summary>The words behind the status; null for the usual ones.</summary>
+    public string? Reason { get; set; }
 
     /// <summary>The fields of the answer's head. Content-Length is <see cref="ContentLength"/>; framing and connection
     /// fields belong to the server.</summary>
@@ -153,9 +162,96 @@ public abstract class GuestExchange : IBufferWriter<byte>
     /// the client is gone.</summary>
     public abstract ValueTask<bool> FlushAsync();
 
+    /// <summary>As <see cref="FlushAsync"/>, but while the application has not awaited anything yet, what was written
+    /// leaves when it first does, when it is done, or after a few milliseconds.</summary>
+    public virtual ValueTask<bool> FlushSoonAsync() => FlushAsync();
+
     /// <summary>As <see cref="FlushAsync"/>, holding the thread. On a loop it sends what the kernel takes and does not
     /// wait.</summary>
     public abstract bool Flush();
+
+    /// <summary>Adds a range of a file to the body, in order with what is written; the server sends it without copying
+    /// it through the guest. False when the range is not within the file.</summary>
+    /// <exception cref="IOException">The file cannot be opened.</exception>
+    public bool WriteFile(string path, long offset, long count)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfNegative(count);
+        SysResult opened = Descriptors.OpenRead(path);
+        if (opened.IsError)
+        {
+            throw new FileNotFoundException(
+                $"cannot open \"{path}\" ({opened.Errno}: {Errno.Describe(opened.Errno)})", path);
+        }
+        int fd = opened.Int;
+        bool kept = false;
+        try
+        {
+            if (Sys.Status(fd, out FileStatus status).IsError || count > status.Size - offset)
+            {
+                return false;
+            }
+            if (count > SmallFileBytes && AddFileCounted(fd, offset, count))
+            {
+                kept = true;
+                return true;
+            }
+            while (count > 0)
+            {
+                Span<byte> room = GetSpan((int)Math.Min(count, SmallFileBytes));
+                SysResult read = Descriptors.ReadAt(fd, room[..(int)Math.Min(room.Length, count)], offset);
+                if (read.IsError || read.Int == 0)
+                {
+                    throw new IOException($"\"{path}\" cannot be read, or it became shorter");
+                }
+                Advance(read.Int);
+                offset += read.Int;
+                count -= read.Int;
+            }
+            return true;
+        }
+        finally
+        {
+            if (!kept)
+            {
+                Descriptors.Close(fd);
+            }
+        }
+    }
+
+    private const int SmallFileBytes = 16 * 1024;
+
+    private bool AddFileCounted(int fd, long offset, long count)
+    {
+        CountBody(count);
+        if (AddFile(fd, offset, count))
+        {
+            return true;
+        }
+        BodyBytes -= count;
+        return false;
+    }
+
+    /// <summary>Takes the descriptor and adds the range behind what was written; false where files are
+    /// copied.</summary>
+    private protected virtual bool AddFile(int fd, long offset, long count) => false;
+
+    /// <summary>Completes the answer now, although the guest goes on; false when the client is gone.</summary>
+    public virtual ValueTask<bool> CompleteAsync() => FlushAsync();
+
+    /// <summary>What a framework keeps for the connection, from request to request.</summary>
+    public virtual object? ConnectionState
+    {
+        get => _stateOf == ConnectionNumber ? field : null;
+        set
+        {
+            _stateOf = ConnectionNumber;
+            field = value;
+        }
+    }
+
+    private long _stateOf = -1;
 
     /// <summary>Sends an interim answer (103) now.</summary>
     public abstract void SendInterim(int status, GuestFields fields);
@@ -221,6 +317,7 @@ public abstract class GuestExchange : IBufferWriter<byte>
         Keep(ref _peer, peer);
         Keep(ref _local, local);
         Status = 200;
+        Reason = null;
         Fields.Clear();
         Trailers.Clear();
         ExpectsTrailers = false;
@@ -252,7 +349,7 @@ public abstract class GuestExchange : IBufferWriter<byte>
     /// <summary>Whether all that was promised was written; an answer that falls short must not look complete.</summary>
     private protected bool IsShort => ContentLength >= 0 && HasBody && BodyBytes < ContentLength;
 
-    private void CountBody(int count)
+    private void CountBody(long count)
     {
         if (ContentLength >= 0 && BodyBytes + count > ContentLength && HasBody)
         {

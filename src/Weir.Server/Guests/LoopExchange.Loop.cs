@@ -1,5 +1,6 @@
 // The loop's half of an exchange: what happens to the request when a message of its guest arrives. One loop's thread
 // throughout. The request is gone from here (null) once it was finished.
+using System.Text;
 using Weir.Http;
 using Weir.Kernel;
 using Weir.Loop;
@@ -19,6 +20,7 @@ internal sealed partial class LoopExchange
     private bool _hasPiece;
     private bool _bodyEnded;
     private BufferChain? _collected;
+    private bool _completed;
 
     // Writing.
 
@@ -36,6 +38,49 @@ internal sealed partial class LoopExchange
             return;
         }
         _flushWait.Set(1);
+    }
+
+    /// <summary>A flush that nobody waits for.</summary>
+    private void ProcessLateFlush()
+    {
+        if (_r is not null && Volatile.Read(ref _state) is (Owned or Begun))
+        {
+            Send(out _);
+        }
+    }
+
+    /// <summary>The answer is complete although its guest goes on.</summary>
+    private void ProcessComplete()
+    {
+        if (_r is not { } r || _completed || Volatile.Read(ref _state) is not (Owned or Begun)
+            || !Begin(_begun ? -1 : LengthOfWhole()))
+        {
+            _flushWait.Set(0);
+            return;
+        }
+        _completed = true;
+        PushWritten(r, PushFlags.Last);
+        if (!r.Stream.Flush(r))
+        {
+            SignalAborted();
+            _flushWait.Set(0);
+            return;
+        }
+        if (r.PendingBytes > KeptBytes)
+        {
+            _draining = true;
+            DrainAsync(r).Forget();
+            return;
+        }
+        _flushWait.Set(1);
+    }
+
+    private void ProcessCancelRead()
+    {
+        if (_reading && _r is { } r)
+        {
+            r.Connection.CancelReceive();
+        }
     }
 
     /// <summary>Passes on what was written. False when nobody takes it.</summary>
@@ -93,6 +138,10 @@ internal sealed partial class LoopExchange
         ResponseHead head = r.Response;
         head.Status = Status;
         head.ContentLength = contentLength;
+        if (Reason is { } reason)
+        {
+            head.StatusText = r.Arena.Store(Encoding.Latin1.GetBytes($"{Status} {reason.ReplaceLineEndings(" ")}"));
+        }
         head.NotModifiedDisabled = true;
         head.ExpectTrailers = ExpectsTrailers || Trailers.Count > 0;
         head.IsUpgrade = Status == 101;
@@ -137,21 +186,27 @@ internal sealed partial class LoopExchange
     private void PushWritten(HttpRequest r, PushFlags flags)
     {
         BufferChain chain = _loop.RentChain();
-        foreach ((BufferSlab slab, int used) in _full)
+        lock (_partsGate)
         {
-            chain.AppendSlice(slab.Memory.Slice(0, used), slab);
-            slab.Release();
-        }
-        _full.Clear();
-        if (_slab is not null)
-        {
-            if (_used > 0)
+            foreach (WrittenPart part in _parts)
             {
-                chain.AppendSlice(_slab.Memory.Slice(0, _used), _slab);
+                Append(chain, part);
             }
-            _slab.Release();
-            _slab = null;
-            _used = 0;
+            _parts.Clear();
+            // The guest may go on writing behind what is taken of its slab.
+            int used = Volatile.Read(ref _used);
+            if (_slab is not null && used > _taken)
+            {
+                chain.AppendSlice(_slab.Memory.Slice(_taken, used - _taken), _slab);
+                _taken = used;
+            }
+            if ((flags & PushFlags.Last) != 0)
+            {
+                _slab?.Release();
+                _slab = null;
+                _used = 0;
+                _taken = 0;
+            }
         }
         if ((flags & PushFlags.Last) != 0)
         {
@@ -169,6 +224,19 @@ internal sealed partial class LoopExchange
         {
             _loop.Buffers.Stock(4);
         }
+    }
+
+    private static void Append(BufferChain chain, WrittenPart part)
+    {
+        if (part.Slab is { } slab)
+        {
+            chain.AppendSlice(slab.Memory.Slice(part.Start, part.Length), slab);
+            slab.Release();
+            return;
+        }
+        FileRef file = FileRef.Own(part.Fd);
+        chain.AppendFile(file, part.Offset, part.Bytes);
+        file.Release();
     }
 
     private void ProcessInterim(int status, GuestFields fields)
@@ -386,6 +454,10 @@ internal sealed partial class LoopExchange
             Guests.Complain(r, $"the handler wrote {BodyBytes} of the {ContentLength} bytes it had promised");
             result = Broken(r, 500);
         }
+        else if (_completed)
+        {
+            ReleaseSlabs();
+        }
         else if (!_begun)
         {
             SealHead();
@@ -414,6 +486,11 @@ internal sealed partial class LoopExchange
     {
         if (e is RequestBodyException refused)
         {
+            if (refused.Status >= 500)
+            {
+                Guests.Counters.Fail();
+                Guests.Tell(AppServerEventKind.Failed, r, refused.Status);
+            }
             return Broken(r, refused.Status);
         }
         if (e is OperationCanceledException or IOException && IsAborted)
@@ -430,6 +507,12 @@ internal sealed partial class LoopExchange
     /// <summary>Answers with a status if nothing has left yet, else ends the connection.</summary>
     private PhaseResult Broken(HttpRequest r, int status)
     {
+        if (!_begun && HasStarted && status != 499 && Begin(ContentLength))
+        {
+            // What was flushed counts as sent: no other answer can take its place.
+            PushWritten(r, PushFlags.Flush);
+            r.Stream.Flush(r);
+        }
         ReleaseSlabs();
         if (_begun || status == 499)
         {
@@ -444,6 +527,7 @@ internal sealed partial class LoopExchange
         _result = result;
         _ending = true;
         _loop.Timers.Disarm(_deadline);
+        _loop.Timers.Disarm(_lull);
         HttpRequest r = _r!;
         if (r.Connection.Watcher == this)
         {
@@ -490,13 +574,21 @@ internal sealed partial class LoopExchange
 
     private void ReleaseSlabs()
     {
-        foreach ((BufferSlab slab, int _) in _full)
+        lock (_partsGate)
         {
-            slab.Release();
+            foreach (WrittenPart part in _parts)
+            {
+                part.Slab?.Release();
+                if (part.Slab is null)
+                {
+                    Descriptors.Close(part.Fd);
+                }
+            }
+            _parts.Clear();
+            _slab?.Release();
+            _slab = null;
+            _used = 0;
+            _taken = 0;
         }
-        _full.Clear();
-        _slab?.Release();
-        _slab = null;
-        _used = 0;
     }
 }

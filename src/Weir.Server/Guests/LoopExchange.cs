@@ -17,6 +17,11 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
     // Who may answer: the guest (Owned, then Begun), the watch (Abandoned), nobody any more (Over).
     private const int Owned = 0, Begun = 1, Abandoned = 2, Over = 3;
 
+    // The handler's first step, until it first awaits: a flush in it waits for the step's end, because most handlers are
+    // done by then and their answer leaves whole. A second flush, or a handler that holds its thread, makes it leave.
+    private const int FirstStep = 0, FirstStepFlushed = 1, LaterStep = 2;
+    private const int LullMs = 20;
+
     // Whether the handler was called; a time that is up before that calls it off.
     private const int Running = 1, CalledOff = 2;
 
@@ -26,12 +31,16 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
     private readonly GuestWait _readWait = new();
     private readonly Deadline _deadline;
     private readonly GuestContext _context;
-    private readonly Action _flushMessage, _readMessage, _endMessage, _abortMessage;
+    private readonly Action _flushMessage, _readMessage, _endMessage, _abortMessage, _lateMessage, _completeMessage;
     private readonly object _outside = new();
-    private readonly List<(BufferSlab Slab, int Used)> _full = [];
+    private readonly List<WrittenPart> _parts = [];
+    private readonly Lock _partsGate = new();
+    private readonly LullTimer _lull;
     private HttpRequest? _r;
     private BufferSlab? _slab;
     private int _used;
+    private int _taken;
+    private int _step;
     private int _state = Over;
     private int _run;
     private bool _begun;
@@ -52,6 +61,9 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         _readMessage = ProcessRead;
         _endMessage = ProcessEnd;
         _abortMessage = ProcessAbort;
+        _lateMessage = ProcessLateFlush;
+        _completeMessage = ProcessComplete;
+        _lull = new LullTimer(this);
     }
 
     internal GuestLoop Guests { get; }
@@ -84,6 +96,9 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         _failure = null;
         _collected = null;
         _used = 0;
+        _taken = 0;
+        _completed = false;
+        Volatile.Write(ref _step, FirstStep);
         Volatile.Write(ref _state, Owned);
         r.Connection.Watcher = this;
         if (r.Connection.PeerClosed)
@@ -108,6 +123,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         {
             _slab = _loop.Buffers.Rent(FirstSlabBytes);
             _loop.Buffers.Stock(4);
+            _loop.Timers.Set(_lull, _loop.NowMs + LullMs);
             if (!Guests.Schedule(this))
             {
                 Refuse();
@@ -182,7 +198,12 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
                 // What the guest awaits continues on the loop.
                 SynchronizationContext.SetSynchronizationContext(_context);
             }
-            await Guests.Application.RunAsync(this);
+            Task task = Guests.Application.RunAsync(this);
+            if (!task.IsCompleted)
+            {
+                EndFirstStep();
+            }
+            await task;
         }
         catch (Exception e)
         {
@@ -199,21 +220,86 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         }
     }
 
+    /// <summary>What was flushed in the handler's first step leaves now.</summary>
+    private void EndFirstStep()
+    {
+        if (Interlocked.Exchange(ref _step, LaterStep) != FirstStepFlushed)
+        {
+            return;
+        }
+        if (_loop.IsOnThread)
+        {
+            ProcessLateFlush();
+        }
+        else
+        {
+            _loop.Post(_lateMessage);
+        }
+    }
+
+    private sealed class LullTimer(LoopExchange exchange) : LoopTimer
+    {
+        protected override void Fire() => exchange.LookAtLull();
+    }
+
+    /// <summary>On the loop: a handler that flushed and then holds its thread has its bytes sent all the same.</summary>
+    private void LookAtLull()
+    {
+        if (_r is null || Volatile.Read(ref _step) == LaterStep)
+        {
+            return;
+        }
+        if (Interlocked.CompareExchange(ref _step, LaterStep, FirstStepFlushed) == FirstStepFlushed)
+        {
+            ProcessLateFlush();
+        }
+        else
+        {
+            _loop.Timers.Set(_lull, _loop.NowMs + LullMs);
+        }
+    }
+
+    /// <summary>Memory, or a range of a file where <see cref="Slab"/> is null.</summary>
+    private readonly record struct WrittenPart(BufferSlab? Slab, int Start, int Length, int Fd, long Offset, long Bytes);
+
     public override Memory<byte> GetMemory(int sizeHint = 0)
     {
         int need = Math.Max(sizeHint, 1);
         if (_slab is null || _slab.Capacity - _used < need)
         {
-            if (_slab is not null)
-            {
-                _full.Add((_slab, _used));
-            }
-            _slab = _loop.IsOnThread
-                ? _loop.Buffers.Rent(Math.Max(need, _full.Count == 0 ? FirstSlabBytes : BufferPool.StandardSize))
+            BufferSlab fresh = _loop.IsOnThread
+                ? _loop.Buffers.Rent(Math.Max(need, _slab is null ? FirstSlabBytes : BufferPool.StandardSize))
                 : _loop.Buffers.RentOutside(need);
-            _used = 0;
+            // The loop may be taking what was flushed before.
+            lock (_partsGate)
+            {
+                KeepSlab();
+                _slab = fresh;
+            }
         }
         return _slab.AsMemory()[_used..];
+    }
+
+    /// <summary>Under the gate: the current slab takes its place among what waits.</summary>
+    private void KeepSlab()
+    {
+        if (_slab is not null)
+        {
+            _parts.Add(new WrittenPart(_slab, _taken, _used - _taken, -1, 0, 0));
+            _slab = null;
+        }
+        _used = 0;
+        _taken = 0;
+    }
+
+    private protected override bool AddFile(int fd, long offset, long count)
+    {
+        lock (_partsGate)
+        {
+            KeepSlab();
+            _parts.Add(new WrittenPart(null, 0, 0, fd, offset, count));
+        }
+        return true;
     }
 
     private protected override void AdvanceBuffer(int count)
@@ -222,7 +308,8 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         {
             throw new ArgumentOutOfRangeException(nameof(count));
         }
-        _used += count;
+        // The bytes before the count: the loop may look at any time.
+        Volatile.Write(ref _used, _used + count);
     }
 
     public override ValueTask<bool> FlushAsync()
@@ -232,6 +319,11 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
             return new ValueTask<bool>(false);
         }
         SealHead();
+        if (Interlocked.CompareExchange(ref _step, FirstStepFlushed, FirstStep) == FirstStep)
+        {
+            return new ValueTask<bool>(!IsAborted);
+        }
+        Volatile.Write(ref _step, LaterStep);
         _flushWait.Begin(continueElsewhere: !Guests.IsInline);
         if (_loop.IsOnThread)
         {
@@ -244,8 +336,22 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         return _flushWait.Truth;
     }
 
+    public override ValueTask<bool> FlushSoonAsync()
+    {
+        int step = Volatile.Read(ref _step);
+        if (step == LaterStep || IsAbandoned)
+        {
+            return FlushAsync();
+        }
+        SealHead();
+        return step == FirstStepFlushed
+            || Interlocked.CompareExchange(ref _step, FirstStepFlushed, FirstStep) == FirstStep
+            ? new ValueTask<bool>(!IsAborted) : FlushAsync();
+    }
+
     public override bool Flush()
     {
+        Volatile.Write(ref _step, LaterStep);
         if (!_loop.IsOnThread)
         {
             return FlushAsync().AsTask().GetAwaiter().GetResult();
@@ -281,8 +387,47 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         return _readWait.Number;
     }
 
+    public override ValueTask<bool> CompleteAsync()
+    {
+        if (IsAbandoned || IsShort)
+        {
+            return FlushAsync();
+        }
+        SealHead();
+        Volatile.Write(ref _step, LaterStep);
+        _flushWait.Begin(continueElsewhere: !Guests.IsInline);
+        if (_loop.IsOnThread)
+        {
+            ProcessComplete();
+        }
+        else
+        {
+            _loop.Post(_completeMessage);
+        }
+        return _flushWait.Truth;
+    }
+
+    public override void CancelRead()
+    {
+        if (_loop.IsOnThread)
+        {
+            ProcessCancelRead();
+        }
+        else
+        {
+            _loop.Post(ProcessCancelRead);
+        }
+    }
+
+    public override object? ConnectionState
+    {
+        get => _r?.Connection.Guest;
+        set => _r?.Connection.Guest = value;
+    }
+
     public override int Read(Span<byte> into)
     {
+        EndFirstStep();
         if (TryTakePiece(into, out int count))
         {
             return count;
