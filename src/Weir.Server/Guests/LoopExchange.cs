@@ -374,6 +374,11 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         {
             throw new RequestBodyException(499, "nobody waits for this answer any more");
         }
+        if (Volatile.Read(ref _step) == FirstStepFlushed)
+        {
+            // Who reads on may be waiting for what the client says to what was written: an upgrade, an echo.
+            EndFirstStep();
+        }
         _readWait.Begin(continueElsewhere: !Guests.IsInline);
         _into = into;
         if (_loop.IsOnThread)

@@ -1,0 +1,112 @@
+// An ASP.NET Core application on Weir, on a free port of loopback, and what it logged. Every case runs with the code of
+// requests on the thread pool and on the loop.
+using System.Collections.Concurrent;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Weir.AspNetCore;
+using Weir.Tests.Harness;
+using Xunit;
+
+namespace Weir.Tests.AspNetCore;
+
+/// <summary>A running application.</summary>
+public sealed class Hosted : IAsyncDisposable
+{
+    private readonly LogKeeper _log;
+
+    private Hosted(WebApplication app, LogKeeper log)
+    {
+        App = app;
+        _log = log;
+        Url = app.Urls.First();
+        Port = Url.StartsWith("http://unix:", StringComparison.Ordinal) ? 0
+            : int.Parse(Url[(Url.LastIndexOf(':') + 1)..], System.Globalization.CultureInfo.InvariantCulture);
+        Client = new HttpClient { BaseAddress = new Uri(Port == 0 ? "http://unix" : $"http://127.0.0.1:{Port}") };
+    }
+
+    /// <summary>Where requests may run.</summary>
+    public static TheoryData<RequestPlacement> Everywhere => [RequestPlacement.ThreadPool, RequestPlacement.Inline];
+
+    public WebApplication App { get; }
+
+    public string Url { get; }
+
+    public int Port { get; }
+
+    public HttpClient Client { get; }
+
+    public string Log => string.Join('\n', _log.Lines);
+
+    public RawClient Connect() => RawClient.Connect(Port);
+
+    public static async Task<Hosted> StartAsync(RequestPlacement placement, Action<WebApplication> map,
+        Action<WebApplicationBuilder>? build = null, Action<WeirServerOptions>? set = null, string? root = null,
+        string? url = "http://127.0.0.1:0")
+    {
+        WebApplicationBuilder builder = WebApplication.CreateBuilder(new WebApplicationOptions
+        {
+            ContentRootPath = root,
+            WebRootPath = root,
+            EnvironmentName = "Production",
+        });
+        var log = new LogKeeper();
+        builder.Logging.ClearProviders().AddProvider(log).SetMinimumLevel(LogLevel.Debug);
+        if (url is not null)
+        {
+            builder.WebHost.UseUrls(url);
+        }
+        builder.WebHost.UseWeir(options =>
+        {
+            options.Requests = placement;
+            options.Loops = 2;
+            set?.Invoke(options);
+        });
+        // A test that fails must not wait for half a minute to say so.
+        builder.Services.Configure<HostOptions>(static o => o.ShutdownTimeout = TimeSpan.FromSeconds(10));
+        build?.Invoke(builder);
+        WebApplication app = builder.Build();
+        map(app);
+        await app.StartAsync();
+        return new Hosted(app, log);
+    }
+
+    public async Task WaitForLogAsync(string text)
+    {
+        for (int i = 0; i < 3000 && !Log.Contains(text, StringComparison.Ordinal); i++)
+        {
+            await Task.Delay(10);
+        }
+        Assert.Contains(text, Log);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Client.Dispose();
+        await App.DisposeAsync();
+    }
+
+    private sealed class LogKeeper : ILoggerProvider
+    {
+        internal ConcurrentQueue<string> Lines { get; } = new();
+
+        public ILogger CreateLogger(string categoryName) => new Logger(this, categoryName);
+
+        public void Dispose()
+        {
+        }
+
+        private sealed class Logger(LogKeeper keeper, string category) : ILogger
+        {
+            public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+
+            public bool IsEnabled(LogLevel logLevel) => true;
+
+            public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception,
+                Func<TState, Exception?, string> formatter) =>
+                keeper.Lines.Enqueue($"{logLevel} {category}: {formatter(state, exception)} {exception}");
+        }
+    }
+}

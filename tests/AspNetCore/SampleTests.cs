@@ -1,0 +1,84 @@
+// The sample application as its own process: from HttpClient, and from Chromium, which runs its page.
+using System.Net.Http.Json;
+using System.Text.RegularExpressions;
+using Weir.Tests.Harness;
+using Xunit;
+
+namespace Weir.Tests.AspNetCore;
+
+public sealed partial class SampleTests : IDisposable
+{
+    private sealed record Message(string Name, string Text);
+
+    private readonly ChildProcess _process;
+    private readonly string _url;
+
+    public SampleTests()
+    {
+        string source = SampleDirectory();
+        _process = new ChildProcess("dotnet",
+            [BuiltSample(), "--contentRoot", source, "--urls", "http://127.0.0.1:0"], source);
+        string url = "";
+        Wait.For("the sample to listen", () =>
+        {
+            Match match = ListeningLine().Match(_process.Output);
+            url = match.Groups[1].Value;
+            return match.Success || _process.HasExited;
+        });
+        Assert.True(url.Length > 0, _process.Output + _process.Errors);
+        _url = url;
+    }
+
+    public void Dispose() => _process.Dispose();
+
+    [Fact]
+    public async Task The_api_the_page_and_the_upload_answer()
+    {
+        using var client = new HttpClient { BaseAddress = new Uri(_url) };
+        Assert.Contains("<h1>Chat on Weir</h1>", await client.GetStringAsync("/"));
+        using HttpResponseMessage said = await client.PostAsJsonAsync("/api/messages", new Message("a", "b"));
+        Assert.Equal(System.Net.HttpStatusCode.Created, said.StatusCode);
+        Assert.Equal(new Message("a", "b"), (await client.GetFromJsonAsync<Message[]>("/api/messages"))!.Single());
+        Assert.Contains("1 messages", await client.GetStringAsync("/status"));
+        using var upload = new MultipartFormDataContent { { new ByteArrayContent(new byte[50_000]), "f", "n.bin" } };
+        using HttpResponseMessage uploaded = await client.PostAsync("/api/upload", upload);
+        Assert.Contains("50000", await uploaded.Content.ReadAsStringAsync());
+        using Stream clock = await client.GetStreamAsync("/api/clock");
+        using var reader = new StreamReader(clock);
+        Assert.StartsWith("data: 2", await reader.ReadLineAsync());
+    }
+
+    [NeedsFact("chromium")]
+    public async Task A_browser_joins_the_chat_and_sees_what_it_says()
+    {
+        using var client = new HttpClient { BaseAddress = new Uri(_url) };
+        using HttpResponseMessage before = await client.PostAsJsonAsync("/api/messages", new Message("x", "before"));
+        using Browser browser = await Browser.OpenAsync(_url + "/#from-the-browser");
+        await browser.WaitForAsync("document.body.dataset.state === 'joined'");
+        await browser.WaitForAsync("[...document.querySelectorAll('li')].some(l => l.textContent === 'xbefore')");
+        await browser.WaitForAsync("document.body.innerText.includes('from-the-browser')");
+        Assert.Contains(await client.GetFromJsonAsync<Message[]>("/api/messages") ?? [],
+            static m => m.Text == "from-the-browser");
+    }
+
+    /// <summary>This assembly lies in artifacts/…/bin/AspNetCore/CONFIGURATION, the sample's beside it.</summary>
+    private static string BuiltSample()
+    {
+        string here = AppContext.BaseDirectory.TrimEnd('/');
+        string bin = Path.GetDirectoryName(Path.GetDirectoryName(here)!)!;
+        return Path.Combine(bin, "Chat", Path.GetFileName(here), "Chat.dll");
+    }
+
+    private static string SampleDirectory()
+    {
+        string? directory = AppContext.BaseDirectory;
+        while (directory is not null && !File.Exists(Path.Combine(directory, "Weir.slnx")))
+        {
+            directory = Path.GetDirectoryName(directory);
+        }
+        return Path.Combine(directory!, "samples", "aspnetcore");
+    }
+
+    [GeneratedRegex("Now listening on: (http://[^ \\n]+)")]
+    private static partial Regex ListeningLine();
+}

@@ -1,0 +1,260 @@
+// The server as its host sees it: addresses, start and stop, the configuration around an application.
+using System.Net.Sockets;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Weir.AspNetCore;
+using Weir.Server;
+using Weir.Tests.Harness;
+using Xunit;
+using HttpResponse = Weir.Tests.Harness.HttpResponse;
+
+namespace Weir.Tests.AspNetCore;
+
+public sealed class ServerTests
+{
+    public static TheoryData<RequestPlacement> Everywhere => Hosted.Everywhere;
+
+    private static void Hello(WebApplication app) => app.Run(static c => c.Response.WriteAsync("hello"));
+
+    [Fact]
+    public async Task A_port_of_0_becomes_the_port_that_is_served()
+    {
+        await using Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, Hello);
+        Assert.Matches("^http://127.0.0.1:[1-9][0-9]*$", hosted.Url);
+        Assert.Equal("hello", await hosted.Client.GetStringAsync("/"));
+        await hosted.WaitForLogAsync("Now listening on: " + hosted.Url);
+    }
+
+    [Theory]
+    [InlineData("http://*:0")]
+    [InlineData("http://+:0")]
+    [InlineData("http://localhost:0")]
+    [InlineData("http://0.0.0.0:0")]
+    public async Task Hosts_with_a_meaning_of_their_own_are_served(string url)
+    {
+        await using Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, Hello, url: url);
+        Assert.Equal("hello", await hosted.Client.GetStringAsync("/"));
+    }
+
+    [Fact]
+    public async Task Addresses_of_the_options_are_served_and_more_than_one()
+    {
+        await using Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, Hello, set: static o =>
+        {
+            o.Listen.Add("http://127.0.0.1:0");
+            o.Listen.Add("http://127.0.0.2:0");
+        }, url: null);
+        Assert.Equal(2, hosted.App.Urls.Count);
+        foreach (string url in hosted.App.Urls)
+        {
+            Assert.Equal("hello", await hosted.Client.GetStringAsync(new Uri(url)));
+        }
+    }
+
+    [Fact]
+    public async Task A_unix_socket_is_served_and_removed()
+    {
+        using var directory = new TempDir();
+        string path = directory.At("app.sock");
+        await using (Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, static app =>
+            app.Run(static c => c.Response.WriteAsync($"{c.Connection.RemoteIpAddress?.ToString() ?? "none"}")),
+            url: "http://unix:" + path))
+        {
+            using var client = new HttpClient(new SocketsHttpHandler
+            {
+                ConnectCallback = async (_, cancel) =>
+                {
+                    var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancel);
+                    return new NetworkStream(socket, ownsSocket: true);
+                },
+            });
+            Assert.Equal("none", await client.GetStringAsync("http://unix/"));
+        }
+        Assert.False(File.Exists(path));
+    }
+
+    [Theory]
+    [InlineData("https://127.0.0.1:0", "plain HTTP")]
+    [InlineData("http://127.0.0.1:0/base", "UsePathBase")]
+    [InlineData("ftp://127.0.0.1:0", "scheme")]
+    public async Task An_address_that_cannot_be_served_is_refused_with_a_reason(string url, string reason)
+    {
+        InvalidOperationException refused = await Assert.ThrowsAsync<InvalidOperationException>(() =>
+            Hosted.StartAsync(RequestPlacement.ThreadPool, Hello, url: url));
+        Assert.Contains(reason, refused.Message);
+    }
+
+    [Fact]
+    public async Task A_port_in_use_is_refused_by_name()
+    {
+        await using Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, Hello);
+        IOException refused = await Assert.ThrowsAsync<IOException>(() =>
+            Hosted.StartAsync(RequestPlacement.ThreadPool, Hello, url: hosted.Url));
+        Assert.Contains("in use", refused.Message);
+    }
+
+    [Theory]
+    [MemberData(nameof(Everywhere))]
+    public async Task A_stop_lets_requests_that_run_end(RequestPlacement placement)
+    {
+        var inside = new TaskCompletionSource();
+        var goOn = new TaskCompletionSource();
+        await using Hosted hosted = await Hosted.StartAsync(placement, app => app.Run(async c =>
+        {
+            inside.TrySetResult();
+            await goOn.Task;
+            await c.Response.WriteAsync("finished");
+        }));
+        Task<string> request = hosted.Client.GetStringAsync("/");
+        await inside.Task.WaitAsync(TimeSpan.FromSeconds(30));
+        Task stopping = hosted.App.StopAsync();
+        goOn.SetResult();
+        Assert.Equal("finished", await request.WaitAsync(TimeSpan.FromSeconds(30)));
+        await stopping.WaitAsync(TimeSpan.FromSeconds(30));
+        await Assert.ThrowsAnyAsync<HttpRequestException>(() => hosted.Client.GetStringAsync("/"));
+    }
+
+    [Theory]
+    [MemberData(nameof(Everywhere))]
+    public async Task A_stop_during_load_answers_every_request_that_was_accepted(RequestPlacement placement)
+    {
+        await using Hosted hosted = await Hosted.StartAsync(placement, static app => app.Run(static async c =>
+        {
+            await Task.Delay(5);
+            await c.Response.WriteAsync("done");
+        }));
+        int answered = 0, broken = 0;
+        Task[] clients = [.. Enumerable.Range(0, 8).Select(_ => Task.Run(() =>
+        {
+            using RawClient client = hosted.Connect();
+            while (true)
+            {
+                if (!client.TrySend(System.Text.Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n")))
+                {
+                    return;
+                }
+                HttpResponse answer;
+                try
+                {
+                    answer = client.ReadResponse(timeoutMs: 30_000);
+                }
+                catch (Exception e) when (e is IOException or SocketException or Xunit.Sdk.XunitException
+                    or InvalidOperationException or TimeoutException)
+                {
+                    // Nothing of an answer: the connection had been closed between two requests.
+                    Interlocked.Add(ref broken, client.PendingBytes);
+                    return;
+                }
+                Assert.Equal("done", answer.Text);
+                Interlocked.Increment(ref answered);
+                if (answer["Connection"] == "close")
+                {
+                    return;
+                }
+            }
+        }))];
+        while (Volatile.Read(ref answered) < 20)
+        {
+            await Task.Delay(10);
+        }
+        await hosted.App.StopAsync().WaitAsync(TimeSpan.FromSeconds(30));
+        await Task.WhenAll(clients).WaitAsync(TimeSpan.FromSeconds(60));
+        Assert.Equal(0, broken);
+    }
+
+    [Fact]
+    public async Task A_stop_without_patience_cuts_off_what_runs()
+    {
+        var aborted = new TaskCompletionSource();
+        var inside = new TaskCompletionSource();
+        await using Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, app => app.Run(async c =>
+        {
+            c.RequestAborted.Register(() => aborted.TrySetResult());
+            inside.SetResult();
+            await aborted.Task;
+        }));
+        using RawClient client = hosted.Connect();
+        client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        await inside.Task.WaitAsync(TimeSpan.FromSeconds(30));
+        using var now = new CancellationTokenSource(100);
+        await hosted.App.StopAsync(now.Token).WaitAsync(TimeSpan.FromSeconds(30));
+        client.ReadToEnd(30_000);
+    }
+
+    [Fact]
+    public async Task A_collection_of_services_takes_Weir_as_well()
+    {
+        using IHost host = new HostBuilder().ConfigureWebHost(static web => web.UseUrls("http://127.0.0.1:0")
+            .ConfigureServices(static services => services.AddWeir(static o => o.ServerHeader = ""))
+            .Configure(static app => app.Run(static c => c.Response.WriteAsync("services")))).Build();
+        await host.StartAsync();
+        string url = host.Services.GetRequiredService<IServer>().Features
+            .Get<Microsoft.AspNetCore.Hosting.Server.Features.IServerAddressesFeature>()!.Addresses.First();
+        using RawClient client = RawClient.Connect(new Uri(url).Port);
+        HttpResponse answer = client.Get("/");
+        Assert.Equal("services", answer.Text);
+        Assert.Null(answer["Server"]);
+        await host.StopAsync();
+    }
+
+    [Theory]
+    [MemberData(nameof(Everywhere))]
+    public async Task A_configuration_around_an_application_limits_logs_and_answers_beside_it(RequestPlacement placement)
+    {
+        using var directory = new TempDir();
+        directory.Write("a.txt", "from a file");
+        using var lease = Port.Lease();
+        int port = lease.Number;
+        await using Hosted hosted = await Hosted.StartAsync(placement, static app =>
+        {
+            app.MapGet("/app/hello", static (HttpContext c) =>
+                $"hello {c.Request.Headers["X-Real-IP"]} {c.Connection.RemoteIpAddress}");
+            app.MapPost("/app/echo", static async (HttpContext c) => await c.Request.Body.CopyToAsync(c.Response.Body));
+            app.MapGet("/app/throw", (Func<string>)(static () => throw new InvalidOperationException("on purpose")));
+        }, set: o => o.Configuration = WebServerOptions.FromText($$"""
+            error_log {{directory.At("error.log")}};
+            events { }
+            http {
+                log_format short '$status $uri';
+                access_log {{directory.At("access.log")}} short;
+                server {
+                    listen 127.0.0.1:{{port}};
+                    root {{directory.Path}};
+                    error_page 500 /a.txt;
+                    location /app/ { app_pass aspnetcore; client_max_body_size 4; add_header X-Around yes; }
+                }
+            }
+            """));
+        using RawClient client = RawClient.Connect(port);
+        HttpResponse hello = client.Get("/app/hello");
+        Assert.Equal("hello  127.0.0.1", hello.Text);
+        Assert.Equal("yes", hello["X-Around"]);
+        Assert.Equal("from a file", client.Get("/a.txt").Text);
+        HttpResponse failed = client.Get("/app/throw");
+        Assert.Equal(500, failed.Status);
+        Assert.Equal("from a file", failed.Text);
+        using RawClient second = RawClient.Connect(port);
+        Assert.Equal("four", second.Send("POST /app/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nfour")
+            .ReadResponse().Text);
+        Assert.Equal(413, second.Send("POST /app/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+            .ReadResponse().Status);
+        await hosted.App.StopAsync();
+        Assert.Equal("200 /app/hello\n200 /a.txt\n500 /a.txt\n200 /app/echo\n413 /app/echo\n",
+            directory.Read("access.log"));
+    }
+
+    [Fact]
+    public async Task A_configuration_with_a_mistake_is_refused_with_its_place()
+    {
+        InvalidOperationException refused = await Assert.ThrowsAsync<InvalidOperationException>(() =>
+            Hosted.StartAsync(RequestPlacement.ThreadPool, Hello, set: static o => o.Configuration =
+                WebServerOptions.FromText("events { }\nhttp { server { location / { app_pass other; } } }\n")));
+        Assert.Contains("no application \"other\"", refused.Message);
+        Assert.Contains(":2", refused.Message);
+    }
+}
