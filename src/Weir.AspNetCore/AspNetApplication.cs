@@ -91,7 +91,7 @@ internal sealed partial class AspNetApplication<TContext>(IHttpApplication<TCont
         return new RequestBodyException(500, "the application failed");
     }
 
-    [LoggerMessage(1, LogLevel.Error, "Request {TraceIdentifier}: the application threw an exception that nobody caught")]
+    [LoggerMessage(1, LogLevel.Error, "Request {TraceIdentifier}: the application threw, and nobody caught it")]
     private static partial void LogFailed(ILogger log, Exception e, string traceIdentifier);
 
     [LoggerMessage(2, LogLevel.Error, "Request {TraceIdentifier}: a callback of OnCompleted threw an exception")]

@@ -1,5 +1,5 @@
-// A configuration in nginx's language around an ASP.NET Core application: one loop on a thread of its own serves it, and
-// the locations that name the application hand their requests over inside the process.
+// A configuration in nginx's language around an ASP.NET Core application: one loop on a thread of its own serves
+// it, and the locations that name the application hand their requests over inside the process.
 using Weir.Conf;
 using Weir.Loop;
 using Weir.Server;
@@ -23,7 +23,7 @@ internal sealed class ConfiguredServer
     }
 
     /// <summary>The addresses it listens on.</summary>
-    /// <exception cref="InvalidOperationException">The configuration cannot be served; the message says why.</exception>
+    /// <exception cref="InvalidOperationException">The configuration cannot be served, and why.</exception>
     internal Task<List<string>> StartAsync()
     {
         var thread = new Thread(Run) { IsBackground = true, Name = "weir-loop" };

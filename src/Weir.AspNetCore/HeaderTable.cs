@@ -1,6 +1,7 @@
-// Header fields as ASP.NET Core sees them: a small table in the order of the wire, reused for every request. A request's
-// fields are read from the copy of its head when somebody first asks, and a name or value that is the same as before in
-// its place is the same string as before. Used by one request's code at a time, as every HttpContext.
+// Header fields as ASP.NET Core sees them: a small table in the order of the wire, reused for every request. A
+// request's fields are read from the copy of its head when somebody first asks, and a name or value that is the
+// same as before in its place is the same string as before. Used by one request's code at a time, as every
+// HttpContext.
 using System.Buffers;
 using System.Collections;
 using System.Diagnostics.CodeAnalysis;

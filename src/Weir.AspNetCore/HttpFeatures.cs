@@ -1,6 +1,7 @@
-// What ASP.NET Core's middleware asks a server for, of one request: the collection of features, and the life of a request
-// from its head to its end. One object per exchange, reused with it, so that neither features nor an HttpContext are
-// made per request. The code of one request uses it at a time; what is known about the client going comes from the loop.
+// What ASP.NET Core's middleware asks a server for, of one request: the collection of features, and the life of a
+// request from its head to its end. One object per exchange, reused with it, so that neither features nor an
+// HttpContext are made per request. The code of one request uses it at a time; what is known about the client
+// going comes from the loop.
 using System.Collections;
 using System.Globalization;
 using Microsoft.AspNetCore.Connections.Features;

@@ -1,5 +1,5 @@
-// The server that a host starts and stops: addresses in, listeners out, the application handed to the loops. Called by the
-// host's threads; what it starts has threads of its own.
+// The server that a host starts and stops: addresses in, listeners out, the application handed to the loops.
+// Called by the host's threads; what it starts has threads of its own.
 using System.Globalization;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;

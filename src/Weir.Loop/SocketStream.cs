@@ -66,6 +66,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         SendTimeoutMs = 0;
         Watcher = null;
         Owner = null;
+        Guest = null;
         _sending = null;
         _sendError = 0;
         ImmediateCount = 0;

@@ -1,5 +1,6 @@
-// An application of this process that locations of a configuration name with app_pass: what runs it, and where. Given to
-// a WebServer with its options; the exchanges belong to the server's loop, the counters may be read from any thread.
+// An application of this process that locations of a configuration name with app_pass: what runs it, and where.
+// Given to a WebServer with its options; the exchanges belong to the server's loop, the counters may be read from
+// any thread.
 using System.Globalization;
 using System.Text;
 using Weir.Http;

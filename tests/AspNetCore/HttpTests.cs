@@ -1,5 +1,5 @@
-// HTTP/1.1 over real sockets, byte for byte, against an ASP.NET Core application: the cases that every concurrency model of
-// the application server passes, and those that only ASP.NET Core has.
+// HTTP/1.1 over real sockets, byte for byte, against an ASP.NET Core application: the cases that every concurrency
+// model of the application server passes, and those that only ASP.NET Core has.
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;

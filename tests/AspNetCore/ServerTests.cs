@@ -204,7 +204,7 @@ public sealed class ServerTests
 
     [Theory]
     [MemberData(nameof(Everywhere))]
-    public async Task A_configuration_around_an_application_limits_logs_and_answers_beside_it(RequestPlacement placement)
+    public async Task A_configuration_around_an_application_limits_and_logs(RequestPlacement placement)
     {
         using var directory = new TempDir();
         directory.Write("a.txt", "from a file");
