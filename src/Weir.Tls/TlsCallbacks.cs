@@ -124,10 +124,10 @@ internal static unsafe class TlsCallbacks
             {
                 return 0;
             }
-            if (session.Resumption is { } sink)
+            if (session.Saved is { } saved)
             {
-                // The sink's reference is the one that OpenSSL offers.
-                return sink.Keep(nativeSession) ? 1 : 0;
+                // The reference that OpenSSL offers goes with it.
+                return saved.Keep(nativeSession) ? 1 : 0;
             }
             if (session.Context.Store is not { } store)
             {

@@ -403,6 +403,18 @@ public sealed unsafe partial class TlsContext : IDisposable
         Native.ERR_clear_error();
     }
 
+    /// <summary>Makes it a client's.</summary>
+    public void FinishClient(bool resumes)
+    {
+        const int modeOff = 0, modeClient = 1, noInternal = 0x300;
+        Native.SSL_CTX_ctrl(_ctx, Native.CTRL_SET_SESS_CACHE_MODE, resumes ? modeClient | noInternal : modeOff, null);
+        if (resumes)
+        {
+            Native.SSL_CTX_sess_set_new_cb(_ctx, (nint)(delegate* unmanaged<nint, nint, int>)&TlsCallbacks.NewSession);
+        }
+        Native.ERR_clear_error();
+    }
+
     public void AllowEarlyData()
     {
         AllowsEarlyData = true;

@@ -21,17 +21,28 @@ public enum TlsFact
     Alpn,
 }
 
-/// <summary>Keeps sessions of a client for its next connection.</summary>
-public interface ITlsResumption
-{
-    /// <summary>Takes over the reference; false to leave it with OpenSSL.</summary>
-    bool Keep(nint session);
-}
-
 public sealed unsafe partial class TlsSession
 {
     /// <summary>As a client: where sessions of the server go.</summary>
-    public ITlsResumption? Resumption { get; set; }
+    internal TlsSavedSession? Saved { get; private set; }
+
+    /// <summary>As a client: goes on with what was saved, and saves what the server gives.</summary>
+    public void Resume(TlsSavedSession saved)
+    {
+        Saved = saved;
+        Native.ERR_clear_error();
+        saved.Offer(_ssl);
+    }
+
+    /// <summary>As a client: names the server that is wanted.</summary>
+    public void AskFor(string name)
+    {
+        Native.ERR_clear_error();
+        fixed (byte* p = Native.Z(name))
+        {
+            Native.SSL_ctrl(_ssl, Native.CTRL_SET_TLSEXT_HOSTNAME, 0, p);
+        }
+    }
 
     /// <summary>Bytes came before the handshake was over, and it is not over yet: they may have been
     /// replayed.</summary>

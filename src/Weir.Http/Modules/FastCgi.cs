@@ -222,7 +222,7 @@ internal sealed class FastCgiHandler(FastCgiSettings settings, FastCgiProtocol p
         {
             // The same forms as in proxy_pass, without a scheme.
             NativeSlice url = r.Arena.Concat("http://"u8, address.Evaluate(r).Span);
-            if (!VariableTarget.Apply(x, url, groups, resolver, out NativeSlice _))
+            if (!VariableTarget.Apply(x, url, groups, resolver, null, out NativeSlice _))
             {
                 return PhaseResult.Answer(500);
             }

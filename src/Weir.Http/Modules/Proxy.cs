@@ -19,6 +19,7 @@ internal sealed class ProxyTarget
     /// <summary>The URL when it has variables.</summary>
     public Template? Template { get; init; }
 
+    public bool IsTls { get; init; }
     public string Host { get; init; } = "";
     public int Port { get; init; }
     public bool HasPort { get; init; }
@@ -46,6 +47,9 @@ internal sealed class ProxySettings : UpstreamSettings
     public InheritedList<CookieRule> CookiePaths;
     public InheritedList<CookieFlags> CookieFlags;
 
+    /// <summary>proxy_ssl_*</summary>
+    public UpstreamTlsSettings Tls { get; } = new();
+
     protected override string Prefix => "proxy";
 
     protected override ReadOnlySpan<string> HiddenByDefault => (string[])["Date", "Server", "X-Pad", "X-Accel-Expires",
@@ -68,6 +72,7 @@ internal sealed class ProxySettings : UpstreamSettings
         CookieDomains.Merge(p.CookieDomains);
         CookiePaths.Merge(p.CookiePaths);
         CookieFlags.Merge(p.CookieFlags);
+        Tls.Merge(p.Tls);
     }
 }
 
@@ -80,6 +85,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
     public override void Declare(HttpDeclarations d)
     {
         UpstreamDirectives.Declare<ProxySettings>(d, "proxy");
+        UpstreamTlsSettings.Declare<ProxySettings>(d, "proxy", static s => s.Tls);
         d.Block("proxy_pass", static u => SetPass(u, u.Block.Here<ProxyPass>()));
         d.Location<ProxySettings>("proxy_set_header", static (u, s) =>
         {
@@ -123,6 +129,8 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         location.EarlyHints.Set([.. conditions]);
     }
 
+    private const int HttpLength = 7, HttpsLength = 8;
+
     private static void SetPass(DirectiveUse use, ProxyPass pass)
     {
         if (pass.Target is not null)
@@ -139,17 +147,13 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
             }
             return;
         }
-        if (url.StartsWith("https://", StringComparison.OrdinalIgnoreCase))
-        {
-            use.Error(0, "https:// in \"proxy_pass\" is not supported by this build of weir yet");
-            return;
-        }
-        if (!url.StartsWith("http://", StringComparison.OrdinalIgnoreCase))
+        bool tls = url.StartsWith("https://", StringComparison.OrdinalIgnoreCase);
+        if (!tls && !url.StartsWith("http://", StringComparison.OrdinalIgnoreCase))
         {
             use.Error(0, "invalid URL prefix", "http://HOST[:PORT][/URI] or http://unix:/PATH[:/URI]");
             return;
         }
-        string rest = url[7..];
+        string rest = url[(tls ? HttpsLength : HttpLength)..];
         string uri = "";
         if (rest.StartsWith("unix:", StringComparison.Ordinal))
         {
@@ -162,9 +166,11 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
             uri = rest[slash] == '?' ? "/" + rest[slash..] : rest[slash..];
             rest = rest[..slash];
         }
-        if (!UpstreamServers.TrySplit(rest, 80, out string host, out int port, out bool hasPort) || host.Length == 0)
+        if (!UpstreamServers.TrySplit(rest, tls ? 443 : 80, out string host, out int port, out bool hasPort)
+            || host.Length == 0)
         {
-            use.Error(0, $"{(host.Length == 0 ? "no host" : "invalid port")} in upstream \"{url[7..]}\"");
+            use.Error(0, $"{(host.Length == 0 ? "no host" : "invalid port")} in upstream "
+                + $"\"{url[(tls ? HttpsLength : HttpLength)..]}\"");
             return;
         }
         LocationConf location = use.Block.Core;
@@ -183,6 +189,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         {
             Url = url,
             Span = use.Directive.Args[0].Span,
+            IsTls = tls,
             Host = host,
             Port = port,
             HasPort = hasPort,
@@ -222,21 +229,26 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         NativeSlice hostHeader = default, port = default;
         if (target.Template is null)
         {
-            group = UpstreamModule.Find(build, target.Host, target.Port, target.HasPort, target.Span, target.Url[7..]);
+            group = UpstreamModule.Find(build, target.Host, target.Port, target.HasPort, target.Span,
+                target.Url[(target.IsTls ? HttpsLength : HttpLength)..]);
             if (group is null)
             {
                 return null;
             }
             bool unix = target.Host.StartsWith("unix:", StringComparison.Ordinal);
             string text = unix ? "localhost" : target.HasPort
-                && target.Port != 80 ? $"{target.Host}:{target.Port}" : target.Host;
+                && target.Port != (target.IsTls ? 443 : 80) ? $"{target.Host}:{target.Port}" : target.Host;
             hostHeader = memory.Store(text);
             port = unix ? default
                 : memory.Store(target.Port.ToString(System.Globalization.CultureInfo.InvariantCulture));
         }
         var protocol = new ProxyProtocolHttp(headers, settings, ProxyRewrites.Rules(build, settings, target, named));
+        bool mayBeTls = target.IsTls
+            || target.Template is not null && !target.Url.StartsWith("http://", StringComparison.OrdinalIgnoreCase);
         return new ProxyHandler(settings, protocol, group, target.Template)
         {
+            Tls = !mayBeTls ? null
+                : build.Shared(settings.Tls, s => new MadeTls(UpstreamTls.Make(build, s, "proxy", target.Span))).Tls,
             HostHeader = hostHeader,
             Port = port,
             UriPart = memory.Store(target.Uri),
@@ -245,6 +257,9 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
             LocationName = named.Regex is null && !named.IsNamed ? named.NameBytes : default,
         };
     }
+
+    /// <summary>Made once, also where it could not be made.</summary>
+    private sealed record MadeTls(UpstreamTls? Tls);
 
     /// <summary>The headers of a request: the configured ones, then Host unless it is among them.</summary>
     private static SetHeader[] Headers(HttpBuild build, ProxySettings settings)

@@ -24,6 +24,9 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
     public ByteTable<UpstreamGroup>? Groups { get; init; }
     public ResolverSettings? Resolver { get; init; }
 
+    /// <summary>For https:// and URLs that may become it.</summary>
+    public UpstreamTls? Tls { get; init; }
+
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
     {
         Exchange x = r.Get(Exchange.Slot);
@@ -35,11 +38,12 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
             x.TargetHost = HostHeader;
             x.TargetPort = Port;
             x.TargetUri = Target(r, uriPart);
+            x.Tls = Tls;
         }
         else
         {
             NativeSlice text = url.Evaluate(r);
-            if (!VariableTarget.Apply(x, text, Groups!, Resolver, out NativeSlice uri))
+            if (!VariableTarget.Apply(x, text, Groups!, Resolver, Tls, out NativeSlice uri))
             {
                 return PhaseResult.Answer(500);
             }
@@ -94,20 +98,20 @@ internal static class VariableTarget
 {
     /// <summary>Sets the exchange's host, port and group (or the name to look up). False after logging why
     /// not.</summary>
-    internal static bool Apply(Exchange x, NativeSlice url, ByteTable<UpstreamGroup> groups, ResolverSettings? resolver,
-        out NativeSlice uri)
+    internal static bool Apply(Exchange x, NativeSlice url, ByteTable<UpstreamGroup> groups,
+        ResolverSettings? resolver, UpstreamTls? secure, out NativeSlice uri)
     {
         uri = default;
         HttpRequest r = x.Request;
         ReadOnlySpan<byte> text = url.Span;
-        if (text.Length < 7 || !HeaderName.Same(text[..7], "http://"u8))
+        bool tls = text.Length > 8 && HeaderName.Same(text[..8], "https://"u8) && secure is not null;
+        if (!tls && (text.Length < 7 || !HeaderName.Same(text[..7], "http://"u8)))
         {
-            string reason = text.StartsWith("https://"u8) ? "https:// is not supported by this build of weir yet"
-                : "invalid URL prefix";
-            r.LogError(LogLevel.Error, $"{reason} in \"{url}\"");
+            r.LogError(LogLevel.Error, $"invalid URL prefix in \"{url}\"");
             return false;
         }
-        NativeSlice rest = url.Slice(7);
+        x.Tls = tls ? secure : null;
+        NativeSlice rest = url.Slice(tls ? 8 : 7);
         if (rest.Span.StartsWith("unix:"u8))
         {
             return ApplyUnix(x, rest, out uri);
@@ -123,7 +127,7 @@ internal static class VariableTarget
         int colon = a.Length > 0 && a[0] == '[' ? a.IndexOf("]:"u8) + 1 : a.LastIndexOf((byte)':');
         bool hasPort = colon > 0;
         NativeSlice host = hasPort ? authority.Slice(0, colon) : authority;
-        int port = 80;
+        int defaultPort = tls ? 443 : 80, port = defaultPort;
         if (host.IsEmpty || hasPort && (!System.Buffers.Text.Utf8Parser.TryParse(a[(colon + 1)..], out port,
             out int used)
             || used != a.Length - colon - 1 || port is <= 0 or > 65535))
@@ -131,8 +135,9 @@ internal static class VariableTarget
             r.LogError(LogLevel.Error, $"{(host.IsEmpty ? "no host" : "invalid port")} in upstream \"{rest}\"");
             return false;
         }
-        x.TargetHost = hasPort && port != 80 ? authority : host;
-        x.TargetPort = hasPort ? authority.Slice(colon + 1) : NativeSlice.Literal("80"u8);
+        x.TargetHost = hasPort && port != defaultPort ? authority : host;
+        x.TargetPort = hasPort ? authority.Slice(colon + 1)
+            : tls ? NativeSlice.Literal("443"u8) : NativeSlice.Literal("80"u8);
         if (!hasPort && groups.TryGet(host.Span, out UpstreamGroup group))
         {
             x.Group = UpstreamStates.Of(r.Loop).For(group);

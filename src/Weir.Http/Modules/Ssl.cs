@@ -48,6 +48,14 @@ internal sealed record SessionCacheRule(bool Off, int Builtin, string? Shared, l
 
 internal sealed class SslModule : HttpModule
 {
+    internal static readonly ConfChoice<int>[] ProtocolNames =
+    [
+        new("SSLv2", (int)TlsProtocols.Ssl2), new("SSLv3", (int)TlsProtocols.Ssl3), new("TLSv1",
+            (int)TlsProtocols.Tls10),
+        new("TLSv1.1", (int)TlsProtocols.Tls11), new("TLSv1.2", (int)TlsProtocols.Tls12), new("TLSv1.3",
+            (int)TlsProtocols.Tls13),
+    ];
+
     public override string Name => "http_ssl";
 
     public override bool InheritsWhole => true;
@@ -93,11 +101,7 @@ internal sealed class SslModule : HttpModule
         d.Server<SslSettings>("ssl_password_file", static (u, s) => SetPlaced(u, ref s.PasswordFile));
         d.Server<SslSettings>("ssl_dhparam", static (u, s) => SetPlaced(u, ref s.DhParam));
         d.Server<SslSettings>("ssl_ecdh_curve", static (u, s) => SetPlaced(u, ref s.EcdhCurve));
-        d.Server<SslSettings>("ssl_protocols", static (u, s) => u.SetBitmask(ref s.Protocols,
-        [
-            new ConfChoice<int>("SSLv2", 1), new("SSLv3", 2), new("TLSv1", 4), new("TLSv1.1", 8), new("TLSv1.2", 16),
-            new("TLSv1.3", 32),
-        ]));
+        d.Server<SslSettings>("ssl_protocols", static (u, s) => u.SetBitmask(ref s.Protocols, ProtocolNames));
         d.Server<SslSettings>("ssl_ciphers", static (u, s) => SetPlaced(u, ref s.Ciphers));
         d.Server<SslSettings>("ssl_prefer_server_ciphers", static (u, s) => u.SetFlag(ref s.PreferServerCiphers));
         d.Server<SslSettings>("ssl_buffer_size", static (u, s) => u.SetSize(ref s.BufferSize));
@@ -123,7 +127,7 @@ internal sealed class SslModule : HttpModule
 
     private static PlacedText Placed(DirectiveUse use) => new(use[0], use.Directive.Span);
 
-    private static void SetPlaced(DirectiveUse use, ref Inherited<PlacedText> setting)
+    internal static void SetPlaced(DirectiveUse use, ref Inherited<PlacedText> setting)
     {
         if (use.Walker.Fresh(use.Directive, in setting))
         {

@@ -100,16 +100,13 @@ internal static class SslContexts
         SessionCacheRule cache = s.SessionCache.Value;
         context.Resume(cache.Off, cache.Builtin, SslZones.Sessions(build, cache), s.SessionTickets.Value,
             maker.TicketKeys(s), s.SessionTimeoutSec.Value);
-        foreach ((string name, string value, ConfSpan span) in s.ConfCommands.Items)
-        {
-            maker.Complain(context.Command(name, value, path => FullPath(build, path)), span);
-        }
+        maker.AddCommands(context, s.ConfCommands.Items);
         context.FinishServer("HTTP");
         return context;
     }
 
     /// <summary>One context while it is made.</summary>
-    private sealed class Maker(HttpBuild build)
+    internal sealed class Maker(HttpBuild build)
     {
         internal void Complain(string? error, ConfSpan? span)
         {
@@ -172,12 +169,16 @@ internal static class SslContexts
                         certificates[^1].Span);
                     return;
                 }
-                if (Read(certificates[i], "certificate", out byte[] certificate)
-                    && Read(keys[i], "certificate key", out byte[] key))
-                {
-                    Complain(context.AddCertificate(Name(certificates[i]), certificate, Name(keys[i]), key, passwords),
-                        certificates[i].Span);
-                }
+                AddCertificate(context, certificates[i], keys[i], passwords);
+            }
+        }
+
+        internal void AddCertificate(TlsContext context, PlacedText file, PlacedText keyFile,
+            IReadOnlyList<TlsPassword> passwords)
+        {
+            if (Read(file, "certificate", out byte[] certificate) && Read(keyFile, "certificate key", out byte[] key))
+            {
+                Complain(context.AddCertificate(Name(file), certificate, Name(keyFile), key, passwords), file.Span);
             }
         }
 
@@ -214,17 +215,32 @@ internal static class SslContexts
                 return;
             }
             context.VerifyClients(verify, s.VerifyDepth.Value);
-            if (hasClient && ReadAuthorities(client, out byte[] told))
+            AddAuthorities(context, client, told: verify != TlsVerify.Off);
+            AddAuthorities(context, trusted, told: false);
+            AddRevocations(context, s.Crl.Value);
+        }
+
+        internal void AddAuthorities(TlsContext context, PlacedText file, bool told)
+        {
+            if (file.Text is { Length: > 0 } && ReadAuthorities(file, out byte[] bytes))
             {
-                Complain(context.AddAuthorities(Name(client), told, told: verify != TlsVerify.Off), client.Span);
+                Complain(context.AddAuthorities(Name(file), bytes, told), file.Span);
             }
-            if (hasTrusted && ReadAuthorities(trusted, out byte[] kept))
+        }
+
+        internal void AddRevocations(TlsContext context, PlacedText file)
+        {
+            if (file.Text is { Length: > 0 } && ReadAuthorities(file, out byte[] bytes))
             {
-                Complain(context.AddAuthorities(Name(trusted), kept, told: false), trusted.Span);
+                Complain(context.AddRevocations(Name(file), bytes), file.Span);
             }
-            if (s.Crl.Value.Text is { Length: > 0 } && ReadAuthorities(s.Crl.Value, out byte[] revoked))
+        }
+
+        internal void AddCommands(TlsContext context, ReadOnlySpan<(string Name, string Value, ConfSpan Span)> commands)
+        {
+            foreach ((string name, string value, ConfSpan span) in commands)
             {
-                Complain(context.AddRevocations(Name(s.Crl.Value), revoked), s.Crl.Value.Span);
+                Complain(context.Command(name, value, path => FullPath(build, path)), span);
             }
         }
 

@@ -458,4 +458,39 @@ public sealed partial class Exchange
         }
         return default;
     }
+
+    private void TakeInput(RecvLease lease)
+    {
+        _record.Current.ReceivedBytes += lease.Length;
+        if (_input is null || _start == _end)
+        {
+            _input?.Release();
+            _input = lease.Slab;
+            _start = 0;
+            _end = lease.Length;
+            return;
+        }
+        int have = _end - _start;
+        int need = have + lease.Length;
+        if (_start + need > _input.Capacity || !_input.IsExclusive)
+        {
+            BufferSlab bigger = Request.Loop.Buffers.Rent(need);
+            _input.Span[_start.._end].CopyTo(bigger.Span);
+            _input.Release();
+            _input = bigger;
+            _start = 0;
+            _end = have;
+        }
+        lease.Span.CopyTo(_input.Span[_end..]);
+        _end += lease.Length;
+        lease.Release();
+    }
+
+    private void ReleaseInput()
+    {
+        _input?.Release();
+        _input = null;
+        _start = 0;
+        _end = 0;
+    }
 }

@@ -1,12 +1,13 @@
 // One request's exchange with upstream servers: pick a server, lease a connection, send, read the head, relay the body,
 // give the connection back or try the next server. Charter: here lives the order of these steps and nothing of a
-// protocol
-// (UpstreamProtocol), of headers (AnswerHead), of balancing (GroupState). One loop's thread; pooled with its request.
+// protocol (UpstreamProtocol), of TLS (UpstreamTls), of headers (AnswerHead), of balancing (GroupState). One loop's
+// thread; pooled with its request.
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Protocol.FastCgi;
 using Weir.Protocol.Http1;
 using Weir.Session.Upstream;
+using Weir.Tls;
 
 using HttpResponse = Weir.Protocol.Http1.ResponseHead;
 
@@ -50,6 +51,11 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     public NativeSlice TargetHost { get; set; }
     public NativeSlice TargetPort { get; set; }
     public NativeSlice TargetUri { get; set; }
+
+    /// <summary>How the server is spoken to by TLS; null for plain connections.</summary>
+    public UpstreamTls? Tls { get; set; }
+
+    private UpstreamTlsName? _tlsName;
 
     /// <summary>The host to look up when there is no group yet, and who looks it up.</summary>
     public NativeSlice TargetName { get; set; }
@@ -150,7 +156,9 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         {
             await named.FirstAnswers();
         }
-        _tag = Group.Group.KeepAlive.Local ? r.Location : Protocol.Scheme;
+        _tlsName = Tls?.For(r.Loop, Tls.NameOf(this));
+        bool isLocal = Group.Group.KeepAlive.Local;
+        _tag = _tlsName is { } name ? isLocal ? name.In(r.Location) : name : isLocal ? r.Location : Protocol.Scheme;
         Group.StartWalk(ref _walk, Settings.NextTries.Value);
         PhaseResult result;
         Watch(true);
@@ -257,7 +265,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         _lease?.Stream.CancelReceive();
     }
 
-    private UpstreamFault ClientGone()
+    internal UpstreamFault ClientGone()
     {
         LogWith(LogLevel.Info, "client prematurely closed connection, so upstream connection is closed too", 0, null);
         return new UpstreamFault(FaultKind.Client, FaultLeg.Head, 499);
@@ -310,7 +318,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     private async LoopTask<UpstreamFault> ConnectAsync(Peer peer)
     {
         EventLoop loop = Request.Loop;
-        byte[] local = LocalOf(Settings.Bind.Value);
+        byte[] local = Settings.Bind.Value?.Of(Request) ?? [];
         LoopTask<ConnectOutcome> task = loop.ConnectAsync(peer.Spec.Address, local,
             (int)Settings.ConnectTimeoutMs.Value,
             out Connection connection);
@@ -321,9 +329,20 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         {
             return FailConnect(outcome.Error);
         }
-        _record.Current.ConnectMs = loop.NowMs - _record.Current.StartMs;
         connection.Tune(Settings.SocketKeepAlive.Value, (int)Settings.SocketReceiveBytes.Value,
             (int)Settings.SocketSendBytes.Value);
+        if (Tls is { } tls)
+        {
+            _connecting = connection = tls.Begin(connection, _tlsName!, peer);
+            UpstreamFault fault = await tls.ShakeAsync(this, (TlsConnection)connection, _tlsName!);
+            _connecting = null;
+            if (!fault.IsNone)
+            {
+                connection.Close();
+                return LeaveUnconnected(fault);
+            }
+        }
+        _record.Current.ConnectMs = loop.NowMs - _record.Current.StartMs;
         _lease = UpstreamConnection.Rent(loop, connection, peer);
         _lease.Tag = _tag;
         _lease.Requests = 1;
@@ -355,28 +374,14 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             LogWith(LogLevel.Error, "connect() failed", errno, "connecting to upstream");
             fault = new UpstreamFault(FaultKind.Error, FaultLeg.Connect);
         }
+        return LeaveUnconnected(fault);
+    }
+
+    private UpstreamFault LeaveUnconnected(UpstreamFault fault)
+    {
         EndRecord(fault.Status);
         LeavePeer(fault.Kind == FaultKind.Client ? PeerEnd.Fine : PeerEnd.Failed);
         return fault;
-    }
-
-    private byte[] LocalOf(BindAddress? bind)
-    {
-        if (bind?.Template is not { } template)
-        {
-            return bind?.Address ?? [];
-        }
-        string text = template.Evaluate(Request).ToString();
-        if (text.Length == 0)
-        {
-            return [];
-        }
-        if (SocketAddress.TryParse(text, 0, out SocketAddress? address, out string _))
-        {
-            return address!.Native.ToArray();
-        }
-        Request.LogError(LogLevel.Error, $"invalid local address \"{text}\"");
-        return [];
     }
 
     /// <summary>Starts sending the request, and makes ready for the answer's head.</summary>
@@ -498,48 +503,14 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         string? before = r.LogAction;
         string text = errno == 0 ? message : $"{message} ({errno}: {Errno.Describe(errno)})";
         r.LogAction = action;
-        r.LogUpstream = address is null ? null : $"{Protocol.Scheme}{address}{TargetUri}";
+        string scheme = Tls is null ? Protocol.Scheme : "https://";
+        r.LogUpstream = address is null ? null : $"{scheme}{address}{TargetUri}";
         r.LogError(level, text);
         r.LogAction = before;
         r.LogUpstream = null;
     }
 
     // Memory.
-
-    private void TakeInput(RecvLease lease)
-    {
-        _record.Current.ReceivedBytes += lease.Length;
-        if (_input is null || _start == _end)
-        {
-            _input?.Release();
-            _input = lease.Slab;
-            _start = 0;
-            _end = lease.Length;
-            return;
-        }
-        int have = _end - _start;
-        int need = have + lease.Length;
-        if (_start + need > _input.Capacity || !_input.IsExclusive)
-        {
-            BufferSlab bigger = Request.Loop.Buffers.Rent(need);
-            _input.Span[_start.._end].CopyTo(bigger.Span);
-            _input.Release();
-            _input = bigger;
-            _start = 0;
-            _end = have;
-        }
-        lease.Span.CopyTo(_input.Span[_end..]);
-        _end += lease.Length;
-        lease.Release();
-    }
-
-    private void ReleaseInput()
-    {
-        _input?.Release();
-        _input = null;
-        _start = 0;
-        _end = 0;
-    }
 
     internal void ReleaseSlabs()
     {
@@ -582,6 +553,8 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         Group = null!;
         TargetHost = TargetPort = TargetUri = TargetName = OwnBody = HeadBytes = _peerName = default;
         Resolver = null;
+        Tls = null;
+        _tlsName = null;
         HasOwnBody = false;
         _clientGone = false;
         _bodyFailed = false;

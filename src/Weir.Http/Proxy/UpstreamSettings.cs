@@ -52,6 +52,26 @@ public sealed class BindAddress
     /// <summary>The native sockaddr; null when it depends on variables.</summary>
     public byte[]? Address { get; init; }
     public Template? Template { get; init; }
+
+    /// <summary>The address for a request; empty to let the kernel choose.</summary>
+    internal byte[] Of(HttpRequest r)
+    {
+        if (Template is null)
+        {
+            return Address ?? [];
+        }
+        string text = Template.Evaluate(r).ToString();
+        if (text.Length == 0)
+        {
+            return [];
+        }
+        if (SocketAddress.TryParse(text, 0, out SocketAddress? address, out string _))
+        {
+            return address!.Native.ToArray();
+        }
+        r.LogError(LogLevel.Error, $"invalid local address \"{text}\"");
+        return [];
+    }
 }
 
 /// <summary>What all upstream protocols have in common.</summary>
