@@ -5,7 +5,6 @@ using Xunit;
 
 namespace Weir.Tests.Wire;
 
-[Trait("Needs", "nginx")]
 public sealed class HarnessTests
 {
     [NeedsFact("nginx")]

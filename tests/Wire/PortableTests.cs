@@ -1,5 +1,5 @@
 // The portable engine by name: what it serves, and what it refuses. The whole of this project runs on it with
-// WEIR_ENGINE=portable (the part wire-portable of ./test).
+// WEIR_TEST_ENGINE=portable (the part wire-portable of ./test).
 using Weir.Tests.Harness;
 using Xunit;
 
