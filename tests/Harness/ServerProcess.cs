@@ -181,6 +181,10 @@ public sealed partial class ServerProcess : IDisposable
         if (!IsNginx && Conf.Engine is { } engine && !UseDirective().IsMatch(text))
         {
             text = EventsBlock().Replace(text, m => $"{m.Value} use {engine};", 1);
+            if (engine == "portable" && !text.Contains("master_process", StringComparison.Ordinal))
+            {
+                text = "master_process off;\n" + text;
+            }
         }
         text = text.Replace("%TEMP_PATHS%", IsNginx ? _tempPaths : "").Replace("%DIR%", Dir.Path).Replace("%FILES%",
             Files.Path)

@@ -7,6 +7,7 @@ using Xunit;
 
 namespace Weir.Tests.Wire;
 
+[Trait("Needs", "master")]
 public sealed class ProcessSettingsTests
 {
     private static string Proc(int pid, string file) => File.ReadAllText($"/proc/{pid}/{file}");

@@ -1,0 +1,94 @@
+// The library seat: a configuration text in this process, on each engine that has sockets.
+using System.Net.Sockets;
+using System.Text;
+using Weir.Conf;
+using Weir.Loop;
+using Weir.Server;
+using Xunit;
+
+namespace Weir.Tests.Unit.Server;
+
+public sealed class WebServerTests
+{
+    [Theory]
+    [InlineData("epoll")]
+    [InlineData("portable")]
+    public void A_text_is_served_in_this_process_read_again_and_ended(string engine)
+    {
+        string path = Path.Combine(Path.GetTempPath(), "weir-library-" + Path.GetRandomFileName());
+        using var ready = new ManualResetEventSlim();
+        EventLoop? loop = null;
+        WebServer? server = null;
+        string failure = "";
+        var thread = new Thread(() =>
+        {
+            loop = Engines.Open(engine, out _);
+            server = WebServer.TryStart(loop!, Options(path, "first"), out ConfErrors errors);
+            failure = string.Join('\n', errors.All.Select(static e => e.Format()));
+            if (server is not null)
+            {
+                server.Drained = loop!.Stop;
+            }
+            ready.Set();
+            if (server is not null)
+            {
+                loop!.Run();
+                server.Dispose();
+            }
+            loop!.Dispose();
+        });
+        thread.Start();
+        Assert.True(ready.Wait(30_000));
+        Assert.True(server is not null, failure);
+        Assert.EndsWith("first", Get(path));
+        using var read = new ManualResetEventSlim();
+        loop!.Post(() =>
+        {
+            Assert.True(server.TryReload(Options(path, "second"), out _));
+            read.Set();
+        });
+        Assert.True(read.Wait(30_000));
+        Assert.EndsWith("second", Get(path));
+        loop.Post(server.Quit);
+        Assert.True(thread.Join(30_000), "the server ends when the last connection has");
+        File.Delete(path);
+    }
+
+    [Fact]
+    public void A_text_with_errors_is_not_served_and_all_of_them_are_told()
+    {
+        using var loop = new InMemoryLoop();
+        var options = WebServerOptions.FromText("events { } http { nonsense on; server { listen 80; more off; } }");
+        Assert.Null(WebServer.TryStart(loop, options, out ConfErrors errors));
+        Assert.Equal(2, errors.All.Count);
+    }
+
+    [Fact]
+    public void An_address_that_is_taken_is_told_as_nginx_tells_it()
+    {
+        using var loop = new InMemoryLoop();
+        var options = WebServerOptions.FromText("events { } http { server { listen 127.0.0.1:80; } }");
+        using WebServer? first = WebServer.TryStart(loop, options, out _);
+        Assert.NotNull(first);
+        Assert.Null(WebServer.TryStart(loop, options, out ConfErrors errors));
+        Assert.Contains("bind() to 127.0.0.1:80 failed (98: Address already in use)", errors.All[0].Message);
+    }
+
+    private static WebServerOptions Options(string path, string answer) => WebServerOptions.FromText(
+        $"error_log /dev/null; events {{ }} http {{ server {{ listen unix:{path}; return 200 {answer}; }} }}");
+
+    private static string Get(string path)
+    {
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        socket.Connect(new UnixDomainSocketEndPoint(path));
+        socket.Send("GET / HTTP/1.0\r\n\r\n"u8);
+        var text = new StringBuilder();
+        byte[] buffer = new byte[4096];
+        int count;
+        while ((count = socket.Receive(buffer)) > 0)
+        {
+            text.Append(Encoding.Latin1.GetString(buffer, 0, count));
+        }
+        return text.ToString();
+    }
+}
