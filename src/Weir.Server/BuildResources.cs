@@ -16,9 +16,13 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
 {
     private readonly Dictionary<LogSpec, int> _logs = [];
 
+    /// <inheritdoc/>
     public string Prefix { get; } = prefix;
+    /// <inheritdoc/>
     public string ConfPrefix { get; } = confPrefix;
+    /// <inheritdoc/>
     public string TempPrefix { get; } = "/tmp";
+    /// <inheritdoc/>
     public CounterSlots? Counters { get; } = counters;
 
     /// <summary>The applications of this process; null where there are none.</summary>
@@ -29,6 +33,7 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
     /// <summary>What could not be opened, in nginx's words.</summary>
     public List<string> Failures { get; } = [];
 
+    /// <inheritdoc/>
     public int LogDescriptor(LogSpec spec)
     {
         if (spec.IsStandardError)
@@ -48,6 +53,7 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
         return fd;
     }
 
+    /// <inheritdoc/>
     public Zone? Zone(ZoneSpec spec)
     {
         if (!zones.TryGetValue(spec, out Zone? zone))
@@ -58,6 +64,7 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
         return zone;
     }
 
+    /// <inheritdoc/>
     public void Dispose()
     {
         foreach (int fd in _logs.Values)
@@ -70,11 +77,14 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
         _logs.Clear();
     }
 
+    /// <inheritdoc/>
     public SocketAddress[]? Resolve(string host, int port, out string? error) => HostNames.Resolve(host, port,
         out error);
 
+    /// <inheritdoc/>
     public void NeedDirectory(string path) => Directory.CreateDirectory(path);
 
+    /// <inheritdoc/>
     public byte[]? ReadFile(string path, out string? error) => Read(path, out error);
 
     /// <summary>A whole file, or nginx's words for why not.</summary>
@@ -95,6 +105,7 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
 /// <summary>Names at start-up, through the system's resolver.</summary>
 public static class HostNames
 {
+    /// <summary>The addresses of a name; null and nginx's words where there are none.</summary>
     public static SocketAddress[]? Resolve(string host, int port, out string? error)
     {
         try

@@ -55,8 +55,10 @@ public sealed class WebServer : IDisposable
         Http = new HttpServer(loop, Log.None, Counters) { Drained = () => Drained?.Invoke() };
     }
 
+    /// <summary>The loop it lives on.</summary>
     public EventLoop Loop { get; }
 
+    /// <summary>The server on that loop.</summary>
     public HttpServer Http { get; }
 
     /// <summary>What the status pages show.</summary>
