@@ -37,7 +37,6 @@ internal sealed partial class Http1Driver : ClientStream
     private bool _needsLingering;
     private HttpRequest? _current;
     internal Http1Driver? NextFree;
-
     private ProxyClient? _proxy;
 
     public override ProxyClient? Proxy => _proxy;

@@ -28,6 +28,7 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
     /// <summary>The applications of this process; null where there are none.</summary>
     public Func<string, PhaseHandler?>? ApplicationOf { get; init; }
 
+    /// <inheritdoc/>
     public PhaseHandler? Application(string name) => ApplicationOf?.Invoke(name);
 
     /// <summary>What could not be opened, in nginx's words.</summary>
