@@ -100,8 +100,8 @@ public class LoopOperation<T> : LoopSource<T>
     }
 }
 
-/// <summary>A connected stream on a loop.</summary>
-public abstract class Connection
+/// <summary>A connected stream on a loop. It is its own timer, for the read deadline: one object less for each.</summary>
+public abstract class Connection : LoopTimer
 {
     protected Connection(EventLoop loop) => Loop = loop;
 
@@ -165,6 +165,11 @@ public abstract class Connection
 
     /// <summary>How long sending may make no progress, milliseconds; 0 for ever (nginx's send_timeout).</summary>
     public int SendTimeoutMs { get; set; }
+
+    /// <summary>The read deadline, for engines that use this very timer.</summary>
+    protected internal override void Fire()
+    {
+    }
 
     /// <summary>Ends a waiting receive with ECANCELED.</summary>
     public abstract void CancelReceive();

@@ -89,18 +89,24 @@ internal sealed unsafe class EpollStream : SocketStream
                 return new LoopTask<RecvLease>(lease);
             }
         }
+        LoopTask<RecvLease> task = BeginReceive();
+        AwaitInput();
+        return task;
+    }
+
+    protected override void AwaitInput()
+    {
         Watch();
-        LoopTask<RecvLease> task = Receiving.Begin();
         if (IsClosed)
         {
-            Receiving.SetResult(RecvLease.Failed(Errno.ECANCELED));
+            // Unless closing has said so already.
+            CancelReceive();
         }
         else if (_readReady)
         {
             // Too many immediate results in a row: others get their turn first.
             _loop.Ready(_target.ContinueReceive);
         }
-        return task;
     }
 
     private RecvLease TryReceive(out bool wouldBlock)
@@ -140,13 +146,13 @@ internal sealed unsafe class EpollStream : SocketStream
     private void ContinueReceive()
     {
         ImmediateCount = 0;
-        if (Receiving.IsWaiting && _readReady && !IsClosed)
+        if (HasReader && _readReady && !IsClosed)
         {
             RecvLease lease = TryReceive(out bool wouldBlock);
             if (!wouldBlock)
             {
                 DisarmRead();
-                Receiving.SetResult(lease);
+                Deliver(lease);
             }
         }
     }
@@ -185,7 +191,7 @@ internal sealed unsafe class EpollStream : SocketStream
         if ((events & (Sys.EPOLLIN | Sys.EPOLLRDHUP | Sys.EPOLLHUP | Sys.EPOLLERR)) != 0)
         {
             _readReady = true;
-            if (Receiving.IsWaiting)
+            if (HasReader)
             {
                 ContinueReceive();
             }

@@ -261,6 +261,32 @@ public abstract partial class EventLoop : IDisposable
         }
     }
 
+    private const int SpareOperationsMax = 1024;
+    private readonly Stack<LoopOperation<RecvLease>> _spareReceives = new();
+    private readonly Stack<LoopOperation<IoResult>> _spareDrains = new();
+
+    internal LoopOperation<RecvLease> RentReceive() =>
+        _spareReceives.TryPop(out LoopOperation<RecvLease>? spare) ? spare : new LoopOperation<RecvLease>();
+
+    internal LoopOperation<IoResult> RentDrain() =>
+        _spareDrains.TryPop(out LoopOperation<IoResult>? spare) ? spare : new LoopOperation<IoResult>();
+
+    internal void Return(LoopOperation<RecvLease> spare)
+    {
+        if (_spareReceives.Count < SpareOperationsMax)
+        {
+            _spareReceives.Push(spare);
+        }
+    }
+
+    internal void Return(LoopOperation<IoResult> spare)
+    {
+        if (_spareDrains.Count < SpareOperationsMax)
+        {
+            _spareDrains.Push(spare);
+        }
+    }
+
     public BufferChain RentChain()
     {
         BufferChain chain = _freeChains ?? new BufferChain(Buffers);

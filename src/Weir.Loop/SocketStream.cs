@@ -20,11 +20,13 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
     /// <summary>Receives in a row that find bytes before others get their turn.</summary>
     protected const int ImmediateMax = 64;
 
-    protected readonly LoopOperation<RecvLease> Receiving = new();
+    // One of the two while somebody waits for bytes: a suspended method, or who the connection is parked for. An
+    // operation is rented when it is needed and goes back when the connection is parked.
+    private LoopOperation<RecvLease>? _receiving;
+    private IParkOwner? _parkedFor;
     protected LoopOperation<ConnectOutcome>? Connecting;
     private LoopOperation<IoResult>? _drain;
-    private StreamTimer? _readTimer;
-    private StreamTimer? _sendTimer;
+    private SendTimer? _sendTimer;
     private Action? _resumeSend;
     private BufferChain? _sending;
     private long _drainKept;
@@ -53,7 +55,8 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
 
     /// <summary>Nobody waits on it any more: the object may serve another descriptor.</summary>
     internal bool IsQuiet =>
-        !Receiving.IsPending && _drain is not { IsPending: true } && Connecting is not { IsPending: true };
+        _receiving is not { IsPending: true } && _drain is not { IsPending: true }
+        && Connecting is not { IsPending: true };
 
     protected void Start(int fd, Listener? listener, ReadOnlySpan<byte> peer)
     {
@@ -114,6 +117,52 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
             }
         }
         return 0;
+    }
+
+    // Waiting for bytes.
+
+    /// <summary>Somebody waits for bytes.</summary>
+    protected bool HasReader => _parkedFor is not null || _receiving is { IsWaiting: true };
+
+    /// <summary>A method is suspended until <see cref="Deliver"/>; <see cref="AwaitInput"/> comes next.</summary>
+    protected LoopTask<RecvLease> BeginReceive()
+    {
+        _receiving ??= Loop.RentReceive();
+        return _receiving.Begin();
+    }
+
+    /// <summary>The engine sees to it that <see cref="Deliver"/> will be called: at once when the stream is closed, soon
+    /// when there may be input. Both ways to wait come here.</summary>
+    protected abstract void AwaitInput();
+
+    protected void Deliver(RecvLease lease)
+    {
+        if (_parkedFor is { } owner)
+        {
+            _parkedFor = null;
+            owner.Unpark(this, lease);
+        }
+        else
+        {
+            _receiving!.SetResult(lease);
+        }
+    }
+
+    public override void Park(IParkOwner owner)
+    {
+        if (_receiving is { IsPending: false } receiving)
+        {
+            _receiving = null;
+            Loop.Return(receiving);
+        }
+        if (_drain is { IsPending: false } drain)
+        {
+            _drain = null;
+            Loop.Return(drain);
+        }
+        ReceiveMax = BufferPool.StandardSize;
+        _parkedFor = owner;
+        AwaitInput();
     }
 
     protected LoopTask<ConnectOutcome> BeginConnect(int timeoutMs)
@@ -203,7 +252,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
             return new LoopTask<IoResult>(IoResult.Ok());
         }
         _drainKept = keptBytes;
-        _drain ??= new LoopOperation<IoResult>();
+        _drain ??= Loop.RentDrain();
         return _drain.Begin();
     }
 
@@ -349,7 +398,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
     {
         if (SendTimeoutMs > 0)
         {
-            _sendTimer ??= new StreamTimer(this, isRead: false);
+            _sendTimer ??= new SendTimer(this);
             Loop.Timers.Set(_sendTimer, Loop.NowMs + SendTimeoutMs);
         }
     }
@@ -371,17 +420,10 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
             DisarmRead();
             return;
         }
-        _readTimer ??= new StreamTimer(this, isRead: true);
-        Loop.Timers.Set(_readTimer, dueMs);
+        Loop.Timers.Set(this, dueMs);
     }
 
-    protected void DisarmRead()
-    {
-        if (_readTimer is not null)
-        {
-            Loop.Timers.Disarm(_readTimer);
-        }
-    }
+    protected void DisarmRead() => Loop.Timers.Disarm(this);
 
     protected virtual void SendTimedOut()
     {
@@ -391,23 +433,24 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         }
     }
 
-    private void ReadTimedOut()
+    /// <summary>The read deadline.</summary>
+    protected internal override void Fire()
     {
         if (Connecting is { IsWaiting: true })
         {
             FinishConnect(Errno.ETIMEDOUT);
         }
-        else if (Receiving.IsWaiting)
+        else if (HasReader)
         {
-            Receiving.SetResult(RecvLease.Failed(Errno.ETIMEDOUT));
+            Deliver(RecvLease.Failed(Errno.ETIMEDOUT));
         }
     }
 
     public override void CancelReceive()
     {
-        if (Receiving.IsWaiting)
+        if (HasReader)
         {
-            Receiving.SetResult(RecvLease.Failed(Errno.ECANCELED));
+            Deliver(RecvLease.Failed(Errno.ECANCELED));
         }
     }
 
@@ -460,10 +503,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         IsClosed = true;
         Loop.LeaveIdle(this);
         Loop.ConnectionCount--;
-        if (_readTimer is not null)
-        {
-            Loop.Timers.Cancel(_readTimer);
-        }
+        Loop.Timers.Cancel(this);
         if (_sendTimer is not null)
         {
             Loop.Timers.Cancel(_sendTimer);
@@ -480,18 +520,8 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         CancelDrain();
     }
 
-    private sealed class StreamTimer(SocketStream stream, bool isRead) : LoopTimer
+    private sealed class SendTimer(SocketStream stream) : LoopTimer
     {
-        protected internal override void Fire()
-        {
-            if (isRead)
-            {
-                stream.ReadTimedOut();
-            }
-            else
-            {
-                stream.SendTimedOut();
-            }
-        }
+        protected internal override void Fire() => stream.SendTimedOut();
     }
 }

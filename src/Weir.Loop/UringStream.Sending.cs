@@ -141,11 +141,11 @@ internal sealed unsafe partial class UringStream
             return;
         }
         FailSend(errno);
-        if (!IsClosed && errno == Errno.ETIMEDOUT && Receiving.IsWaiting)
+        if (!IsClosed && errno == Errno.ETIMEDOUT && HasReader)
         {
             // Nobody waits for the send any more: whoever waits for the next bytes hears it.
             DisarmRead();
-            Receiving.SetResult(RecvLease.Failed(errno));
+            Deliver(RecvLease.Failed(errno));
         }
     }
 

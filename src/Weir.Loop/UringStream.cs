@@ -98,26 +98,31 @@ internal sealed unsafe partial class UringStream : SocketStream
         {
             return new LoopTask<RecvLease>(TakeWaiting());
         }
-        LoopTask<RecvLease> task = Receiving.Begin();
+        LoopTask<RecvLease> task = BeginReceive();
+        AwaitInput();
+        return task;
+    }
+
+    protected override void AwaitInput()
+    {
         if (IsClosed)
         {
-            Receiving.SetResult(RecvLease.Failed(Errno.ECANCELED));
+            Deliver(RecvLease.Failed(Errno.ECANCELED));
         }
         else if (MayHaveInput)
         {
             // Too many immediate results in a row: others get their turn first.
             _loop.Ready(_continueReceive ??= ContinueReceive);
         }
-        return task;
     }
 
     private void ContinueReceive()
     {
         ImmediateCount = 0;
-        if (Receiving.IsWaiting && MayHaveInput && !IsClosed)
+        if (HasReader && MayHaveInput && !IsClosed)
         {
             DisarmRead();
-            Receiving.SetResult(TakeWaiting());
+            Deliver(TakeWaiting());
         }
     }
 
@@ -190,7 +195,7 @@ internal sealed unsafe partial class UringStream : SocketStream
             }
             return;
         }
-        if (Receiving.IsWaiting && _waitingFirst is null && n <= ReceiveMax)
+        if (HasReader && _waitingFirst is null && n <= ReceiveMax)
         {
             if (!_isReceiving)
             {
@@ -198,11 +203,11 @@ internal sealed unsafe partial class UringStream : SocketStream
                 Receive();
             }
             DisarmRead();
-            Receiving.SetResult(RecvLease.Bytes(slab!, n));
+            Deliver(RecvLease.Bytes(slab!, n));
             return;
         }
         Keep(slab!);
-        if (Receiving.IsWaiting)
+        if (HasReader)
         {
             ContinueReceive();
             if (IsClosed)
@@ -273,7 +278,7 @@ internal sealed unsafe partial class UringStream : SocketStream
         bool news = !HasPeerEnded || (broken && !IsBroken);
         HasPeerEnded = true;
         IsBroken |= broken;
-        if (Receiving.IsWaiting)
+        if (HasReader)
         {
             if (MayHaveInput)
             {
