@@ -17,6 +17,7 @@ import bench
 import scenarios
 
 CONNECTIONS = 64
+USUAL = ["return", "static-1k", "static-1k-nocache", "static-100k", "proxy", "pipelined16", "short-lived"]
 HANDLED = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
            signal.SIGWINCH, signal.SIGCHLD, signal.SIGALRM, signal.SIGIO]
 
@@ -162,22 +163,21 @@ def main():
     parser.add_argument("--weir-binary", default=os.path.join(bench.ROOT, "artifacts/bin/weir"))
     parser.add_argument("--nginx-binary", default=shutil.which("nginx") or "/usr/sbin/nginx")
     options = parser.parse_args()
-    chosen = [s for s in scenarios.ALL if not options.scenario or s.name in options.scenario]
+    chosen = [s for s in scenarios.ALL if s.name in (options.scenario or USUAL)]
     variants = [options.realistic] if options.bare != options.realistic else [False, True]
     base = tempfile.mkdtemp(prefix="weir-bench-")
     os.chmod(base, 0o755)
-    user = "user root;" if os.geteuid() == 0 else ""
     backend = None
     failed = 0
     print("| instructions per request | Weir | nginx | ratio |\n|---|---|---|---|", flush=True)
     try:
         files = os.path.join(base, "files")
         bench.prepare_files(files)
-        backend_port = bench.free_port()
-        directory = tempfile.mkdtemp(dir=base)
+        backend_port = 0
         if any(s.needs_backend for s in chosen):
-            backend = bench.Server("origin", options.nginx_binary, 0, directory,
-                                   scenarios.backend_configuration(backend_port, directory, user), backend_port)
+            options.cores = (None, None)
+            backend = bench.start_origin(options, base, files)
+            backend_port = backend.port
         for scenario in chosen:
             for realistic in variants:
                 counts = {}
