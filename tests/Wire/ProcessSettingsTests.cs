@@ -98,9 +98,8 @@ public sealed class ProcessSettingsTests
     public void TLS_settings_are_kept_while_no_listener_wants_them_and_checked_all_the_same()
     {
         using (var weir = ServerProcess.Weir(Conf.Server("""
-            ssl_certificate /nonexistent/cert.pem;
-            ssl_certificate_key /nonexistent/key.pem;
             ssl_protocols TLSv1.2 TLSv1.3;
+            ssl_ciphers HIGH:!aNULL;
             ssl_session_cache shared:SSL:10m;
             location / { return 200 plain; }
             """)))
@@ -111,6 +110,14 @@ public sealed class ProcessSettingsTests
             waitReady: false);
         Assert.True(wrong.Process.WaitForExit(30_000));
         Assert.Equal(1, wrong.Process.ExitCode);
+        // As nginx: a certificate is read although nobody listens with TLS.
+        using var missing = ServerProcess.Weir(Conf.Server("""
+            ssl_certificate /nonexistent/cert.pem;
+            ssl_certificate_key /nonexistent/key.pem;
+            location / { return 200; }
+            """), waitReady: false);
+        Assert.True(missing.Process.WaitForExit(30_000));
+        Assert.Equal(1, missing.Process.ExitCode);
     }
 
     [Fact]
