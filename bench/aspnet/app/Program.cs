@@ -1,0 +1,34 @@
+// The application that both servers are measured with: BenchApp kestrel|pool|inline URL DIRECTORY. The same pipeline, the
+// same settings, no logging; only the server differs.
+using Weir.AspNetCore;
+
+string server = args[0];
+WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
+{
+    ContentRootPath = args[2],
+    WebRootPath = args[2],
+    EnvironmentName = "Production",
+});
+builder.Logging.ClearProviders();
+builder.WebHost.UseUrls(args[1]);
+if (server != "kestrel")
+{
+    builder.WebHost.UseWeir(options =>
+    {
+        options.Requests = server == "inline" ? RequestPlacement.Inline : RequestPlacement.ThreadPool;
+        options.Loops = 1;
+        options.Limits.MaxConcurrentConnections = 20_000;
+    });
+}
+WebApplication app = builder.Build();
+app.UseStaticFiles();
+app.MapGet("/plaintext", static () => "Hello, World!");
+app.MapPost("/echo", static (Order order) => order);
+app.MapGet("/collect", static () =>
+{
+    GC.Collect(2, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+    return GC.GetTotalMemory(true).ToString(System.Globalization.CultureInfo.InvariantCulture);
+});
+app.Run();
+
+internal sealed record Order(int Id, string Name);
