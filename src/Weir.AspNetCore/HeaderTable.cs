@@ -348,6 +348,31 @@ internal sealed class RequestHeaderTable : HeaderTable
         base.Reset();
     }
 
+    /// <summary>Reads the lines behind a chunked body; they were checked when they came.</summary>
+    internal void Read(ReadOnlySpan<byte> lines)
+    {
+        foreach (Range line in lines.Split((byte)'\n'))
+        {
+            int colon = lines[line].IndexOf((byte)':');
+            if (colon <= 0)
+            {
+                continue;
+            }
+            string name = Encoding.Latin1.GetString(lines[line][..colon]);
+            string value = Decode(lines[line][(colon + 1)..].Trim(" \t\r"u8));
+            int same = Find(name);
+            if (same >= 0)
+            {
+                Entries[same].Value = StringValues.Concat(Entries[same].Value, value);
+            }
+            else
+            {
+                Append(name, value);
+            }
+        }
+        IsSealed = true;
+    }
+
     private protected override void Fill()
     {
         if (_exchange is not { } exchange)

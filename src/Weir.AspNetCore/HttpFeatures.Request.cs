@@ -16,7 +16,8 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
     IHttpMaxRequestBodySizeFeature, IHttpRequestTrailersFeature, IHttpUpgradeFeature
 {
     private readonly RequestHeaderTable _requestHeaders = new();
-    private readonly ResponseHeaderTable _requestTrailers = new() { IsSealed = true };
+    private readonly RequestHeaderTable _requestTrailers = new();
+    private bool _trailersRead;
     private IHeaderDictionary? _requestHeadersSet;
     private string? _method, _path, _query, _rawTarget, _protocol, _scheme;
     private string _methodBefore = "", _pathBefore = "", _queryBefore = "", _targetBefore = "";
@@ -46,6 +47,8 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
         _requestBodySet = null;
         _requestHeaders.Reset();
         _requestHeadersSet = null;
+        _requestTrailers.Reset();
+        _trailersRead = false;
         _method = _path = _query = _rawTarget = _protocol = _scheme = null;
         PathBase = "";
         _bodyBytesRead = 0;
@@ -147,6 +150,11 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
             if (Exchange.HasRequestBody && !_bodyAtEnd)
             {
                 throw new InvalidOperationException("trailers come after the body: read it to its end first");
+            }
+            if (!_trailersRead)
+            {
+                _trailersRead = true;
+                _requestTrailers.Read(Exchange.RequestTrailerLines);
             }
             return _requestTrailers;
         }

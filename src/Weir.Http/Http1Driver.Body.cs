@@ -175,7 +175,8 @@ internal sealed partial class Http1Driver
         while (_start < _end)
         {
             ChunkEvent e = _chunks.Decode(_input!.Span[_start.._end], out int consumed, out TextRange data,
-                out TextRange _);
+                out TextRange trailers);
+            r.Body.AddTrailers(trailers.Of(_input.Span[_start.._end]));
             switch (e)
             {
                 case ChunkEvent.Data:

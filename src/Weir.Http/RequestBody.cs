@@ -14,6 +14,8 @@ public sealed class RequestBody
     private FileRef? _file;
     private SpillWrite? _spill;
     private long _fileBytes;
+    private byte[] _trailers = [];
+    private int _trailerBytes;
 
     internal RequestBody(HttpRequest request) => _request = request;
 
@@ -28,6 +30,13 @@ public sealed class RequestBody
 
     /// <summary>Bytes read so far, decoded.</summary>
     public long Bytes { get; private set; }
+
+    /// <summary>Whether trailer lines after a chunked body are kept; they are dropped unless somebody set this before
+    /// the end was read.</summary>
+    public bool KeepsTrailers { get; set; }
+
+    /// <summary>The trailer lines as they came, with their line ends.</summary>
+    public ReadOnlySpan<byte> TrailerLines => _trailers.AsSpan(0, _trailerBytes);
 
     /// <summary>Whether the head announces one.</summary>
     public bool IsExpected => _request.IsMain && _request.Head.HasBody;
@@ -171,6 +180,21 @@ public sealed class RequestBody
         return 0;
     }
 
+    /// <summary>A piece of trailer lines; their size is bounded by who decodes them.</summary>
+    internal void AddTrailers(ReadOnlySpan<byte> piece)
+    {
+        if (!KeepsTrailers || piece.IsEmpty)
+        {
+            return;
+        }
+        if (_trailerBytes + piece.Length > _trailers.Length)
+        {
+            Array.Resize(ref _trailers, Math.Max(256, (_trailerBytes + piece.Length) * 2));
+        }
+        piece.CopyTo(_trailers.AsSpan(_trailerBytes));
+        _trailerBytes += piece.Length;
+    }
+
     internal void StartDiscarding() => IsDiscarding = true;
 
     internal void Reset()
@@ -192,6 +216,8 @@ public sealed class RequestBody
         SpillPath = null;
         _fileBytes = 0;
         Bytes = 0;
+        _trailerBytes = 0;
+        KeepsTrailers = false;
         IsComplete = false;
         IsCollected = false;
         IsDiscarding = false;

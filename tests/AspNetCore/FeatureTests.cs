@@ -245,6 +245,27 @@ public sealed class FeatureTests
 
     [Theory]
     [MemberData(nameof(Everywhere))]
+    public async Task Trailers_of_a_request_are_there_when_its_body_was_read(RequestPlacement placement)
+    {
+        await using Hosted hosted = await Hosted.StartAsync(placement, static app => app.Run(static async c =>
+        {
+            bool before = c.Request.CheckTrailersAvailable();
+            using var reader = new StreamReader(c.Request.Body);
+            string text = await reader.ReadToEndAsync();
+            await c.Response.WriteAsync($"{text} {before} {c.Request.CheckTrailersAvailable()} "
+                + c.Request.GetTrailer("X-Sum") + c.Request.GetTrailer("x-other"));
+        }));
+        using RawClient client = hosted.Connect();
+        for (int i = 0; i < 2; i++)
+        {
+            client.Send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Su");
+            client.Send("m: 3\r\nX-Other:y\r\n\r\n");
+            Assert.Equal("abc False True 3y", client.ReadResponse(timeoutMs: Long).Text);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Everywhere))]
     public async Task Request_fields_are_found_in_any_case_and_listed(RequestPlacement placement)
     {
         await using Hosted hosted = await Hosted.StartAsync(placement, static app => app.Run(static async c =>

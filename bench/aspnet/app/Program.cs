@@ -1,5 +1,5 @@
-// The application that both servers are measured with: BenchApp kestrel|pool|inline URL DIRECTORY. The same pipeline, the
-// same settings, no logging; only the server differs.
+// The application that both servers are measured with: BenchApp kestrel|pool|inline URL DIRECTORY. The same
+// pipeline, the same settings, no logging; only the server differs.
 using Weir.AspNetCore;
 
 string server = args[0];

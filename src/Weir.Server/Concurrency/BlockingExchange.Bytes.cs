@@ -115,7 +115,8 @@ internal sealed partial class BlockingExchange
         if (_runLeft == 0)
         {
             ChunkEvent e = _chunks.Decode(_in.AsSpan(_start, _end - _start), out int consumed, out TextRange data,
-                out _);
+                out TextRange trailers);
+            AddTrailerLines(trailers.Of(_in.AsSpan(_start)));
             switch (e)
             {
                 case ChunkEvent.Data:

@@ -38,6 +38,8 @@ public abstract class GuestExchange : IBufferWriter<byte>
 {
     private readonly RequestHead _head = new();
     private byte[] _bytes = new byte[1024];
+    private byte[] _requestTrailers = [];
+    private int _requestTrailerBytes;
     private int _headLength;
     private int _pathLength;
     private int _queryLength;
@@ -95,6 +97,9 @@ public abstract class GuestExchange : IBufferWriter<byte>
     /// <exception cref="RequestBodyException">The body is malformed, too large or too slow, or the client
     /// went.</exception>
     public abstract ValueTask<int> ReadAsync(Memory<byte> into);
+
+    /// <summary>Lines behind a chunked body as the client sent them, when its end has been read.</summary>
+    public ReadOnlySpan<byte> RequestTrailerLines => _requestTrailers.AsSpan(0, _requestTrailerBytes);
 
     /// <summary>Ends a read that waits, with an exception. The connection serves no further request.</summary>
     public virtual void CancelRead()
@@ -316,6 +321,7 @@ public abstract class GuestExchange : IBufferWriter<byte>
         Version = Math.Min(head.Version, 11);
         Keep(ref _peer, peer);
         Keep(ref _local, local);
+        _requestTrailerBytes = 0;
         Status = 200;
         Reason = null;
         Fields.Clear();
@@ -348,6 +354,16 @@ public abstract class GuestExchange : IBufferWriter<byte>
 
     /// <summary>Whether all that was promised was written; an answer that falls short must not look complete.</summary>
     private protected bool IsShort => ContentLength >= 0 && HasBody && BodyBytes < ContentLength;
+
+    private protected void AddTrailerLines(ReadOnlySpan<byte> lines)
+    {
+        if (_requestTrailerBytes + lines.Length > _requestTrailers.Length)
+        {
+            Array.Resize(ref _requestTrailers, Math.Max(256, (_requestTrailerBytes + lines.Length) * 2));
+        }
+        lines.CopyTo(_requestTrailers.AsSpan(_requestTrailerBytes));
+        _requestTrailerBytes += lines.Length;
+    }
 
     private void CountBody(long count)
     {

@@ -177,6 +177,7 @@ internal sealed class GuestHandler(GuestLoop guests) : PhaseHandler
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
     {
         guests.Tell(AppServerEventKind.Received, r);
+        r.Body.KeepsTrailers = true;
         if (guests.Application.WantsWholeBody && guests.IsInline && r.Body.IsExpected && !r.Body.IsCollected)
         {
             return CollectAsync(r);

@@ -353,6 +353,10 @@ internal sealed partial class LoopExchange
         else
         {
             _bodyEnded = piece.IsLast;
+            if (piece.IsLast && _r is { } ended)
+            {
+                AddTrailerLines(ended.Body.TrailerLines);
+            }
             _piece = piece;
             _pieceAt = 0;
             _hasPiece = true;

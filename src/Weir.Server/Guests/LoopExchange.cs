@@ -20,7 +20,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
     // The handler's first step, until it first awaits: a flush in it waits for the step's end, because most handlers
     // are done by then and their answer leaves whole. A second flush, or one that holds its thread, makes it leave.
     private const int FirstStep = 0, FirstStepFlushed = 1, LaterStep = 2;
-    private const int LullMs = 20;
+    private const int LullMs = 50;
 
     // Whether the handler was called; a time that is up before that calls it off.
     private const int Running = 1, CalledOff = 2;
@@ -83,6 +83,10 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         _r = r;
         Guests.Add(this);
         BeginExchange(r.HeadBytes.Span, r.Head, r.Uri.Span, r.Args.Span, r.RemoteAddress, r.Connection.LocalAddress);
+        if (r.Body.IsCollected)
+        {
+            AddTrailerLines(r.Body.TrailerLines);
+        }
         ConnectionNumber = Guests.ConnectionNumber(r.Connection);
         RequestNumber = r.ConnectionRequests;
         Volatile.Write(ref _run, 0);
