@@ -14,6 +14,9 @@ internal enum UringKind : byte
     /// <summary>Nobody wants to know (a cancel that came too late, a close).</summary>
     None,
     Receive,
+
+    /// <summary>Bytes are there for plain receives.</summary>
+    Readable,
     Send,
     Writable,
     PeerState,

@@ -49,6 +49,10 @@ internal sealed unsafe partial class UringStream : SocketStream
 
     private void Begin()
     {
+        _isBulk = false;
+        _isPollingReadable = false;
+        _isReadable = false;
+        _streak = 0;
         _receiveError = 0;
         _isReceiving = false;
         _isStopping = false;
@@ -83,20 +87,22 @@ internal sealed unsafe partial class UringStream : SocketStream
     private void Receive()
     {
         _isReceiving = true;
+        _isReadable = false;
         UringEntry* entry = _loop.Begin(_target, UringKind.Receive, UringOperation.Recv, Fd);
         entry->Flags = UringOperation.BufferSelect;
         entry->Priority = UringOperation.RecvMultishot;
         entry->BufferGroup = UringBuffers.Group;
     }
 
-    public override bool MayHaveInput => _waitingFirst is not null || _hasEnd || _receiveError != 0;
+    public override bool MayHaveInput =>
+        _waitingFirst is not null || _hasEnd || _receiveError != 0 || _isReadable;
 
     public override LoopTask<RecvLease> ReceiveAsync(int maxBytes = BufferPool.StandardSize)
     {
         ReceiveMax = Math.Max(maxBytes, 1);
-        if (MayHaveInput && ++ImmediateCount <= ImmediateMax && !IsClosed)
+        if (MayHaveInput && ++ImmediateCount <= ImmediateMax && !IsClosed && TryTake(out RecvLease lease))
         {
-            return new LoopTask<RecvLease>(TakeWaiting());
+            return new LoopTask<RecvLease>(lease);
         }
         LoopTask<RecvLease> task = BeginReceive();
         AwaitInput();
@@ -119,11 +125,22 @@ internal sealed unsafe partial class UringStream : SocketStream
     private void ContinueReceive()
     {
         ImmediateCount = 0;
-        if (HasReader && MayHaveInput && !IsClosed)
+        if (HasReader && MayHaveInput && !IsClosed && TryTake(out RecvLease lease))
         {
             DisarmRead();
-            Deliver(TakeWaiting());
+            Deliver(lease);
         }
+    }
+
+    /// <summary>What waits here, else what the kernel has. False when that is nothing after all.</summary>
+    private bool TryTake(out RecvLease lease)
+    {
+        if (_waitingFirst is null && _isReadable && !_hasEnd && _receiveError == 0)
+        {
+            return TryReceive(out lease);
+        }
+        lease = TakeWaiting();
+        return true;
     }
 
     private RecvLease TakeWaiting()
@@ -170,9 +187,17 @@ internal sealed unsafe partial class UringStream : SocketStream
     /// <summary>Receives again when the reader has caught up with half of what may wait.</summary>
     private void ResumeReceiving()
     {
-        if (!_isReceiving && !_hasEnd && _receiveError == 0 && !IsClosed && _waitingBytes <= WaitingBytesMax / 2)
+        if (_isReceiving || _hasEnd || _receiveError != 0 || IsClosed || _waitingBytes > WaitingBytesMax / 2)
+        {
+            return;
+        }
+        if (!_isBulk)
         {
             Receive();
+        }
+        else if (!_isPollingReadable)
+        {
+            PollReadable();
         }
     }
 
@@ -195,13 +220,14 @@ internal sealed unsafe partial class UringStream : SocketStream
             }
             return;
         }
+        if (!_isBulk)
+        {
+            NoteFull(slab!, n);
+        }
         if (HasReader && _waitingFirst is null && n <= ReceiveMax)
         {
-            if (!_isReceiving)
-            {
-                // A multishot may end by itself at any time; only the flag says so.
-                Receive();
-            }
+            // A multishot may end by itself at any time; only the flag says so.
+            ResumeReceiving();
             DisarmRead();
             Deliver(RecvLease.Bytes(slab!, n));
             return;
@@ -219,12 +245,11 @@ internal sealed unsafe partial class UringStream : SocketStream
         {
             ResumeReceiving();
         }
-        else if (_waitingBytes >= WaitingBytesMax && !_isStopping)
+        else if (_waitingBytes >= WaitingBytesMax)
         {
-            _isStopping = true;
-            _loop.Cancel(_target, UringKind.Receive);
+            StopReceiving();
         }
-        if (!_isReceiving && !IsClosed)
+        if (!_isReceiving && !_isPollingReadable && !IsClosed)
         {
             WatchPeer(Sys.EPOLLRDHUP);
         }
@@ -255,7 +280,7 @@ internal sealed unsafe partial class UringStream : SocketStream
         if (result is -Errno.ECANCELED or -Errno.EINTR or -Errno.EAGAIN)
         {
             ResumeReceiving();
-            if (!_isReceiving)
+            if (!_isReceiving && !_isPollingReadable)
             {
                 WatchPeer(Sys.EPOLLRDHUP);
             }
@@ -350,7 +375,7 @@ internal sealed unsafe partial class UringStream : SocketStream
         {
             // The caller counts it as sent. The receive ends already, so that the socket is free with the last byte.
             _closeAfterFlight = true;
-            StopReceiving();
+            StopListening();
             if (SendTimeoutMs == 0)
             {
                 SendTimeoutMs = ClosingTimeoutMs;
@@ -368,6 +393,15 @@ internal sealed unsafe partial class UringStream : SocketStream
             _isStopping = true;
             _loop.Cancel(_target, UringKind.Receive);
         }
+    }
+
+    private void StopListening()
+    {
+        StopReceiving();
+        if (_isPollingReadable)
+        {
+            _loop.Cancel(_target, UringKind.Readable);
+        }
         if (_isPollingPeer)
         {
             _loop.Cancel(_target, UringKind.PeerState);
@@ -378,7 +412,7 @@ internal sealed unsafe partial class UringStream : SocketStream
     /// slot and the object are free when the last operation has said that it ended.</summary>
     private void CloseSocket(bool reset)
     {
-        StopReceiving();
+        StopListening();
         if (_isPollingWritable)
         {
             _loop.Cancel(_target, UringKind.Writable);
@@ -409,6 +443,9 @@ internal sealed unsafe partial class UringStream : SocketStream
         {
             case UringKind.Receive:
                 OnReceive(in completion);
+                break;
+            case UringKind.Readable:
+                OnReadable(in completion);
                 break;
             case UringKind.Send:
                 OnFlightEnd(completion.Result);
