@@ -36,7 +36,6 @@ internal sealed partial class Http1Driver : ClientStream
     private bool _sentContinue;
     private bool _needsLingering;
     private HttpRequest? _current;
-    internal Http1Driver? NextFree;
     private ProxyClient? _proxy;
 
     public override ProxyClient? Proxy => _proxy;

@@ -124,8 +124,8 @@ public sealed class HttpServer : IParkOwner
 
     private readonly List<ListenBinding> _bindings = [];
     private readonly Action<Connection> _accepted;
-    private Http1Driver? _freeDrivers;
-    private HttpRequest? _freeRequests;
+    private readonly LoopPool<Http1Driver> _drivers;
+    private readonly LoopPool<HttpRequest> _freeRequests;
 
     public HttpServer(EventLoop loop, Log log, CounterSlot counters)
     {
@@ -133,6 +133,8 @@ public sealed class HttpServer : IParkOwner
         Log = log;
         Counters = counters;
         Clock = new HttpClock(loop);
+        _drivers = new LoopPool<Http1Driver>(loop, "drivers");
+        _freeRequests = new LoopPool<HttpRequest>(loop, "requests", RequestsKeptMax);
         _accepted = OnAccepted;
     }
 
@@ -170,7 +172,7 @@ public sealed class HttpServer : IParkOwner
         HttpConfiguration? old = Configuration;
         Configuration = configuration;
         // What lies in the pool remembers the old one.
-        _freeRequests = null;
+        _freeRequests.Clear();
         Clock.Forget();
         var kept = new HashSet<ListenBinding>();
         foreach (ListenGroup group in configuration.Groups)
@@ -288,20 +290,10 @@ public sealed class HttpServer : IParkOwner
         }
     }
 
-    private Http1Driver RentDriver()
-    {
-        Http1Driver driver = _freeDrivers ?? new Http1Driver(this);
-        _freeDrivers = driver.NextFree;
-        driver.NextFree = null;
-        return driver;
-    }
+    private Http1Driver RentDriver() => _drivers.TryTake() ?? new Http1Driver(this);
 
     /// <summary>The driver's connection has gone or is parked.</summary>
-    internal void Return(Http1Driver driver)
-    {
-        driver.NextFree = _freeDrivers;
-        _freeDrivers = driver;
-    }
+    internal void Return(Http1Driver driver) => _drivers.Return(driver);
 
     private static void StopListening(ListenBinding binding)
     {
@@ -357,16 +349,15 @@ public sealed class HttpServer : IParkOwner
         }
     }
 
+    private const int RequestsKeptMax = 1024;
+
     /// <summary>Requests that are under way, with their memory; subrequests are their parents'.</summary>
     public int RequestsInUse { get; private set; }
 
     internal HttpRequest RentRequest()
     {
         RequestsInUse++;
-        HttpRequest r = _freeRequests ?? new HttpRequest();
-        _freeRequests = r.NextFree;
-        r.NextFree = null;
-        return r;
+        return _freeRequests.TryTake() ?? new HttpRequest();
     }
 
     /// <summary>A request that an exception ended is not used again.</summary>
@@ -379,7 +370,6 @@ public sealed class HttpServer : IParkOwner
         {
             r.Forget();
         }
-        r.NextFree = _freeRequests;
-        _freeRequests = r;
+        _freeRequests.Return(r);
     }
 }

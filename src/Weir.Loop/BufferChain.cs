@@ -70,7 +70,6 @@ public sealed unsafe class BufferChain
     private ChainSegment[] _items = new ChainSegment[8];
     private int _head;
     private int _count;
-    internal BufferChain? NextFree;
 
     // The slab that small appends go to; the chain holds a reference of its own while it is set.
     private BufferSlab? _tail;

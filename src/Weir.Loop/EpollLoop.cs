@@ -32,7 +32,7 @@ public sealed unsafe class EpollLoop : EventLoop
     private uint[] _generations = new uint[256];
     private int[] _freeSlots = new int[256];
     private int _freeCount;
-    private EpollStream? _freeStreams;
+    private readonly LoopPool<EpollStream> _freeStreams;
     private EpollStream? _closedStreams;
     private bool _disposed;
 
@@ -46,6 +46,7 @@ public sealed unsafe class EpollLoop : EventLoop
             throw new InvalidOperationException($"epoll_create1() or eventfd() failed {epoll} {wake}");
         }
         _epoll = epoll.Int;
+        _freeStreams = new LoopPool<EpollStream>(this, "streams");
         _eventFd = wake.Int;
         _events = (byte*)NativeMemory.Alloc((nuint)(BatchMax * Sys.EpollEventSize));
         for (int i = _freeSlots.Length - 1; i >= 0; i--)
@@ -188,8 +189,7 @@ public sealed unsafe class EpollLoop : EventLoop
 
     internal EpollStream RentStream()
     {
-        EpollStream stream = _freeStreams ?? new EpollStream(this);
-        _freeStreams = stream.NextFree;
+        EpollStream stream = _freeStreams.TryTake() ?? new EpollStream(this);
         stream.NextFree = null;
         return stream;
     }
@@ -211,8 +211,8 @@ public sealed unsafe class EpollLoop : EventLoop
             next = stream.NextFree;
             if (stream.IsQuiet)
             {
-                stream.NextFree = _freeStreams;
-                _freeStreams = stream;
+                stream.NextFree = null;
+                _freeStreams.Return(stream);
             }
             else
             {

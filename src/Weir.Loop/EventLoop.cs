@@ -33,7 +33,7 @@ public abstract partial class EventLoop : IDisposable
     private int _knocked;
     private object?[] _slots = new object?[16];
     private readonly Queue<Action> _ready = new();
-    private BufferChain? _freeChains;
+    private readonly LoopPool<BufferChain> _chains;
     private Thread? _thread;
     private volatile bool _stop;
     private Connection? _idleFirst;
@@ -45,6 +45,7 @@ public abstract partial class EventLoop : IDisposable
         UnixMs = ReadUnixMs();
         Timers = new TimerWheel(NowMs);
         Blocking = new BlockingWork(this);
+        _chains = new LoopPool<BufferChain>(this, "chains");
     }
 
     /// <summary>The loop whose thread this is, or null.</summary>
@@ -287,20 +288,17 @@ public abstract partial class EventLoop : IDisposable
         }
     }
 
-    public BufferChain RentChain()
-    {
-        BufferChain chain = _freeChains ?? new BufferChain(Buffers);
-        _freeChains = chain.NextFree;
-        chain.NextFree = null;
-        return chain;
-    }
+    public BufferChain RentChain() => _chains.TryTake() ?? new BufferChain(Buffers);
 
     public void Return(BufferChain chain)
     {
         chain.Clear();
         chain.TailSize = BufferChain.DefaultTailSize;
-        chain.NextFree = _freeChains;
-        _freeChains = chain;
+        _chains.Return(chain);
+        if (Buffers.FreeBytes > BuffersKept)
+        {
+            TrimLater();
+        }
     }
 
     public T Slot<T>(LoopSlot<T> slot, Func<EventLoop, T> create) where T : class

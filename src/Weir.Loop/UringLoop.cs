@@ -64,7 +64,7 @@ public sealed unsafe class UringLoop : EventLoop
     private bool[] _retired = new bool[256];
     private int[] _freeSlots = new int[256];
     private int _freeCount;
-    private UringStream? _freeStreams;
+    private readonly LoopPool<UringStream> _freeStreams;
     private UringStream? _closedStreams;
     private UringRead? _freeReads;
     private int _ringThread;
@@ -72,6 +72,7 @@ public sealed unsafe class UringLoop : EventLoop
 
     private UringLoop(IoUring ring, int eventFd)
     {
+        _freeStreams = new LoopPool<UringStream>(this, "streams");
         _ring = ring;
         _eventFd = eventFd;
         _scratch = (byte*)NativeMemory.Alloc(ScratchBytes);
@@ -358,8 +359,7 @@ public sealed unsafe class UringLoop : EventLoop
 
     internal UringStream RentStream()
     {
-        UringStream stream = _freeStreams ?? new UringStream(this);
-        _freeStreams = stream.NextFree;
+        UringStream stream = _freeStreams.TryTake() ?? new UringStream(this);
         stream.NextFree = null;
         return stream;
     }
@@ -381,8 +381,8 @@ public sealed unsafe class UringLoop : EventLoop
             next = stream.NextFree;
             if (stream.IsQuiet)
             {
-                stream.NextFree = _freeStreams;
-                _freeStreams = stream;
+                stream.NextFree = null;
+                _freeStreams.Return(stream);
             }
             else
             {

@@ -47,6 +47,13 @@ internal sealed class WorkerProgram : IWorkerProgram
         _loop.Blocking.ThreadsMax = first.Main.BlockingThreads;
         _loop.Alert = (message, errno) => _host.Log.Write(LogLevel.Alert, message, errno);
         _loop.Report = (level, message, errno) => _host.Log.Write(level, message, errno);
+        _loop.Trimmed = dropped =>
+        {
+            if (dropped > TrimmedManyMin)
+            {
+                CollectSoon();
+            }
+        };
         SetUpAccepting(first.Main);
         _loop.SlowTurn = took => _host.Log.Write(LogLevel.Warn, $"a turn of the loop took {took} ms");
         _http = new HttpServer(_loop, first.Configuration.DefaultLog, _host.Counters)
@@ -235,6 +242,9 @@ internal sealed class WorkerProgram : IWorkerProgram
     }.Start();
 
     private const int CollectDelayMs = 300;
+
+    /// <summary>So many objects out of the pools are worth a collection.</summary>
+    private const int TrimmedManyMin = 1000;
     private CallbackTimer? _collect;
 
     public void Abort(uint generation)

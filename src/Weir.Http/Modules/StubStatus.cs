@@ -125,6 +125,16 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
         w.Number(r.Loop.Buffers.RentedBytes);
         w.Write(",\"buffers_free_bytes\":"u8);
         w.Number(r.Loop.Buffers.FreeBytes);
+        w.Write(",\"pools\":{"u8);
+        for (int i = 0; i < r.Loop.Pools.Count; i++)
+        {
+            LoopPool pool = r.Loop.Pools[i];
+            w.Write(i == 0 ? "\""u8 : ",\""u8);
+            w.Write(pool.Name);
+            w.Write("\":"u8);
+            w.Number(pool.Count);
+        }
+        w.Write("}"u8);
         // The loop is this thread: what it allocated since the worker started.
         w.Write(",\"allocated_bytes\":"u8);
         w.Number(GC.GetAllocatedBytesForCurrentThread());
