@@ -100,7 +100,7 @@ public class LoopOperation<T> : LoopSource<T>
     }
 }
 
-/// <summary>A connected stream on a loop. It is its own timer, for the read deadline: one object less for each.</summary>
+/// <summary>A connected stream on a loop. It is its own timer, for the read deadline: one object less each.</summary>
 public abstract class Connection : LoopTimer
 {
     protected Connection(EventLoop loop) => Loop = loop;

@@ -131,8 +131,8 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         return _receiving.Begin();
     }
 
-    /// <summary>The engine sees to it that <see cref="Deliver"/> will be called: at once when the stream is closed, soon
-    /// when there may be input. Both ways to wait come here.</summary>
+    /// <summary>The engine sees to it that <see cref="Deliver"/> will be called: at once when the stream is closed,
+    /// soon when there may be input. Both ways to wait come here.</summary>
     protected abstract void AwaitInput();
 
     protected void Deliver(RecvLease lease)
