@@ -1,0 +1,54 @@
+// Single paths, timed alone: nanoseconds and allocated bytes per operation, the median of several batches after warming
+// up.   dotnet run --project bench/micro -c Release
+using System.Diagnostics;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+
+byte[] head = ("GET /docs/page-17.html?a=1 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n"
+    + "Accept: text/html,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\nAccept-Encoding: gzip, deflate, br\r\n"
+    + "Cookie: session=0123456789abcdef; theme=dark\r\n\r\n").Select(static c => (byte)c).ToArray();
+var parsed = new RequestHead();
+var parser = default(RequestHeadParser);
+var options = new ParseOptions();
+byte[] text = new byte[64];
+long second = 1_790_000_000;
+var pool = new BufferPool();
+var wheel = new TimerWheel(1000);
+var timers = Enumerable.Range(0, 1000).Select(static _ => new CallbackTimer(static () => { })).ToArray();
+long now = 1000;
+int next = 0;
+
+Console.WriteLine($"{"path",-24}{"ns",10}{"bytes",10}");
+Time("head parsing", () =>
+{
+    parser.Reset();
+    parser.Parse(head, parsed, in options);
+});
+Time("date formatting", () => HttpDate.Format(second++, text));
+Time("log time formatting", () => TimeFormats.WriteLocal(second++, 120, text));
+Time("buffer pool", () => pool.Rent().Release());
+Time("timer wheel, set", () => wheel.Set(timers[next = (next + 1) % timers.Length], now + 60_000 + next));
+Time("timer wheel, advance", () => wheel.Advance(now += 1));
+
+static void Time(string name, Action operation)
+{
+    const int batch = 100_000, batches = 15;
+    for (int i = 0; i < batch; i++)
+    {
+        operation();
+    }
+    var times = new double[batches];
+    long allocated = GC.GetAllocatedBytesForCurrentThread();
+    for (int b = 0; b < batches; b++)
+    {
+        long start = Stopwatch.GetTimestamp();
+        for (int i = 0; i < batch; i++)
+        {
+            operation();
+        }
+        times[b] = Stopwatch.GetElapsedTime(start).TotalNanoseconds / batch;
+    }
+    allocated = GC.GetAllocatedBytesForCurrentThread() - allocated;
+    Array.Sort(times);
+    Console.WriteLine($"{name,-24}{times[batches / 2],10:F1}{(double)allocated / batch / batches,10:F2}");
+}
