@@ -11,10 +11,13 @@ public sealed partial class Master
 
     private Pending? _pending;
 
-    private void Reload()
+    /// <summary>The configuration from its file, or the running one with the files that it names read anew.</summary>
+    private void Reload(bool rereads)
     {
-        _log.Write(LogLevel.Notice, "reconfiguring");
-        MasterPlan? plan = _start.Program.Load(_log);
+        _log.Write(LogLevel.Notice,
+            rereads ? "files of the configuration have changed, reading them" : "reconfiguring");
+        MasterPlan? plan = rereads ? _start.Program.Reread(_running!.Plan, _log) : _start.Program.Load(_log);
+        _files.Start(WatchedFiles(plan ?? _running!.Plan), Environment.TickCount64);
         LiveSnapshot? live = plan is null ? null : _tables.Prepare(plan, ++_generation, _log);
         if (plan is null || live is null)
         {
@@ -44,6 +47,8 @@ public sealed partial class Master
         }
         CommitIfAllAcknowledged();
     }
+
+    private static IEnumerable<string> WatchedFiles(MasterPlan plan) => plan.Secrets.Select(static s => s.Spec.Path);
 
     private void Acknowledged(WorkerProcess worker, uint generation)
     {

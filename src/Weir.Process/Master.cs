@@ -57,6 +57,7 @@ public sealed partial class Master : IDisposable
     private Log _log;
     private uint _generation;
     private int _signalFd = -1;
+    private readonly FileWatch _files = new();
     private bool _quit, _terminate, _noAccepting, _reloadWanted;
     private long _terminateSinceMs = -1, _terminateNextMs;
 
@@ -138,6 +139,7 @@ public sealed partial class Master : IDisposable
             Descriptors.Write(_start.ReadyFd, "R"u8);
             Descriptors.Close(_start.ReadyFd);
         }
+        _files.Start(WatchedFiles(_start.Plan), Environment.TickCount64);
         _log.Write(LogLevel.Notice, "start worker processes");
         StartWorkers(_running, prepared: false);
         return true;
@@ -193,7 +195,12 @@ public sealed partial class Master : IDisposable
         if (_reloadWanted && _pending is null && !_quit && !_terminate)
         {
             _reloadWanted = false;
-            Reload();
+            Reload(rereads: false);
+            SettleSoon();
+        }
+        else if (_pending is null && !_quit && !_terminate && _files.HasChanged(Environment.TickCount64))
+        {
+            Reload(rereads: true);
             SettleSoon();
         }
         return (_quit || _terminate) && _workers.Count == 0;
@@ -305,7 +312,8 @@ public sealed partial class Master : IDisposable
 
     private int WaitMs()
     {
-        long now = Environment.TickCount64, until = _settleAtMs;
+        long now = Environment.TickCount64;
+        long until = Math.Min(_settleAtMs, _pending is null && !_quit ? _files.DueMs : long.MaxValue);
         if (_terminate)
         {
             until = Math.Min(until, _terminateNextMs);

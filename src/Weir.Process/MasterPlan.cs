@@ -60,4 +60,8 @@ public interface IMasterProgram
     /// <paramref name="log"/>. Everything a worker will need has been read when this returns.
     /// </summary>
     MasterPlan? Load(Log log);
+
+    /// <summary>The running configuration again: its text as it was read, the files that it names (certificates, keys)
+    /// as they are now. Null when it is refused, as with <see cref="Load"/>.</summary>
+    MasterPlan? Reread(MasterPlan running, Log log) => Load(log);
 }

@@ -103,6 +103,9 @@ public static class SingleProcess
     {
         public MasterPlan? Load(Log log) => inner.Load(log) is { } plan ? Reduce(plan) : null;
 
+        public MasterPlan? Reread(MasterPlan running, Log log) =>
+            inner.Reread(running, log) is { } plan ? Reduce(plan) : null;
+
         public static MasterPlan Reduce(MasterPlan plan) => plan with
         {
             Affinity = [],

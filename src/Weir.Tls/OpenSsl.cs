@@ -95,7 +95,6 @@ internal static unsafe partial class Native
     internal static partial int SSL_CTX_set_session_id_context(nint ctx, byte* context, uint length);
     [LibraryImport(Ssl)]
     internal static partial int SSL_set_session_id_context(nint ssl, byte* context, uint length);
-    [LibraryImport(Ssl)] internal static partial int SSL_CTX_set_max_early_data(nint ctx, uint bytes);
     [LibraryImport(Ssl)] internal static partial void SSL_CTX_set_verify(nint ctx, int mode, nint callback);
     [LibraryImport(Ssl)] internal static partial int SSL_CTX_get_verify_mode(nint ctx);
     [LibraryImport(Ssl)] internal static partial nint SSL_CTX_get_verify_callback(nint ctx);
@@ -130,10 +129,6 @@ internal static unsafe partial class Native
     [LibraryImport(Ssl)] internal static partial int SSL_do_handshake(nint ssl);
     [LibraryImport(Ssl)] internal static partial int SSL_read(nint ssl, void* into, int length);
     [LibraryImport(Ssl)] internal static partial int SSL_write(nint ssl, void* from, int length);
-    [LibraryImport(Ssl)]
-    internal static partial int SSL_read_early_data(nint ssl, void* into, nuint length, nuint* read);
-    [LibraryImport(Ssl)]
-    internal static partial int SSL_write_early_data(nint ssl, void* from, nuint length, nuint* written);
     [LibraryImport(Ssl)] internal static partial int SSL_shutdown(nint ssl);
     [LibraryImport(Ssl)] internal static partial void SSL_set_quiet_shutdown(nint ssl, int mode);
     [LibraryImport(Ssl)] internal static partial int SSL_get_error(nint ssl, int result);
@@ -158,7 +153,6 @@ internal static unsafe partial class Native
     [LibraryImport(Ssl)] internal static partial void SSL_SESSION_free(nint session);
     [LibraryImport(Ssl)] internal static partial int SSL_SESSION_up_ref(nint session);
     [LibraryImport(Ssl)] internal static partial int SSL_SESSION_is_resumable(nint session);
-    [LibraryImport(Ssl)] internal static partial uint SSL_SESSION_get_max_early_data(nint session);
     [LibraryImport(Ssl)] internal static partial byte* SSL_SESSION_get_id(nint session, uint* length);
     [LibraryImport(Ssl)] internal static partial int i2d_SSL_SESSION(nint session, byte** into);
     [LibraryImport(Ssl)] internal static partial nint d2i_SSL_SESSION(nint* into, byte** from, nint length);
@@ -180,7 +174,6 @@ internal static unsafe partial class Native
         byte* rawHash);
     [LibraryImport(Ssl)] internal static partial int SSL_get_signature_type_nid(nint ssl, int* nid);
     [LibraryImport(Ssl)] internal static partial int SSL_get_peer_signature_type_nid(nint ssl, int* nid);
-    [LibraryImport(Ssl)] internal static partial int SSL_get_early_data_status(nint ssl);
     [LibraryImport(Ssl)] internal static partial int SSL_set1_host(nint ssl, byte* name);
     [LibraryImport(Ssl)] internal static partial nint SSL_get_certificate(nint ssl);
 

@@ -76,8 +76,6 @@ public sealed unsafe partial class TlsContext : IDisposable
     /// <summary>Seconds that a session may be resumed.</summary>
     public long SessionTimeoutSec { get; private set; } = 300;
 
-    public bool AllowsEarlyData { get; private set; }
-
     /// <summary>Anything its owner wants to find again.</summary>
     public object? Owner { get; set; }
 
@@ -128,33 +126,33 @@ public sealed unsafe partial class TlsContext : IDisposable
         fixed (byte* p = pem)
         {
             nint bio = Native.BIO_new_mem_buf(p, pem.Length);
-            string? error = UseChain(name, bio);
+            nint leaf = Native.PEM_read_bio_X509_AUX(bio, null, 0, null);
+            string? error = leaf == 0
+                ? $"cannot load certificate \"{name}\": PEM_read_bio_X509_AUX() failed" + TlsErrors.Take()
+                : UseChain(name, leaf, bio) ?? UseKey(leaf, keyName, keyPem, passwords);
             Native.BIO_free(bio);
-            if (error is not null)
-            {
-                return error;
-            }
+            Native.X509_free(leaf);
+            return error;
         }
-        nint key = ReadKey(keyPem, passwords);
-        if (key == 0)
-        {
-            return $"cannot load certificate key \"{keyName}\": PEM_read_bio_PrivateKey() failed" + TlsErrors.Take();
-        }
-        int used = Native.SSL_CTX_use_PrivateKey(_ctx, key);
-        Native.EVP_PKEY_free(key);
-        return used == 1 ? null : $"SSL_CTX_use_PrivateKey(\"{keyName}\") failed" + TlsErrors.Take();
     }
 
-    private string? UseChain(string name, nint bio)
+    private string? UseKey(nint leaf, string name, ReadOnlySpan<byte> pem, IReadOnlyList<TlsPassword> passwords)
     {
-        nint leaf = Native.PEM_read_bio_X509_AUX(bio, null, 0, null);
-        if (leaf == 0)
+        nint key = ReadKey(pem, passwords);
+        if (key == 0)
         {
-            return $"cannot load certificate \"{name}\": PEM_read_bio_X509_AUX() failed" + TlsErrors.Take();
+            return $"cannot load certificate key \"{name}\": PEM_read_bio_PrivateKey() failed" + TlsErrors.Take();
         }
+        // A key of another kind would find a place of its own in the context and fail every handshake.
+        int used = Native.X509_check_private_key(leaf, key) == 1 ? Native.SSL_CTX_use_PrivateKey(_ctx, key) : 0;
+        Native.EVP_PKEY_free(key);
+        return used == 1 ? null : $"SSL_CTX_use_PrivateKey(\"{name}\") failed" + TlsErrors.Take();
+    }
+
+    private string? UseChain(string name, nint leaf, nint bio)
+    {
         int used = Native.SSL_CTX_use_certificate(_ctx, leaf);
         _leaves.Add(TlsCertificate.Encode(leaf));
-        Native.X509_free(leaf);
         if (used != 1)
         {
             return $"SSL_CTX_use_certificate(\"{name}\") failed" + TlsErrors.Take();
@@ -413,12 +411,6 @@ public sealed unsafe partial class TlsContext : IDisposable
             Native.SSL_CTX_sess_set_new_cb(_ctx, (nint)(delegate* unmanaged<nint, nint, int>)&TlsCallbacks.NewSession);
         }
         Native.ERR_clear_error();
-    }
-
-    public void AllowEarlyData()
-    {
-        AllowsEarlyData = true;
-        Native.SSL_CTX_set_max_early_data(_ctx, TlsSession.RecordBytesMax);
     }
 
     public void Dispose()

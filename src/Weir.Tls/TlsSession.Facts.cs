@@ -44,10 +44,6 @@ public sealed unsafe partial class TlsSession
         }
     }
 
-    /// <summary>Bytes came before the handshake was over, and it is not over yet: they may have been
-    /// replayed.</summary>
-    public bool IsEarly => AcceptsEarly && !IsHandshakeDone;
-
     public bool IsResumed => Native.SSL_session_reused(_ssl) == 1;
 
     /// <summary>OpenSSL's verdict on the peer's certificate; 0 is good (also where there is no certificate).</summary>

@@ -75,9 +75,6 @@ public sealed unsafe partial class TlsSession : IDisposable
     /// <summary>The name was refused by configuration (ssl_reject_handshake), not by an error.</summary>
     public bool WasRefused => _refused;
 
-    /// <summary>Early data was accepted.</summary>
-    internal bool AcceptsEarly { get; private set; }
-
     internal nint Ssl => _ssl;
     internal static TlsSession? Current => t_current;
 

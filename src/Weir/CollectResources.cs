@@ -9,7 +9,8 @@ using SocketAddress = Weir.Kernel.SocketAddress;
 
 namespace Weir;
 
-internal sealed class CollectResources(string prefix, string confPrefix) : IBuildResources
+internal sealed class CollectResources(string prefix, string confPrefix, IReadOnlyList<ResolvedName> known)
+    : IBuildResources
 {
     private readonly Dictionary<string, SocketAddress[]> _names = [];
 
@@ -54,10 +55,13 @@ internal sealed class CollectResources(string prefix, string confPrefix) : IBuil
 
     public SocketAddress[]? Resolve(string host, int port, out string? error)
     {
-        SocketAddress[]? found = HostNames.Resolve(host, port, out error);
+        string name = $"{host}:{port}";
+        SocketAddress[]? found = known.FirstOrDefault(k => k.Name == name) is { } before ? [.. before.Addresses] : null;
+        error = null;
+        found ??= HostNames.Resolve(host, port, out error);
         if (found is not null)
         {
-            _names[$"{host}:{port}"] = found;
+            _names[name] = found;
         }
         return found;
     }

@@ -26,9 +26,17 @@ internal sealed record Reading(ConfTree Tree, MasterPlan? Plan);
 
 internal sealed class ConfigurationReader(ConfigurationSource source) : IMasterProgram
 {
-    public MasterPlan? Load(Log log)
+    public MasterPlan? Load(Log log) => Tell(Read(), log);
+
+    public MasterPlan? Reread(MasterPlan running, Log log)
     {
-        Reading reading = Read();
+        Snapshot snapshot = running.Snapshot;
+        var known = new ConfigurationReader(source with { Files = MemoryConfFiles.Deserialize(snapshot.Files) });
+        return Tell(known.Read(snapshot.Names), log);
+    }
+
+    private static MasterPlan? Tell(Reading reading, Log log)
+    {
         if (log.Sinks.Any(static sink => sink is ConsoleLogSink))
         {
             // Somebody watches the start: the source line and a caret help. A daemon has shown its warnings before.
@@ -65,11 +73,12 @@ internal sealed class ConfigurationReader(ConfigurationSource source) : IMasterP
         }
     }
 
-    public Reading Read()
+    /// <param name="names">Addresses of names that are known already; others are looked up.</param>
+    public Reading Read(IReadOnlyList<ResolvedName>? names = null)
     {
         var recording = new RecordingConfFiles(source.Files);
         ConfTree tree = ConfParser.Parse(recording, source.Path, source.Globals);
-        var resources = new CollectResources(source.Prefix, source.ConfPrefix);
+        var resources = new CollectResources(source.Prefix, source.ConfPrefix, names ?? []);
         var build = new HttpBuild(resources, tree.Errors);
         if (source.ErrorLog.Length > 0)
         {

@@ -88,7 +88,7 @@ public sealed class TestAuthority
             list.AddEntry(one.Certificate);
         }
 
-        byte[] der = list.Build(Certificate.CopyWithPrivateKey(_key), 1, _from.AddDays(30), HashAlgorithmName.SHA256,
+        byte[] der = list.Build(Certificate, 1, _from.AddDays(30), HashAlgorithmName.SHA256,
             null, _from);
         return PemEncoding.WriteString("X509 CRL", der) + "\n";
     }

@@ -45,6 +45,23 @@ public sealed class SamplesTests : IDisposable
         Assert.Equal(304, weir.Get("/about.html", "If-None-Match: " + weir.Get("/about.html")["ETag"]).Status);
     }
 
+    [Fact]
+    public void A_site_over_HTTPS_sends_plain_requests_there_and_refuses_strange_names()
+    {
+        _files.Write("index.html", "<h1>safe</h1>");
+        new TestAuthority().Write(_files, "example.com", TestKey.Ecdsa, "example.com");
+        using ServerProcess weir = Start("https-site.conf", ("/srv/site", _files.Path),
+            ("/etc/weir/tls", _files.Path), ("listen 443", "listen 127.0.0.1:%PORT2%"));
+        HttpResponse plain = weir.Get("/page?x=1");
+        Assert.Equal((301, "https://example.com/page?x=1"), (plain.Status, plain["Location"]));
+        using TlsClient client = TlsClient.Connect(weir.PortOf(2), "example.com");
+        HttpResponse safe = client.Send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").ReadResponse();
+        Assert.Equal((200, "<h1>safe</h1>"), (safe.Status, safe.Text));
+        Assert.Equal("max-age=31536000", safe["Strict-Transport-Security"]);
+        Assert.Throws<System.Security.Authentication.AuthenticationException>(() =>
+            TlsClient.Connect(weir.PortOf(2), "strange.com"));
+    }
+
     [NeedsFact("curl")]
     public void A_download_from_a_static_site_is_resumed_in_the_middle()
     {

@@ -109,4 +109,161 @@ public sealed class TlsTests
         Assert.Equal(("hello", ""), (output.Trim(), errors));
         Assert.Equal(0, exit);
     }
+
+    [Theory]
+    [InlineData(1, false)]
+    [InlineData(2, true)]
+    public void Certificates_that_change_are_picked_up_without_a_reload(int workers, bool master)
+    {
+        using ServerProcess weir = Serve(Ec + "return 200 ok;", workers: workers, master: master);
+        string before = Serial(weir);
+        TestCertificate next = _authority.Issue(TestKey.Ecdsa, false, "localhost");
+        // A certificate without its key changes nothing yet.
+        weir.Files.Write("ec.crt", next.Pem);
+        Wait.For("the refusal of half a pair", () => weir.ErrorLog.Contains("key values mismatch"));
+        Assert.Equal(before, Serial(weir));
+        weir.Files.Write("ec.key", next.KeyPem);
+        Wait.For("the new certificate", () => Serial(weir) == next.Certificate.SerialNumber);
+    }
+
+    private static string Serial(ServerProcess weir)
+    {
+        using TlsClient client = TlsClient.Connect(weir.Port);
+        Assert.Equal("ok", client.Get("/").Text);
+        return client.ServerCertificate!.SerialNumber;
+    }
+
+    [NeedsFact("openssl")]
+    public void A_certificate_is_chosen_by_what_the_client_can_verify()
+    {
+        using ServerProcess weir = Serve(Rsa + Ec + "return 200 ok;");
+        foreach ((string algorithms, string kind) in new[] { ("RSA+SHA256", "RSA"), ("ECDSA+SHA256", "EC") })
+        {
+            (_, string output, _) = ChildProcess.Run("sh", "-c",
+                $"echo | openssl s_client -connect 127.0.0.1:{weir.Port} -tls1_2 -sigalgs {algorithms} -cipher ALL "
+                + "2>/dev/null | openssl x509 -noout -text");
+            Assert.Contains(kind == "RSA" ? "rsaEncryption" : "id-ecPublicKey", output);
+        }
+    }
+
+    [Fact]
+    public void A_client_certificate_is_verified_and_told()
+    {
+        TestCertificate good = _authority.Issue(TestKey.Ecdsa, false, "client.test");
+        TestCertificate strange = new TestAuthority("Another CA").Issue(TestKey.Ecdsa, false, "client.test");
+        using ServerProcess weir = Serve(Rsa + """
+            ssl_verify_client on; ssl_client_certificate %FILES%/ca.crt;
+            return 200 "$ssl_client_verify $ssl_client_s_dn $ssl_client_i_dn";
+            """);
+        using (TlsClient client = TlsClient.Connect(weir.Port, certificate: good))
+        {
+            Assert.Equal("SUCCESS CN=client.test CN=Weir Test CA", client.Get("/").Text);
+        }
+        using (TlsClient client = TlsClient.Connect(weir.Port))
+        {
+            HttpResponse response = client.Get("/");
+            Assert.Equal(400, response.Status);
+            Assert.Contains("No required SSL certificate was sent", response.Text);
+        }
+        using (TlsClient client = TlsClient.Connect(weir.Port, certificate: strange))
+        {
+            HttpResponse response = client.Get("/");
+            Assert.Equal(400, response.Status);
+            Assert.Contains("The SSL certificate error", response.Text);
+        }
+        Assert.Contains("client SSL certificate verify error: (", weir.ErrorLog);
+        Assert.Contains("client sent no required SSL certificate", weir.ErrorLog);
+    }
+
+    [Fact]
+    public void A_revoked_client_certificate_is_refused()
+    {
+        TestCertificate good = _authority.Issue(TestKey.Ecdsa, false, "good.test");
+        TestCertificate revoked = _authority.Issue(TestKey.Ecdsa, false, "revoked.test");
+        using ServerProcess weir = Serve(Rsa + """
+            ssl_verify_client on; ssl_client_certificate %FILES%/ca.crt; ssl_crl %FILES%/ca.crl; return 200 ok;
+            """, prepare: files => files.Write("ca.crl", _authority.Revoke(revoked)));
+        using TlsClient first = TlsClient.Connect(weir.Port, certificate: good);
+        Assert.Equal(200, first.Get("/").Status);
+        using TlsClient second = TlsClient.Connect(weir.Port, certificate: revoked);
+        Assert.Equal(400, second.Get("/").Status);
+        Assert.Contains("certificate revoked", weir.ErrorLog);
+    }
+
+    [Fact]
+    public void An_unknown_authority_is_accepted_where_nobody_asks_for_it()
+    {
+        TestCertificate strange = new TestAuthority("Another CA").Issue(TestKey.Ecdsa, false, "client.test");
+        using ServerProcess weir = Serve(Rsa + "ssl_verify_client optional_no_ca; return 200 $ssl_client_verify;");
+        using TlsClient client = TlsClient.Connect(weir.Port, certificate: strange);
+        Assert.StartsWith("FAILED:", client.Get("/").Text);
+        using TlsClient without = TlsClient.Connect(weir.Port);
+        Assert.Equal("NONE", without.Get("/").Text);
+    }
+
+    [Fact]
+    public void A_refused_name_ends_the_handshake()
+    {
+        using ServerProcess weir = Serve("ssl_reject_handshake on;", """
+            server {
+                listen 127.0.0.1:%PORT% ssl; server_name known.test;
+                ssl_certificate %FILES%/ec.crt; ssl_certificate_key %FILES%/ec.key; return 200 known;
+            }
+            """);
+        Assert.Throws<AuthenticationException>(() => TlsClient.Connect(weir.Port, "unknown.test"));
+        using TlsClient client = TlsClient.Connect(weir.Port, "known.test");
+        Assert.Equal("known", client.Send("GET / HTTP/1.1\r\nHost: known.test\r\n\r\n").ReadResponse().Text);
+    }
+
+    [Fact]
+    public void Protocols_are_those_of_the_named_server()
+    {
+        using ServerProcess weir = Serve(Rsa + "ssl_protocols TLSv1.3; return 200 $ssl_protocol;", """
+            server {
+                listen 127.0.0.1:%PORT% ssl; server_name old.test; ssl_protocols TLSv1.2;
+                ssl_certificate %FILES%/ec.crt; ssl_certificate_key %FILES%/ec.key; return 200 $ssl_protocol;
+            }
+            """);
+        Assert.ThrowsAny<Exception>(() => TlsClient.Connect(weir.Port, protocols: SslProtocols.Tls12));
+        using TlsClient old = TlsClient.Connect(weir.Port, "old.test");
+        Assert.Equal("TLSv1.2", old.Send("GET / HTTP/1.1\r\nHost: old.test\r\n\r\n").ReadResponse().Text);
+    }
+
+    [NeedsTheory("openssl")]
+    [InlineData("-tls1_2", "ssl_session_tickets off; ssl_session_cache shared:one:1m;", "Reused")]
+    [InlineData("-tls1_2", "ssl_session_cache off;", "Reused")]
+    [InlineData("-tls1_2", "ssl_session_tickets off;", "New")]
+    [InlineData("-tls1_2", "ssl_session_tickets off; ssl_session_cache builtin;", "Reused", 1)]
+    public void Sessions_are_resumed_by_any_worker(string version, string settings, string expected, int workers = 2)
+    {
+        using ServerProcess weir = Serve(Rsa + settings + "return 200 ok;", workers: workers, master: workers > 1);
+        (_, string output, _) = ChildProcess.Run("sh", "-c",
+            $"echo | openssl s_client -connect 127.0.0.1:{weir.Port} {version} -reconnect 2>/dev/null");
+        string[] lines = [.. output.Split('\n').Where(static l => l.StartsWith("New,") || l.StartsWith("Reused,"))];
+        Assert.Equal(6, lines.Length);
+        Assert.All(lines[1..], line => Assert.StartsWith(expected + ",", line));
+    }
+
+    [Theory]
+    [InlineData("ssl_certificate %FILES%/no.crt; ssl_certificate_key %FILES%/ec.key;",
+        "cannot load certificate \"%FILES%/no.crt\": BIO_new_file() failed (SSL: error:80000002:system library::No "
+        + "such file or directory:calling fopen(%FILES%/no.crt, r) error:10000080:BIO routines::no such file) in ")]
+    [InlineData("ssl_certificate %FILES%/ec.crt; ssl_certificate_key %FILES%/rsa.key;",
+        "SSL_CTX_use_PrivateKey(\"%FILES%/rsa.key\") failed (SSL: error:")]
+    [InlineData("ssl_certificate %FILES%/ec.crt;",
+        "no \"ssl_certificate_key\" is defined for certificate \"%FILES%/ec.crt\"")]
+    [InlineData("", "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive in ")]
+    [InlineData(Ec + "ssl_ciphers NOTHING;", "SSL_CTX_set_cipher_list(\"NOTHING\") failed (SSL: error:0A0000B9:SSL "
+        + "routines::no cipher match) in ")]
+    public void What_is_wrong_is_said_by_the_test(string settings, string message)
+    {
+        using var files = new TempDir();
+        _authority.Write(files, "ec");
+        _authority.Write(files, "rsa", TestKey.Rsa);
+        Conf conf = Conf.Http($"server {{ listen 127.0.0.1:%PORT% ssl; {settings} }}");
+        using ServerProcess weir = ServerProcess.Weir(conf, files, waitReady: false, arguments: "-t");
+        Assert.True(weir.Process.WaitForExit(30_000));
+        Assert.Equal(1, weir.Process.ExitCode);
+        Assert.Contains("[emerg] " + message.Replace("%FILES%", files.Path), weir.Process.Errors);
+    }
 }

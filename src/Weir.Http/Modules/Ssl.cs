@@ -33,6 +33,7 @@ internal sealed class SslSettings
     public Inherited<bool> Stapling;
     public Inherited<PlacedText> StaplingFile;
     public Inherited<bool> EarlyData;
+    public Inherited<bool> StaplingVerify;
     public Inherited<bool> RejectHandshake;
     public InheritedList<(string Name, string Value, ConfSpan Span)> ConfCommands;
 
@@ -86,7 +87,6 @@ internal sealed class SslModule : HttpModule
         s.SessionTimeoutSec.Merge(in from.SessionTimeoutSec, 300);
         s.Stapling.Merge(in from.Stapling, false);
         s.StaplingFile.Merge(in from.StaplingFile, default);
-        s.EarlyData.Merge(in from.EarlyData, false);
         s.RejectHandshake.Merge(in from.RejectHandshake, false);
         s.ConfCommands.Merge(in from.ConfCommands);
     }
@@ -120,9 +120,20 @@ internal sealed class SslModule : HttpModule
         d.Server<SslSettings>("ssl_session_timeout", static (u, s) => u.SetSec(ref s.SessionTimeoutSec));
         d.Server<SslSettings>("ssl_stapling", static (u, s) => u.SetFlag(ref s.Stapling));
         d.Server<SslSettings>("ssl_stapling_file", static (u, s) => SetPlaced(u, ref s.StaplingFile));
-        d.Server<SslSettings>("ssl_early_data", static (u, s) => u.SetFlag(ref s.EarlyData));
+        d.Server<SslSettings>("ssl_early_data", static (u, s) => NotHere(u, ref s.EarlyData));
+        d.Server<SslSettings>("ssl_stapling_verify", static (u, s) => NotHere(u, ref s.StaplingVerify));
         d.Server<SslSettings>("ssl_conf_command", static (u, s) => s.ConfCommands.Add((u[0], u[1], u.Directive.Span)));
         d.Server<SslSettings>("ssl_reject_handshake", static (u, s) => u.SetFlag(ref s.RejectHandshake));
+    }
+
+    /// <summary>A switch whose work this build does not do: said where it is on.</summary>
+    private static void NotHere(DirectiveUse use, ref Inherited<bool> setting)
+    {
+        use.SetFlag(ref setting);
+        if (setting.ValueOr(false))
+        {
+            use.Build.Errors.Warn($"\"{use.Name}\" is not supported on this platform, ignored", use.Directive.Span);
+        }
     }
 
     private static PlacedText Placed(DirectiveUse use) => new(use[0], use.Directive.Span);

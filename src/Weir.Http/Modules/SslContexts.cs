@@ -87,16 +87,15 @@ internal static class SslContexts
             maker.Complain(context.SetDhParam(maker.Name(s.DhParam.Value), dh), s.DhParam.Value.Span);
         }
         maker.AddVerification(context, s);
-        if (s.StaplingFile.Value.Text is { Length: > 0 } && s.Stapling.Value
-            && maker.Read(s.StaplingFile.Value, "", out byte[] response))
+        if (s.Stapling.Value && s.StaplingFile.Value.Text is not { Length: > 0 })
+        {
+            build.Errors.Warn("\"ssl_stapling\" ignored, no \"ssl_stapling_file\" is defined", null);
+        }
+        else if (s.Stapling.Value && maker.Read(s.StaplingFile.Value, "", out byte[] response))
         {
             context.StapleResponses(response);
         }
         context.LimitRecords(s.BufferSize.Value);
-        if (s.EarlyData.Value)
-        {
-            context.AllowEarlyData();
-        }
         SessionCacheRule cache = s.SessionCache.Value;
         context.Resume(cache.Off, cache.Builtin, SslZones.Sessions(build, cache), s.SessionTickets.Value,
             maker.TicketKeys(s), s.SessionTimeoutSec.Value);
@@ -123,6 +122,14 @@ internal static class SslContexts
         /// <summary>The bytes of a file, or what stands behind `data:`.</summary>
         internal bool Read(PlacedText text, string what, out byte[] bytes)
         {
+            bytes = [];
+            if (text.Text.Contains('$') || text.Text.StartsWith("engine:", StringComparison.Ordinal)
+                || text.Text.StartsWith("store:", StringComparison.Ordinal))
+            {
+                string kind = text.Text.Contains('$') ? "variables in" : "engines and stores for";
+                Complain($"{kind} certificates and keys are not supported by this build of weir yet", text.Span);
+                return false;
+            }
             if (text.Text.StartsWith(DataScheme, StringComparison.Ordinal))
             {
                 bytes = System.Text.Encoding.Latin1.GetBytes(text.Text[DataScheme.Length..]);

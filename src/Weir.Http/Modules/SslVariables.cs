@@ -25,11 +25,8 @@ internal static class SslVariables
         Fact(d, "ssl_alpn_protocol", TlsFact.Alpn);
         Of(d, "ssl_session_reused", static (s, session) =>
             session.IsResumed ? NativeSlice.Literal("r"u8) : NativeSlice.Literal("."u8));
-        d.Variable("ssl_early_data", static (Session.Session s, Variable _, ref NativeSlice v) =>
-        {
-            v = ((HttpRequest)s).Tls is { Session.IsEarly: true } ? NativeSlice.Literal("1"u8) : default;
-            return !v.IsEmpty;
-        }, VariableFlags.NoCache);
+        // Early data is not accepted: no request comes with it.
+        Of(d, "ssl_early_data", static (_, _) => default);
         // Encrypted ClientHello is not in the OpenSSL 3 that this is bound to.
         Of(d, "ssl_ech_status", static (_, _) => default);
         Of(d, "ssl_ech_outer_server_name", static (_, _) => default);

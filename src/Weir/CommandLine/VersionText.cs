@@ -75,7 +75,7 @@ internal static class VersionText
         const string Suffix = "_filter";
         HashSet<string> present = [.. Catalog.Modules.Select(static m =>
             m.Name.EndsWith(Suffix, StringComparison.Ordinal) ? m.Name[..^Suffix.Length] : m.Name)];
-        DirectiveRegistry registry = new HttpBuild(new CollectResources("/", "/"), new ConfErrors()).Registry;
+        DirectiveRegistry registry = new HttpBuild(new CollectResources("/", "/", []), new ConfErrors()).Registry;
         foreach (string module in _usual.Where(static m => m.StartsWith(UpstreamPrefix, StringComparison.Ordinal)))
         {
             if (registry.Find(module[UpstreamPrefix.Length..], ConfContext.Upstream) is not null)
