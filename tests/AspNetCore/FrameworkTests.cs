@@ -129,6 +129,38 @@ public sealed class FrameworkTests
 
     [Theory]
     [MemberData(nameof(Everywhere))]
+    public async Task Middleware_that_takes_the_body_in_hand_is_asked_for_it(RequestPlacement placement)
+    {
+        string text = string.Concat(Enumerable.Repeat("again and again ", 2000));
+        await using Hosted hosted = await Hosted.StartAsync(placement, app =>
+        {
+            app.UseResponseCompression();
+            app.UseSession();
+            app.MapGet("/text", () => text);
+            app.MapGet("/count", (HttpContext c) =>
+            {
+                int count = (c.Session.GetInt32("count") ?? 0) + 1;
+                c.Session.SetInt32("count", count);
+                return count;
+            });
+        }, static builder =>
+        {
+            builder.Services.AddResponseCompression();
+            builder.Services.AddDistributedMemoryCache().AddSession();
+        });
+        using var handler = new SocketsHttpHandler { AutomaticDecompression = DecompressionMethods.All };
+        using var client = new HttpClient(handler) { BaseAddress = hosted.Client.BaseAddress };
+        Assert.Equal(text, await client.GetStringAsync("/text"));
+        using RawClient raw = hosted.Connect();
+        Weir.Tests.Harness.HttpResponse packed = raw.Get("/text", "Accept-Encoding: gzip");
+        Assert.Equal("gzip", packed["Content-Encoding"]);
+        Assert.True(packed.Body.Length < 2000);
+        Assert.Equal("1", await client.GetStringAsync("/count"));
+        Assert.Equal("2", await client.GetStringAsync("/count"));
+    }
+
+    [Theory]
+    [MemberData(nameof(Everywhere))]
     public async Task SendFileAsync_sends_slices_between_written_bytes(RequestPlacement placement)
     {
         using var files = new TempDir();

@@ -42,6 +42,16 @@ public sealed class CommandLineTests : IDisposable
     }
 
     [Fact]
+    public void An_application_is_refused_with_what_it_needs()
+    {
+        string path = Write("events { }\nhttp { server {\n  location / { app_pass shop; }\n} }\n");
+        (int code, _, string errors) = Run("-t", "-p", _dir.Path, "-c", path);
+        Assert.Equal(1, code);
+        Assert.Contains("no application \"shop\" in this process", errors);
+        Assert.Contains("needs the library", errors);
+    }
+
+    [Fact]
     public void Large_T_prints_the_files_it_read()
     {
         _dir.Write("inner.conf", "# inner\n");

@@ -28,7 +28,7 @@ internal sealed class AppPassModule : HttpModule
                 return;
             }
             walker.Error(directive.Args[0], $"no application \"{directive[0]}\" in this process",
-                "app_pass is for a server that is embedded in a program");
+                "app_pass needs the library: Weir.Server, or Weir.AspNetCore, embedded in a program of yours");
         },
     });
 }
