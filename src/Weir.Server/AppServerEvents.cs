@@ -39,6 +39,9 @@ public enum AppServerEventKind : byte
 
     /// <summary>The connection is closed.</summary>
     Closed,
+
+    /// <summary>A thread of a blocking model has taken the connection and serves nobody else until it ends.</summary>
+    Taken,
 }
 
 /// <summary>One event.</summary>

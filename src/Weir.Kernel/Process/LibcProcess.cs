@@ -180,6 +180,9 @@ internal static unsafe partial class LibcProcess
     internal static partial int getrlimit(int resource, void* limit);
 
     [LibraryImport("libc", SetLastError = true)]
+    internal static partial int getrusage(int who, void* usage);
+
+    [LibraryImport("libc", SetLastError = true)]
     internal static partial int setpriority(int which, uint who, int priority);
 
     // Identity.

@@ -15,6 +15,9 @@ public enum ResourceLimit
     OpenFiles = 7,
 }
 
+/// <summary>What a process has used: CPU time, and how often a thread gave its CPU up or lost it.</summary>
+public readonly record struct ResourceUsage(long CpuUs, long VoluntarySwitches, long InvoluntarySwitches);
+
 /// <summary>Calls on processes.</summary>
 public static unsafe class ProcessControl
 {
@@ -115,6 +118,15 @@ public static unsafe class ProcessControl
         long* limit = stackalloc long[2];
         SysResult result = LibcProcess.Of(LibcProcess.getrlimit((int)resource, limit));
         return result.IsOk ? new SysResult(limit[0] < 0 ? long.MaxValue : limit[0]) : result;
+    }
+
+    /// <summary>What this process has used so far, threads that have ended included.</summary>
+    public static ResourceUsage Usage()
+    {
+        // struct rusage: user and system time (seconds, microseconds), then fourteen numbers; the switches are last.
+        long* usage = stackalloc long[18];
+        return LibcProcess.getrusage(0, usage) < 0 ? default
+            : new ResourceUsage(((usage[0] + usage[2]) * 1_000_000) + usage[1] + usage[3], usage[16], usage[17]);
     }
 
     /// <summary>Nice value of this process.</summary>

@@ -59,6 +59,7 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
         _socket = socket;
         ConnectionNumber = number;
         _requests = 0;
+        _counters.Tell(AppServerEventKind.Taken, number);
         _start = _end = 0;
         _broken = false;
         _mustLinger = false;
