@@ -3,6 +3,7 @@
 using Weir;
 using Weir.Conf;
 using Weir.Kernel;
+using Weir.Lab;
 using Weir.Process;
 
 Role worker = new(Role.WorkerName, "weir: worker process", RestartPolicy.Always, WorkerProgram.Run);
@@ -11,11 +12,19 @@ if (RoleEntry.TryRun([worker], out int exitCode))
     return exitCode;
 }
 args = RoleEntry.Arguments(args);
+if (args is [LabServerProgram.Word, ..])
+{
+    return LabServerProgram.Run(args);
+}
 bool isUpgrade = Environment.GetEnvironmentVariable("WEIR_ROLE") is not null;
 Invocation invocation = CommandLine.Parse(args);
 if (!isUpgrade && CommandAnswers.TryAnswer(invocation, out exitCode))
 {
     return exitCode;
+}
+if (invocation.Lab is { } lab)
+{
+    return LabProgram.Run(lab);
 }
 if (invocation.App is { } app)
 {

@@ -6,7 +6,7 @@ namespace Weir;
 
 internal static class HelpText
 {
-    public static IReadOnlyList<string> Topics { get; } = ["serve", "proxy", "app", "conf", "flags", "signals"];
+    public static IReadOnlyList<string> Topics { get; } = ["serve", "proxy", "app", "lab", "conf", "flags", "signals"];
 
     /// <summary>The text on a topic, "" for the overview; null when there is none.</summary>
     public static string? Of(string topic) => topic switch
@@ -15,6 +15,7 @@ internal static class HelpText
         "serve" => OfVerb(Verbs.Serve, ServeExamples),
         "proxy" => OfVerb(Verbs.Proxy, ProxyExamples),
         "app" => OfVerb(Verbs.App, AppExamples),
+        "lab" => OfVerb(Verbs.Lab, LabExamples),
         "conf" or "configuration" => Conf,
         "flags" => Flags,
         "signals" => Signals,
@@ -31,6 +32,7 @@ internal static class HelpText
           weir serve [DIR]              a folder over HTTP
           weir proxy URL…               a reverse proxy in front of an application
           weir app                      an application server, for experiments
+          weir lab                      the concurrency models side by side, measured
 
         With a configuration:
           weir -c nginx.conf            run it
@@ -42,6 +44,7 @@ internal static class HelpText
           weir help serve               options and examples
           weir help proxy
           weir help app
+          weir help lab
           weir help conf                a first nginx.conf, and where files are found
           weir help flags               nginx's flags, one by one
           weir help signals             reload, upgrade, rotate logs, stop
@@ -87,6 +90,30 @@ internal static class HelpText
 
         Each request is answered with "Hello World" after waiting and computing. A time
         is 500ms, 10s or 2m.
+
+        """;
+
+    private const string LabExamples = """
+        Examples:
+          weir lab                              thirty requests of 1 s under each model
+          weir lab --web                        the same in the browser, with controls
+          weir lab pool --threads 5 --delay 200ms
+          weir lab --models thread-pool,event-driven --cpu 20ms --delay 0
+          weir lab all --json lab.json --svg lab.svg
+
+        Experiments:
+          compare      the same requests under each model (the default)
+          sequential   three requests of ten seconds, one thread
+          threads      a thread per connection, and 5,000 connections that stay
+          pool         ten threads, thirty requests: three waves
+          slow         ten clients that send a byte a second starve the pool
+          backlog      a full backlog: the SYN is dropped, the client comes back
+          idle         10,000 idle connections on one event loop
+          blocked      one handler blocks the loop, and what cures it
+          all          one after the other
+
+        Each server is a process of its own; what is drawn and said is what it
+        recorded. Options take the place of the experiment's own numbers.
 
         """;
 

@@ -1,6 +1,7 @@
 // What a command line asks for, as a value. Made once by CommandLine.Parse at start, read by the program and by
 // CommandAnswers; it opens nothing and prints nothing.
 using Weir.Conf;
+using Weir.Lab;
 
 namespace Weir;
 
@@ -36,6 +37,9 @@ internal enum InvocationAction
 
     /// <summary>`weir app`: run <see cref="Invocation.App"/>.</summary>
     VerbApp,
+
+    /// <summary>`weir lab`: run <see cref="Invocation.Lab"/>.</summary>
+    VerbLab,
 
     /// <summary>`weir help [TOPIC]`: the text is in <see cref="Invocation.Message"/>.</summary>
     VerbHelp,
@@ -77,6 +81,9 @@ internal sealed record Invocation
 
     /// <summary>What `weir app` is to run; else null.</summary>
     public AppOptions? App { get; init; }
+
+    /// <summary>What `weir lab` is to run; else null.</summary>
+    public LabOptions? Lab { get; init; }
 
     /// <summary>--print-conf: print the configuration that the verb stands for, and stop.</summary>
     public bool PrintConf { get; init; }

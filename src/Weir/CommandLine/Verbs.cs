@@ -3,6 +3,7 @@
 using System.Globalization;
 using Weir.Conf;
 using Weir.Kernel;
+using Weir.Lab;
 
 namespace Weir;
 
@@ -46,9 +47,15 @@ internal static class Verbs
         _port, _listen, .. AppVerb.Options, _help,
     ]);
 
+    public static Verb Lab { get; } = new("lab", "[EXPERIMENT]", "the concurrency models side by side, measured",
+    [
+        .. LabVerb.Options,
+        new("--port", 'p', "N", "with --web: this port on localhost (default 8090)"), _listen, _help,
+    ]);
+
     public static Verb Help { get; } = new("help", "[TOPIC]", "texts like this one", []);
 
-    public static Verb[] All { get; } = [Serve, Proxy, App, Help];
+    public static Verb[] All { get; } = [Serve, Proxy, App, Lab, Help];
 
     public static IEnumerable<string> Names => All.Select(static v => v.Name);
 
@@ -58,6 +65,7 @@ internal static class Verbs
         "serve" => ParseWords(Serve, args, FinishServe),
         "proxy" => ParseWords(Proxy, args, FinishProxy),
         "app" => ParseWords(App, args, FinishApp),
+        "lab" => ParseWords(Lab, args, FinishLab),
         "help" => ParseHelp(args),
         _ => null,
     };
@@ -150,18 +158,18 @@ internal static class Verbs
             words.Listens.Add(value);
             return null;
         }
-        if (option != _port && option != _workers)
+        if (option.Name != _port.Name && option != _workers)
         {
             words.Values[option.Name] = value;
             return null;
         }
-        int max = option == _port ? 65535 : 1000;
+        int max = option.Name == _port.Name ? 65535 : 1000;
         if (!int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number)
             || number < 1 || number > max)
         {
             return CommandLine.Complain($"invalid number \"{value}\" of \"{option.Name}\"", $"1 to {max}");
         }
-        if (option == _port)
+        if (option.Name == _port.Name)
         {
             words.Port = number;
         }
@@ -233,10 +241,29 @@ internal static class Verbs
             : CommandLine.Complain(wrong.Text, wrong.Hint);
     }
 
+    private static Invocation FinishLab(Words words)
+    {
+        if (words.Operands.Count > 1)
+        {
+            return CommandLine.Complain("\"weir lab\" runs one experiment at a time, or \"all\"");
+        }
+        if (LabOptions.Read(words.Operands.FirstOrDefault("compare")!, words.Values, words.Switches,
+            out (string Text, string? Hint) wrong) is not { } options)
+        {
+            return CommandLine.Complain(wrong.Text, wrong.Hint);
+        }
+        var listens = new List<string>(words.Listens);
+        if (words.Port is not null || listens.Count == 0)
+        {
+            listens.AddRange(BuiltInConfigurations.Localhost(words.Port ?? LabVerb.DefaultPort));
+        }
+        return new Invocation { Action = InvocationAction.VerbLab, Lab = options with { Listens = listens } };
+    }
+
     private static CommonOptions Common(Words words)
     {
         var listens = new List<string>(words.Listens);
-        if (words.Port is { } port || listens.Count == 0)
+        if (words.Port is not null || listens.Count == 0)
         {
             listens.AddRange(BuiltInConfigurations.Localhost(words.Port ?? BuiltInConfigurations.DefaultPort));
         }

@@ -3,6 +3,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Weir.Server;
+using ChildProcess = System.Diagnostics.Process;
 
 namespace Weir.Lab;
 
@@ -34,9 +35,9 @@ internal readonly record struct LabSample
 
 internal sealed class LabServer : IDisposable
 {
-    private readonly Process _process;
+    private readonly ChildProcess _process;
 
-    private LabServer(Process process, int port)
+    private LabServer(ChildProcess process, int port)
     {
         _process = process;
         Port = port;
@@ -57,7 +58,7 @@ internal sealed class LabServer : IDisposable
         {
             start.ArgumentList.Add(word);
         }
-        Process process = Process.Start(start) ?? throw new IOException("the server's process did not start");
+        ChildProcess process = ChildProcess.Start(start) ?? throw new IOException("the server's process did not start");
         string? line = await process.StandardOutput.ReadLineAsync(stop);
         if (line is null || !int.TryParse(line, NumberStyles.None, CultureInfo.InvariantCulture, out int port))
         {
