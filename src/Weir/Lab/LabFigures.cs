@@ -52,6 +52,7 @@ internal sealed record LabFigures
     {
         LabRow[] rows = [.. view.Rows.Where(static r => !r.Client.IsSlow)];
         LabRow[] ran = [.. rows.Where(static r => r.StartedUs != 0)];
+        (LabRow Row, long End)[] ends = EndsOf(view.Spec, ran);
         long first = rows.Length > 0 ? rows.Min(static r => r.Client.BeginUs) : 0;
         long last = rows.Length > 0 ? rows.Max(static r => r.Client.EndUs) : 0;
         LabRow[] late = [.. rows.Where(static r => r.Client.Retransmits > 0 && r.Client.ConnectedUs != 0)];
@@ -66,9 +67,9 @@ internal sealed record LabFigures
             Answered = rows.Count(static r => r.Client.Status == 200),
             Refused = rows.Count(static r => r.Client.Status == 503 && r.TimedOutUs == 0),
             TimedOut = rows.Count(static r => r.TimedOutUs != 0),
-            AtOnce = AtOnceOf(ran),
+            AtOnce = AtOnceOf(ends),
             HandlerThreads = ran.Select(static r => r.Thread).Distinct().Count(),
-            Waves = ran.Length == 0 ? 0 : ran.GroupBy(static r => r.Thread).Max(static g => WavesOf(g)),
+            Waves = ran.Length == 0 ? 0 : ends.GroupBy(static r => r.Row.Thread).Max(static g => WavesOf(g)),
             LongestSeconds = took.Length > 0 ? took.Max() : 0,
             ShortestSeconds = took.Length > 0 ? took.Min() : 0,
             LateConnects = [.. late.Select(static r => (r.Client.ConnectedUs - r.Client.BeginUs) / 1e6).Order()],
@@ -89,11 +90,25 @@ internal sealed record LabFigures
         };
     }
 
-    private static int AtOnceOf(LabRow[] ran)
+    /// <summary>When each handler's thread was free again. Where handlers hold their thread, the next start on it says so
+    /// too: a loop may tell of an answer after the thread that made it has gone on.</summary>
+    private static (LabRow Row, long End)[] EndsOf(LabRunSpec spec, LabRow[] ran)
+    {
+        bool holds = spec.Blocks || spec.Model is not ("event-driven" or "event-driven-task-pool");
+        LabRow[] sorted = [.. ran.OrderBy(static r => r.Thread).ThenBy(static r => r.StartedUs)];
+        return [.. sorted.Select((row, i) =>
+        {
+            long end = row.EndedUs != 0 ? row.EndedUs : long.MaxValue;
+            bool hasNext = i + 1 < sorted.Length && sorted[i + 1].Thread == row.Thread;
+            return (row, holds && hasNext ? Math.Min(end, sorted[i + 1].StartedUs) : end);
+        })];
+    }
+
+    private static int AtOnceOf((LabRow Row, long End)[] ran)
     {
         int now = 0, most = 0;
         foreach ((long _, int change) in ran
-            .SelectMany(static r => new[] { (r.StartedUs, 1), (EndOf(r), -1) })
+            .SelectMany(static r => new[] { (r.Row.StartedUs, 1), (r.End, -1) })
             .OrderBy(static x => x.Item1).ThenBy(static x => x.Item2))
         {
             now += change;
@@ -102,22 +117,20 @@ internal sealed record LabFigures
         return most;
     }
 
-    private static int WavesOf(IEnumerable<LabRow> ofOneThread)
+    private static int WavesOf(IEnumerable<(LabRow Row, long End)> ofOneThread)
     {
         int waves = 0;
         long free = 0;
-        foreach (LabRow row in ofOneThread.OrderBy(static r => r.StartedUs))
+        foreach ((LabRow row, long end) in ofOneThread.OrderBy(static r => r.Row.StartedUs))
         {
             if (row.StartedUs >= free)
             {
                 waves++;
-                free = EndOf(row);
+                free = end;
             }
         }
         return waves;
     }
-
-    private static long EndOf(LabRow row) => row.EndedUs != 0 ? row.EndedUs : long.MaxValue;
 }
 
 /// <summary>Sentences about figures.</summary>
@@ -199,13 +212,13 @@ internal static class LabSentence
         {
             text.Append($"one thread had up to {f.AtOnce} under way at the same time, because they wait without holding it");
         }
-        else if (f.Waves > 1)
+        else if (f.Waves > 1 && f.AtOnce == f.HandlerThreads)
         {
             text.Append($"{threads} handled {f.AtOnce} at the same time, in {f.Waves} waves, while the others waited");
         }
         else
         {
-            text.Append($"{threads} handled up to {f.AtOnce} at the same time, each its own");
+            text.Append($"{threads} handled up to {f.AtOnce} at the same time");
         }
         text.Append($". The quickest answer took {S(f.ShortestSeconds)}, the slowest {S(f.LongestSeconds)}.");
         if (f.Refused > 0)

@@ -46,7 +46,8 @@ internal sealed record LabRunSpec
     /// <summary>Keep-alive connections that have had one answer and stay.</summary>
     public int Idle { get; init; }
 
-    public bool IsBlockingModel => Model is "sequential" or "thread-per-connection" or "thread-pool";
+    /// <summary>Handlers run on the loop's own thread.</summary>
+    public bool RunsOnLoop => Model == "event-driven";
 
     /// <summary>The model as the library takes it.</summary>
     public Concurrency Concurrency => Model switch
@@ -153,6 +154,8 @@ internal sealed record LabPlan
                     Backlog = 1,
                     StopsAccepting = true,
                     Requests = 8,
+                    Delay = TimeSpan.FromMilliseconds(2500),
+                    Spacing = TimeSpan.FromMilliseconds(50),
                 });
             case "idle":
                 int idle = o.Idle ?? 10_000;

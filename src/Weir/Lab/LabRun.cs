@@ -210,7 +210,7 @@ internal sealed class LabRun(LabRunSpec spec)
     }
 }
 
-/// <summary>A run as it stands at one moment; nobody changes it any more.</summary>
+/// <summary>A run as it stood at one moment.</summary>
 internal sealed record LabView
 {
     public required LabRunSpec Spec { get; init; }

@@ -88,7 +88,7 @@ internal static class LabSvg
         At($"thread {row.TakenBy} takes it", row.TakenUs);
         At("received", row.ReceivedUs);
         At("queued", row.QueuedUs);
-        At(row.Loop >= 0 ? $"loop {row.Loop}, thread {row.Thread} runs it" : $"thread {row.Thread} runs it",
+        At(view.Spec.RunsOnLoop ? $"loop {row.Loop}, thread {row.Thread}, runs it" : $"thread {row.Thread} runs it",
             row.StartedUs);
         At("time is up", row.TimedOutUs);
         At("refused", row.RefusedUs);
@@ -181,7 +181,7 @@ internal static class LabSvg
                 && ((row.EndedUs != 0 ? row.EndedUs : now) - row.StartedUs) / 1e6 * scale > 70)
             {
                 body.Append(_invariant, $"<text class=\"on\" x=\"{X(row.StartedUs)}\" dx=\"4\" y=\"{y + bar - 1}\">")
-                    .Append(row.Loop >= 0 ? string.Create(_invariant, $"loop {row.Loop} · {row.Thread}")
+                    .Append(view.Spec.RunsOnLoop ? string.Create(_invariant, $"loop {row.Loop} · {row.Thread}")
                         : string.Create(_invariant, $"thread {row.Thread}")).Append("</text>");
             }
             if (row.AnsweredUs != 0 && row.Status is > 0 and < 400)

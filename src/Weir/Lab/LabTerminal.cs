@@ -181,7 +181,7 @@ internal static class LabTerminal
                 int to = line.LastIndexOf('█') + 1;
                 line = from < 0 ? line : $"{line[..from]}\e[{colour}m{line[from..to]}\e[0m{line[to..]}";
             }
-            string where = row.StartedUs == 0 ? "" : row.Loop >= 0
+            string where = row.StartedUs == 0 ? "" : view.Spec.RunsOnLoop
                 ? string.Create(_invariant, $"loop {row.Loop} {row.Thread}")
                 : string.Create(_invariant, $"thread {row.Thread}");
             text.Append(_invariant, $"{name,7} {line} {where}").Append('\n');
