@@ -157,11 +157,10 @@ public sealed class Browser : IDisposable
     /// <summary>The whole page as a PNG.</summary>
     public void Picture(string path)
     {
-        JsonNode answer = Call("Page.captureScreenshot", new JsonObject
-        {
-            ["format"] = "png",
-            ["captureBeyondViewport"] = true,
-        });
+        int width = Number("innerWidth"), height = Number("innerHeight");
+        Resize(width, Number("document.documentElement.scrollHeight"));
+        JsonNode answer = Call("Page.captureScreenshot", new JsonObject { ["format"] = "png" });
+        Resize(width, height);
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         File.WriteAllBytes(path, Convert.FromBase64String(answer["data"]!.ToString()));
     }

@@ -163,7 +163,7 @@ public sealed class LabTests : IDisposable
         browser.Dark(true);
         Shots("dark");
         browser.Resize(380, 800);
-        browser.WaitFor("document.querySelector('.picture svg').clientWidth < 380");
+        browser.WaitFor("document.querySelector('.picture svg').getAttribute('width') < 380");
         Assert.Equal(380, browser.Number("document.documentElement.scrollWidth"));
         Shots("narrow-dark");
         browser.Dark(false);
@@ -214,6 +214,8 @@ public sealed class LabTests : IDisposable
         {
             if (Environment.GetEnvironmentVariable("WEIR_PICTURES") is { Length: > 0 } folder)
             {
+                browser.WaitFor("[...document.querySelectorAll('.picture')].every(p => "
+                    + "Math.abs(p.clientWidth - p.firstElementChild.clientWidth) < 4)");
                 browser.Picture(Path.Combine(folder, $"lab-{name}.png"));
             }
         }

@@ -151,7 +151,7 @@ internal static class LabSvg
             {
                 string name = row.Client.IsSlow ? $"slow {row.Client.Number}" : $"{row.Client.Number}"
                     + (row.Client.OnConnection > 1 ? $".{row.Client.OnConnection}" : "");
-                body.Append(_invariant, $"<text x=\"{Left - 6}\" y=\"{y + Math.Min(bar, 14) - 1}\" ")
+                body.Append(_invariant, $"<text x=\"{Left - 6}\" y=\"{y + (bar / 2) + 4}\" ")
                     .Append(_invariant, $"text-anchor=\"end\">{name}</text>");
             }
             ClientMark c = row.Client;
@@ -180,7 +180,7 @@ internal static class LabSvg
             if (row.StartedUs != 0 && rowHeight >= 12
                 && ((row.EndedUs != 0 ? row.EndedUs : now) - row.StartedUs) / 1e6 * scale > 70)
             {
-                body.Append(_invariant, $"<text class=\"on\" x=\"{X(row.StartedUs)}\" dx=\"4\" y=\"{y + bar - 1}\">")
+                body.Append(_invariant, $"<text class=\"on\" x=\"{X(row.StartedUs)}\" dx=\"4\" y=\"{y + (bar / 2) + 4}\">")
                     .Append(view.Spec.RunsOnLoop ? string.Create(_invariant, $"loop {row.Loop} · {row.Thread}")
                         : string.Create(_invariant, $"thread {row.Thread}")).Append("</text>");
             }
