@@ -90,8 +90,8 @@ internal sealed record LabFigures
         };
     }
 
-    /// <summary>When each handler's thread was free again. Where handlers hold their thread, the next start on it says so
-    /// too: a loop may tell of an answer after the thread that made it has gone on.</summary>
+    /// <summary>When each handler's thread was free again. Where handlers hold their thread, the next start on it says
+    /// so too: a loop may tell of an answer after the thread that made it has gone on.</summary>
     private static (LabRow Row, long End)[] EndsOf(LabRunSpec spec, LabRow[] ran)
     {
         bool holds = spec.Blocks || spec.Model is not ("event-driven" or "event-driven-task-pool");
@@ -161,8 +161,8 @@ internal static class LabSentence
             text.Append(f.LongestGapSeconds > blocked / 2
                 ? $" While request {view.Spec.Blocker} blocked its thread for {S(blocked)}, no other handler could "
                     + $"start for {S(f.LongestGapSeconds)}: everyone on that loop waited for one."
-                : $" Request {view.Spec.Blocker} blocked its thread for {S(blocked)} and nobody else noticed: the longest "
-                    + $"pause between two starts was {S(f.LongestGapSeconds)}.");
+                : $" Request {view.Spec.Blocker} blocked its thread for {S(blocked)} and nobody else noticed: the "
+                    + $"longest pause between two starts was {S(f.LongestGapSeconds)}.");
         }
         if (view.Spec.SlowClients > 0)
         {
@@ -176,8 +176,8 @@ internal static class LabSentence
         if (f.LateConnects.Length > 0)
         {
             text.Append(CultureInfo.InvariantCulture, $" {f.LateConnects.Length} clients found the backlog full: ")
-                .Append(CultureInfo.InvariantCulture, $"Linux dropped their SYN ({f.Retransmits} times in all), and they ")
-                .Append("were connected only after ")
+                .Append(CultureInfo.InvariantCulture, $"Linux dropped their SYN ({f.Retransmits} times in all), ")
+                .Append("and they were connected only after ")
                 .Append(string.Join(", ", f.LateConnects.Take(12).Select(S))).Append('.');
         }
         if (view.IdleOpen > 0)
@@ -198,7 +198,8 @@ internal static class LabSentence
     {
         int count = spec.Requests * spec.KeepAlive;
         var text = new StringBuilder();
-        text.Append($"{Count(count, "request")} of {S((spec.Delay + spec.Cpu).TotalSeconds)} took {S(f.TotalSeconds)} in all: ");
+        text.Append($"{Count(count, "request")} of {S((spec.Delay + spec.Cpu).TotalSeconds)} ");
+        text.Append($"took {S(f.TotalSeconds)} in all: ");
         string threads = Count(f.HandlerThreads, "thread");
         if (f.Answered == 0)
         {
@@ -210,7 +211,8 @@ internal static class LabSentence
         }
         else if (f.HandlerThreads == 1)
         {
-            text.Append($"one thread had up to {f.AtOnce} under way at the same time, because they wait without holding it");
+            text.Append($"one thread had up to {f.AtOnce} under way at the same time, ");
+            text.Append("because they wait without holding it");
         }
         else if (f.Waves > 1 && f.AtOnce == f.HandlerThreads)
         {

@@ -34,6 +34,14 @@ internal static class LabProgram
 
     private static async Task<int> RunAsync(LabOptions options, CancellationToken stop)
     {
+        // Said before anything is measured, not after.
+        foreach (string? path in new[] { options.JsonPath, options.SvgPath })
+        {
+            if (path is not null && Path.GetDirectoryName(path) is { Length: > 0 } folder && !Directory.Exists(folder))
+            {
+                throw new IOException($"there is no folder \"{folder}\" to save in");
+            }
+        }
         bool coloured = LabTerminal.IsTerminal;
         bool many = options.Experiments.Count() > 1;
         int failed = 0;
@@ -84,9 +92,9 @@ internal static class LabProgram
         {
             File.WriteAllBytes(file, content);
         }
-        catch (UnauthorizedAccessException e)
+        catch (Exception e) when (e is UnauthorizedAccessException or IOException)
         {
-            throw new IOException(e.Message, e);
+            throw new IOException($"cannot write \"{file}\"", e);
         }
         Console.Error.WriteLine($"saved {file}");
     }

@@ -7,7 +7,7 @@ namespace Weir.Lab;
 
 internal static class LabSvg
 {
-    private const int Left = 46;
+    private const int Left = 54;
     private const int Right = 14;
     private const int RowsMax = 120;
     private static readonly CultureInfo _invariant = CultureInfo.InvariantCulture;
@@ -17,8 +17,8 @@ internal static class LabSvg
         .lab{--ink:#10252c;--soft:#50666e;--line:#d5e0e4;--ground:#fff;--wait:#c3ced3;--read:#e0a526;--bad:#c2412d}
         @media(prefers-color-scheme:dark){.lab{--ink:#e3eef1;--soft:#98b0b8;--line:#254049;--ground:#13232a;
         --wait:#46606a;--read:#b98a1f;--bad:#ff8a70}}
-        .lab text{font:11px system-ui,"Noto Sans",sans-serif;fill:var(--soft)}.lab .title{font-size:15px;font-weight:600;
-        fill:var(--ink)}.lab .say{font-size:12px;fill:var(--ink)}.lab .on{fill:#fff;font-size:10px}
+        .lab text{font:11px system-ui,"Noto Sans",sans-serif;fill:var(--soft)}.lab .title{font-size:15px;
+        font-weight:600;fill:var(--ink)}.lab .say{font-size:12px;fill:var(--ink)}.lab .on{fill:#fff;font-size:10px}
         .lab .grid{stroke:var(--line)}.lab .queued{fill:var(--wait)}.lab .backlog{fill:none;stroke:var(--soft);
         stroke-dasharray:3 2}.lab .syn{stroke:var(--bad);stroke-dasharray:2 3;stroke-width:2}
         .lab .reading{fill:var(--read)}.lab .tick{stroke:var(--ink);stroke-width:1.5}
@@ -118,6 +118,8 @@ internal static class LabSvg
         {
             seconds = 1;
         }
+        // What has not ended is drawn up to the end of the picture.
+        now = view.StartUs + (long)(seconds * 1e6);
         double scale = (width - Left - Right) / seconds;
         string X(long us) => (Left + ((us - view.StartUs) / 1e6 * scale)).ToString("0.0", _invariant);
         string W(long from, long to) => Math.Max(0.5, (to - from) / 1e6 * scale).ToString("0.0", _invariant);
@@ -138,8 +140,8 @@ internal static class LabSvg
                 to = to != 0 ? to : now;
                 if (from != 0 && to > from)
                 {
-                    body.Append(_invariant, $"<rect class=\"{kind}\" x=\"{X(from)}\" y=\"{y}\" width=\"{W(from, to)}\" ")
-                        .Append(_invariant, $"height=\"{bar}\"{attributes}/>");
+                    body.Append(_invariant, $"<rect class=\"{kind}\" x=\"{X(from)}\" y=\"{y}\" ")
+                        .Append(_invariant, $"width=\"{W(from, to)}\" height=\"{bar}\"{attributes}/>");
                 }
             }
 
@@ -180,7 +182,8 @@ internal static class LabSvg
             if (row.StartedUs != 0 && rowHeight >= 12
                 && ((row.EndedUs != 0 ? row.EndedUs : now) - row.StartedUs) / 1e6 * scale > 70)
             {
-                body.Append(_invariant, $"<text class=\"on\" x=\"{X(row.StartedUs)}\" dx=\"4\" y=\"{y + (bar / 2) + 4}\">")
+                body.Append(_invariant, $"<text class=\"on\" x=\"{X(row.StartedUs)}\" dx=\"4\" ")
+                    .Append(_invariant, $"y=\"{y + (bar / 2) + 4}\">")
                     .Append(view.Spec.RunsOnLoop ? string.Create(_invariant, $"loop {row.Loop} · {row.Thread}")
                         : string.Create(_invariant, $"thread {row.Thread}")).Append("</text>");
             }
@@ -217,7 +220,8 @@ internal static class LabSvg
             body.Append(_invariant, $"<path class=\"grid\" d=\"M{x:0.0} 0V{height}\"/>");
             if (x < width - 24)
             {
-                body.Append(_invariant, $"<text x=\"{x:0.0}\" y=\"{height + 14}\" text-anchor=\"middle\">{t:0.##} s</text>");
+                body.Append(_invariant, $"<text x=\"{x:0.0}\" y=\"{height + 14}\" ")
+                    .Append(_invariant, $"text-anchor=\"middle\">{t:0.##} s</text>");
             }
         }
         body.Append('\n');
@@ -243,7 +247,8 @@ internal static class LabSvg
                 x = 12;
                 y += 20;
             }
-            body.Append(_invariant, $"<g transform=\"translate({x} {y})\">{mark}<text x=\"28\" y=\"10\">{name}</text></g>\n");
+            body.Append(_invariant, $"<g transform=\"translate({x} {y})\">{mark}")
+                .Append(_invariant, $"<text x=\"28\" y=\"10\">{name}</text></g>\n");
             x += wide;
         }
         end = y + 24;

@@ -13,7 +13,8 @@ internal static class LabTerminal
     /// <summary>Six colours for threads, told apart also by their numbers.</summary>
     private static readonly string[] _colours = ["36", "35", "32", "33", "34", "31"];
 
-    public static bool IsTerminal => !Console.IsOutputRedirected && Environment.GetEnvironmentVariable("TERM") != "dumb";
+    public static bool IsTerminal =>
+        !Console.IsOutputRedirected && Environment.GetEnvironmentVariable("TERM") != "dumb";
 
     public static int Columns
     {
@@ -172,7 +173,8 @@ internal static class LabTerminal
             Fill(coloured ? '█' : '=', row.StartedUs, row.EndedUs);
             bool well = c.Status is > 0 and < 400;
             Fill(well ? '|' : 'x', c.EndUs, c.EndUs + 1);
-            string name = c.IsSlow ? $"slow {c.Number}" : $"{c.Number}" + (c.OnConnection > 1 ? $".{c.OnConnection}" : "");
+            string name = c.IsSlow ? $"slow {c.Number}"
+                : $"{c.Number}" + (c.OnConnection > 1 ? $".{c.OnConnection}" : "");
             string line = new(cells);
             if (coloured && row.StartedUs != 0)
             {

@@ -234,7 +234,8 @@ internal sealed class LabWeb
         {
             string on = model == LabPlan.Models[^1] ? "" : " checked";
             models.Append(CultureInfo.InvariantCulture,
-                $"<label class=\"check\"><input type=\"checkbox\" name=\"models\" value=\"{model}\"{on}>{model}</label>");
+                $"<label class=\"check\"><input type=\"checkbox\" name=\"models\" value=\"{model}\"{on}>")
+                .Append(CultureInfo.InvariantCulture, $"{model}</label>");
         }
         string page = reader.ReadToEnd()
             .Replace("%EXPERIMENTS%", experiments.ToString())
