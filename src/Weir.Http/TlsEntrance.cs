@@ -43,8 +43,23 @@ internal sealed class TlsEntrance
     internal int Start { get; private set; }
     internal int End { get; private set; }
 
-    /// <summary>False when the connection has to be closed.</summary>
+    /// <summary>False when the connection has to be closed. A configuration that is replaced meanwhile lives until the
+    /// handshake is over: names, certificates and zones are its own.</summary>
     internal async LoopTask<bool> EnterAsync()
+    {
+        HttpConfiguration configuration = _group.Configuration;
+        configuration.AddReference();
+        try
+        {
+            return await ShakeAsync();
+        }
+        finally
+        {
+            configuration.Release();
+        }
+    }
+
+    private async LoopTask<bool> ShakeAsync()
     {
         EventLoop loop = _server.Loop;
         long due = loop.NowMs + _group.DefaultServer.ClientHeaderTimeoutMs.Value;

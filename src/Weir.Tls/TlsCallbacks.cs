@@ -129,7 +129,7 @@ internal static unsafe class TlsCallbacks
                 // The reference that OpenSSL offers goes with it.
                 return saved.Keep(nativeSession) ? 1 : 0;
             }
-            if (session.Context.Store is not { } store)
+            if (session.StoreNow is not { } store)
             {
                 return 0;
             }
@@ -159,7 +159,7 @@ internal static unsafe class TlsCallbacks
         *copy = 0;
         try
         {
-            if (TlsSession.Current?.Context.Store is not { } store)
+            if (TlsSession.Current?.StoreNow is not { } store)
             {
                 return 0;
             }
@@ -178,7 +178,7 @@ internal static unsafe class TlsCallbacks
     {
         try
         {
-            if (TlsSession.Current?.Context.Store is { } store)
+            if (TlsSession.Current?.StoreNow is { } store)
             {
                 uint length;
                 byte* id = Native.SSL_SESSION_get_id(nativeSession, &length);
@@ -197,7 +197,7 @@ internal static unsafe class TlsCallbacks
         const int failed = -1, unknown = 0, good = 1, renewed = 2;
         try
         {
-            if (TlsSession.Current?.Context.Tickets is not { } keys)
+            if (TlsSession.Current is not { IsHandshakeDone: false, Context.Tickets: { } keys })
             {
                 return failed;
             }

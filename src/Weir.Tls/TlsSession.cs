@@ -75,6 +75,10 @@ public sealed unsafe partial class TlsSession : IDisposable
     /// <summary>The name was refused by configuration (ssl_reject_handshake), not by an error.</summary>
     public bool WasRefused => _refused;
 
+    /// <summary>Where sessions are kept, during the handshake alone: a connection may live longer than the shared
+    /// memory of the configuration that it began with.</summary>
+    internal ITlsSessionStore? StoreNow => IsHandshakeDone ? null : Context.Store;
+
     internal nint Ssl => _ssl;
     internal static TlsSession? Current => t_current;
 
