@@ -1,6 +1,7 @@
-// The reading half of an HTTP/1 exchange: the input buffer, request bodies, what is left of them, lingering close, the
-// PROXY protocol's head, and the way into TLS.
+// The reading half of an HTTP/1 exchange: waiting for a request, the input buffer, request bodies, what is left of
+// them, lingering close, the PROXY protocol's head, and the way into TLS.
 using Weir.Kernel;
+using Weir.Kernel.Net;
 using Weir.Loop;
 using Weir.Protocol.Http1;
 using Weir.Protocol.Proxy;
@@ -12,6 +13,84 @@ internal sealed partial class Http1Driver
     private long _bodyLeft;
     private bool _bodyChunked;
     private ChunkedDecoder _chunks = new();
+
+    // Waiting for the next request.
+
+    /// <summary>From here to <see cref="TakeInput"/> the connection holds no buffer.</summary>
+    private void BeginWait()
+    {
+        ReleaseInput();
+        ReleaseOut();
+        bool first = _requests == 0;
+        if (_server.IsQuitting && !first && !_connection.MayHaveInput)
+        {
+            // One more request may be on its way; it is answered with Connection: close.
+            _connection.SetReadDeadline(_loop.NowMs + _server.QuitGraceMs);
+        }
+        else
+        {
+            long wait = first ? _binding.Group.DefaultServer.ClientHeaderTimeoutMs.Value : _idleTimeoutMs;
+            _connection.SetReadDeadline(_loop.NowMs + wait);
+        }
+        _connection.OwnerCount = _requests;
+        _waitsSince = _server.Waiting.Sweep;
+        // One that never sent a request is the first to go too: nobody holds all slots by saying nothing.
+        _loop.EnterIdle(_connection, Reclaim, fresh: first);
+        Enter(ConnectionState.Waiting);
+    }
+
+    /// <summary>Nothing is under way and nothing was received: the connection waits alone, and this driver serves
+    /// another one. Only what the PROXY protocol told about the client keeps it.</summary>
+    private void Park()
+    {
+        Connection connection = _connection;
+        _server.Waiting.Leave(this);
+        if (_proxy is null)
+        {
+            connection.Owner = _binding;
+            _connection = null!;
+            _server.Return(this);
+        }
+        connection.Park(_server);
+    }
+
+    /// <summary>Ends the wait for a request that began before the sweep: the connection is parked.</summary>
+    internal void ParkIfWaiting(uint sweep)
+    {
+        if (_state == ConnectionState.Waiting && _waitsSince != sweep)
+        {
+            _parks = true;
+            _connection.CancelReceive();
+        }
+    }
+
+    private bool TakeInput(RecvLease lease)
+    {
+        if (_parks && lease.Error == Errno.ECANCELED)
+        {
+            return false;
+        }
+        _parks = false;
+        _loop.LeaveIdle(_connection);
+        if (lease.IsError || lease.IsEnd)
+        {
+            bool first = _requests == 0;
+            if (lease.IsError && lease.Error is not (Errno.ECANCELED or Errno.ETIMEDOUT) && first)
+            {
+                _server.Log.Write(LogLevel.Info, $"recv() failed while waiting for request, client: {ClientText()}",
+                    lease.Error, _connection.Number);
+            }
+            _reset |= lease.Error == Errno.ETIMEDOUT && first
+                && _binding.Group.DefaultServer.Location.ResetTimedOutConnection.Value;
+            return false;
+        }
+        _input = lease.Slab;
+        _start = 0;
+        _end = lease.Length;
+        return true;
+    }
+
+    // Bodies.
 
     private void BeginBody(RequestHead head)
     {

@@ -36,6 +36,10 @@ internal sealed partial class Http1Driver : ClientStream
     private bool _sentContinue;
     private bool _needsLingering;
     private HttpRequest? _current;
+
+    /// <summary>Among the <see cref="WaitingDrivers"/>; -1 for none.</summary>
+    internal int Seat = -1;
+    private uint _waitsSince;
     private ProxyClient? _proxy;
 
     public override ProxyClient? Proxy => _proxy;
@@ -138,12 +142,8 @@ internal sealed partial class Http1Driver : ClientStream
             if (_start == _end)
             {
                 BeginWait();
-                if (!_connection.MayHaveInput)
-                {
-                    _parks = true;
-                    return default;
-                }
-                if (!TakeInput(await _connection.ReceiveAsync()))
+                _parks = !_connection.MayHaveInput && Seat < 0 && !_server.Waiting.Enter(this);
+                if (_parks || !TakeInput(await _connection.ReceiveAsync()))
                 {
                     return default;
                 }
@@ -328,63 +328,6 @@ internal sealed partial class Http1Driver : ClientStream
     }
 
     // Receiving heads.
-
-    /// <summary>From here to <see cref="TakeInput"/> the connection holds no buffer.</summary>
-    private void BeginWait()
-    {
-        ReleaseInput();
-        ReleaseOut();
-        bool first = _requests == 0;
-        if (_server.IsQuitting && !first && !_connection.MayHaveInput)
-        {
-            // One more request may be on its way; it is answered with Connection: close.
-            _connection.SetReadDeadline(_loop.NowMs + _server.QuitGraceMs);
-        }
-        else
-        {
-            long wait = first ? _binding.Group.DefaultServer.ClientHeaderTimeoutMs.Value : _idleTimeoutMs;
-            _connection.SetReadDeadline(_loop.NowMs + wait);
-        }
-        _connection.OwnerCount = _requests;
-        // One that never sent a request is the first to go too: nobody holds all slots by saying nothing.
-        _loop.EnterIdle(_connection, Reclaim, fresh: first);
-        Enter(ConnectionState.Waiting);
-    }
-
-    /// <summary>Nothing is under way and nothing was received: the connection waits alone, and this driver serves
-    /// another one. Only what the PROXY protocol told about the client keeps it.</summary>
-    private void Park()
-    {
-        Connection connection = _connection;
-        if (_proxy is null)
-        {
-            connection.Owner = _binding;
-            _connection = null!;
-            _server.Return(this);
-        }
-        connection.Park(_server);
-    }
-
-    private bool TakeInput(RecvLease lease)
-    {
-        _loop.LeaveIdle(_connection);
-        if (lease.IsError || lease.IsEnd)
-        {
-            bool first = _requests == 0;
-            if (lease.IsError && lease.Error is not (Errno.ECANCELED or Errno.ETIMEDOUT) && first)
-            {
-                _server.Log.Write(LogLevel.Info, $"recv() failed while waiting for request, client: {ClientText()}",
-                    lease.Error, _connection.Number);
-            }
-            _reset |= lease.Error == Errno.ETIMEDOUT && first
-                && _binding.Group.DefaultServer.Location.ResetTimedOutConnection.Value;
-            return false;
-        }
-        _input = lease.Slab;
-        _start = 0;
-        _end = lease.Length;
-        return true;
-    }
 
     private long _idleTimeoutMs = 75_000;
     private ConnectionState _state;
@@ -586,6 +529,7 @@ internal sealed partial class Http1Driver : ClientStream
         if (!_ended)
         {
             _ended = true;
+            _server.Waiting.Leave(this);
             Enter(ConnectionState.None);
             _server.Observer?.Closed(_connection);
             _connection.Close(_reset);

@@ -135,6 +135,7 @@ public sealed class HttpServer : IParkOwner
         Clock = new HttpClock(loop);
         _drivers = new LoopPool<Http1Driver>(loop, "drivers");
         _freeRequests = new LoopPool<HttpRequest>(loop, "requests", RequestsKeptMax);
+        Waiting = new WaitingDrivers(loop);
         _accepted = OnAccepted;
     }
 
@@ -144,6 +145,7 @@ public sealed class HttpServer : IParkOwner
     public Log Log { get; set; }
     public CounterSlot Counters { get; }
     public HttpClock Clock { get; }
+    internal WaitingDrivers Waiting { get; }
     public HttpConfiguration? Configuration { get; private set; }
 
     /// <summary>A graceful stop is under way: every answer is the last on its connection.</summary>

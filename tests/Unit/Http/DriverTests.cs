@@ -97,6 +97,67 @@ public sealed class DriverTests
     }
 
     [Fact]
+    public void A_connection_is_parked_when_it_was_silent_for_a_while_and_answers_again()
+    {
+        using var server = new MemoryServer("keepalive_timeout 10s;" + Site);
+        InMemoryPeer peer = server.Connect();
+        Assert.EndsWith("hello", server.Exchange(peer, Get));
+        Assert.Equal(0, Parked(server));
+        for (int i = 0; i < 3; i++)
+        {
+            server.Loop.AdvanceClock(1_100);
+            server.Settle();
+        }
+        Assert.Equal(1, Parked(server));
+        Assert.EndsWith("hello", server.Exchange(peer, Get));
+        Assert.Equal(0, Parked(server));
+        for (int i = 0; i < 4; i++)
+        {
+            server.Loop.AdvanceClock(2_200);
+            server.Settle();
+        }
+        Assert.Equal(1, Parked(server));
+        Assert.False(peer.IsEnded);
+        server.Loop.AdvanceClock(2_000);
+        server.Settle();
+        Assert.True(peer.IsEnded);
+    }
+
+    [Fact]
+    public void Beyond_the_seats_a_connection_is_parked_at_once()
+    {
+        using var server = new MemoryServer(Site);
+        InMemoryPeer[] peers = [.. Enumerable.Range(0, 300).Select(_ => server.Connect())];
+        for (int i = 0; i < 2; i++)
+        {
+            foreach (InMemoryPeer peer in peers)
+            {
+                Assert.EndsWith("hello", server.Exchange(peer, Get));
+            }
+            Assert.Equal(44, Parked(server));
+        }
+        for (int i = 0; i < 3; i++)
+        {
+            server.Loop.AdvanceClock(1_100);
+            server.Settle();
+        }
+        Assert.Equal(300, Parked(server));
+        Assert.EndsWith("hello", server.Exchange(peers[299], Get));
+        Assert.Equal(299, Parked(server));
+        server.Http.Quit();
+        server.Settle();
+        Assert.EndsWith("hello", server.Exchange(peers[0], Get));
+    }
+
+    /// <summary>How many connections wait without a driver.</summary>
+    private static int Parked(MemoryServer server)
+    {
+        int count = 0;
+        server.Loop.ForEachIdle(c => count += c.Owner is ListenBinding ? 1 : 0);
+        return count;
+    }
+
+    [Fact]
     public void Half_a_head_ends_at_client_header_timeout()
     {
         using var server = new MemoryServer(Site);
