@@ -4,7 +4,8 @@ using System.Diagnostics;
 using Weir.Loop;
 using Weir.Protocol.Http1;
 
-byte[] head = ("GET /docs/page-17.html?a=1 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n"
+byte[] head =
+    ("GET /docs/page-17.html?a=1 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n"
     + "Accept: text/html,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\nAccept-Encoding: gzip, deflate, br\r\n"
     + "Cookie: session=0123456789abcdef; theme=dark\r\n\r\n").Select(static c => (byte)c).ToArray();
 var parsed = new RequestHead();
