@@ -130,6 +130,12 @@ public sealed unsafe class UringLoop : EventLoop
     /// <summary>Completions for something that had ended: none, unless a slot was given away too early.</summary>
     internal long LateCount { get; private set; }
 
+    /// <summary>Multishot receives that ended although there was more to come.</summary>
+    internal long SilentEndCount { get; set; }
+
+    /// <summary>Slots that are taken, by what is open and by what has not ended yet.</summary>
+    internal int SlotCount => _freeSlots.Length - _freeCount;
+
     /// <summary>Times that the submission ring was full and was handed over in the middle of a turn.</summary>
     internal long FullCount { get; private set; }
 

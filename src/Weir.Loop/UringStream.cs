@@ -207,6 +207,8 @@ internal sealed unsafe partial class UringStream : SocketStream
         int n = completion.Result;
         if (!completion.HasMore)
         {
+            // It may end by itself at any time (no buffer, no room for the completion): only the flag says so.
+            _loop.SilentEndCount += n > 0 && !_isStopping ? 1 : 0;
             _isReceiving = false;
             _isStopping = false;
         }
@@ -226,7 +228,6 @@ internal sealed unsafe partial class UringStream : SocketStream
         }
         if (HasReader && _waitingFirst is null && n <= ReceiveMax)
         {
-            // A multishot may end by itself at any time; only the flag says so.
             ResumeReceiving();
             DisarmRead();
             Deliver(RecvLease.Bytes(slab!, n));

@@ -165,7 +165,7 @@ public sealed class LoopTests
         public int Result { get; private set; }
         public Thread? Thread { get; private set; }
 
-        protected override void Work()
+        protected internal override void Work()
         {
             ArgumentOutOfRangeException.ThrowIfNegative(number);
             together?.SignalAndWait(TimeSpan.FromSeconds(20));

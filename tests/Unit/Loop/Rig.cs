@@ -18,18 +18,24 @@ internal sealed class Rig : IDisposable
     private readonly List<Listener> _listeners = [];
     private readonly List<string> _files = [];
 
-    public Rig(string engine)
+    public Rig(string engine) : this(Open(engine))
     {
-        Loop = engine switch
-        {
-            Epoll => new EpollLoop(),
-            Portable => new PortableLoop(),
-            Uring => UringLoop.TryCreate(out string reason) ?? throw new InvalidOperationException(reason),
-            _ => new InMemoryLoop { WindowBytes = 64 * 1024 },
-        };
+    }
+
+    public Rig(EventLoop loop)
+    {
+        Loop = loop;
         Loop.Adopt();
         Loop.Fault = e => Fault = e;
     }
+
+    private static EventLoop Open(string engine) => engine switch
+    {
+        Epoll => new EpollLoop(),
+        Portable => new PortableLoop(),
+        Uring => UringLoop.TryCreate(out string reason) ?? throw new InvalidOperationException(reason),
+        _ => new InMemoryLoop { WindowBytes = 64 * 1024 },
+    };
 
     public EventLoop Loop { get; }
 

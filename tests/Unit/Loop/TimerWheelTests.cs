@@ -18,7 +18,7 @@ public sealed class TimerWheelTests
         /// next.</summary>
         public bool Either { get; set; }
 
-        protected override void Fire() => fired(this);
+        protected internal override void Fire() => fired(this);
     }
 
     [Fact(DisplayName = "timers: whatever is set, moved, cancelled and disarmed, exactly what is due fires")]
