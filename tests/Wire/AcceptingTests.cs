@@ -87,7 +87,7 @@ public sealed partial class AcceptingTests
     [Fact]
     public void With_accept_mutex_one_worker_at_a_time_listens_and_a_killed_one_leaves_it_to_the_others()
     {
-        using var weir = ServerProcess.Weir(Small("", "accept_mutex on; accept_mutex_delay 20ms;", workers: 3));
+        using var weir = ServerProcess.Weir(Small("", SeenInProc + "accept_mutex on; accept_mutex_delay 20ms;", workers: 3));
         Assert.Equal("ok", weir.Get("/").Text);
         Wait.For("one listener of three", () => Listening(weir).Length == 1, PatientMs);
         Assert.All(Flags(weir), static f => Assert.Equal(0u, f & Exclusive));
@@ -107,7 +107,7 @@ public sealed partial class AcceptingTests
     [Fact]
     public void With_accept_mutex_and_one_worker_nobody_takes_turns()
     {
-        using var weir = ServerProcess.Weir(Small("", "accept_mutex on;"));
+        using var weir = ServerProcess.Weir(Small("", SeenInProc + "accept_mutex on;"));
         Assert.Equal("ok", weir.Get("/").Text);
         Assert.All(Flags(weir), static f => Assert.Equal(Exclusive, f & Exclusive));
     }
@@ -115,7 +115,7 @@ public sealed partial class AcceptingTests
     [Fact]
     public void A_shared_socket_wakes_one_worker_only()
     {
-        using var weir = ServerProcess.Weir(Small("", "multi_accept on;", workers: 2));
+        using var weir = ServerProcess.Weir(Small("", SeenInProc + "multi_accept on;", workers: 2));
         Assert.Equal("ok", weir.Get("/").Text);
         Wait.For("both workers", () => Listening(weir).Length == 2, PatientMs);
         uint[] flags = Flags(weir);
@@ -126,12 +126,38 @@ public sealed partial class AcceptingTests
     [Fact]
     public void With_reuseport_each_worker_has_a_socket_of_its_own()
     {
-        using var weir = ServerProcess.Weir(Small("", "", workers: 2, listen: " reuseport"));
+        using var weir = ServerProcess.Weir(Small("", SeenInProc, workers: 2, listen: " reuseport"));
         Assert.Equal("ok", weir.Get("/").Text);
         Wait.For("both workers", () => Listening(weir).Length == 2, PatientMs);
         Assert.Equal(2, SocketsOf(weir.Port).Count);
         Assert.All(Flags(weir), static f => Assert.Equal(0u, f & Exclusive));
     }
+
+    [Theory]
+    [InlineData("", "")]
+    [InlineData("accept_mutex on; accept_mutex_delay 20ms;", "")]
+    [InlineData("multi_accept on;", "")]
+    [InlineData("", " reuseport")]
+    public void However_workers_share_a_listener_every_client_is_served(string events, string listen)
+    {
+        using var weir = ServerProcess.Weir(Small("", events, workers: 3, listen: listen));
+        for (int round = 0; round < 2; round++)
+        {
+            var clients = new List<RawClient>();
+            for (int i = 0; i < 60; i++)
+            {
+                clients.Add(weir.Connect());
+            }
+            foreach (RawClient client in clients)
+            {
+                Assert.Equal("ok", client.Get("/").Text);
+                client.Dispose();
+            }
+        }
+    }
+
+    /// <summary>What a worker waits for shows in /proc with epoll only.</summary>
+    private const string SeenInProc = "use epoll; ";
 
     private static Conf Small(string main, string events, int connections = 512, int workers = 1, string listen = "") =>
         Conf.Full($$"""
@@ -141,7 +167,7 @@ public sealed partial class AcceptingTests
             pid %DIR%/server.pid;
             error_log %DIR%/error.log info;
             {{main}}
-            events { use epoll; worker_connections {{connections}}; {{events}} }
+            events { worker_connections {{connections}}; {{events}} }
             http {
                 access_log off;
                 server { listen 127.0.0.1:%PORT%{{listen}}; location / { return 200 ok; } }
