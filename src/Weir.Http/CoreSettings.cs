@@ -94,6 +94,10 @@ public sealed class LocationConf
 
     /// <summary>The prefix, regular expression or @name as written.</summary>
     public string Name { get; set; } = "";
+
+    /// <summary>What stands before the name: "", "=", "^~", "~", "~*"; of an `if`, that of the location
+    /// around.</summary>
+    public string Modifier { get; set; } = "";
     public NativeSlice NameBytes { get; set; }
     public bool IsExact { get; set; }
     public bool StopsRegex { get; set; }

@@ -29,6 +29,10 @@ public interface IBuildResources
     /// <summary>A directory that must exist and belong to the workers' user (a temporary path).</summary>
     void NeedDirectory(string path);
 
+    /// <summary>Where a temporary path lies that the configuration names: there, unless it is only tried
+    /// out.</summary>
+    string TempPath(string path) => path;
+
     /// <summary>The prefix that relative paths of files belong to (-p).</summary>
     string Prefix { get; }
 

@@ -28,6 +28,9 @@ public sealed record WebServerOptions(IConfFiles Files, string Path)
     public IReadOnlyDictionary<string, HostedApplication> Applications { get; init; } =
         new Dictionary<string, HostedApplication>();
 
+    /// <summary>Stands between a configuration and what it opens; null for nobody.</summary>
+    internal Func<IBuildResources, IBuildResources>? Around { get; init; }
+
     /// <summary>A configuration that is a text.</summary>
     public static WebServerOptions FromText(string text, string prefix = "/") =>
         new(new MemoryConfFiles().Add("/nginx.conf", text), "/nginx.conf") { Prefix = prefix };
@@ -94,7 +97,10 @@ public sealed class WebServer : IDisposable
         {
             ApplicationOf = name => HandlerOf(options, name),
         };
-        var build = new HttpBuild(resources, errors) { DefaultErrorLog = options.ErrorLog };
+        var build = new HttpBuild(options.Around?.Invoke(resources) ?? resources, errors)
+        {
+            DefaultErrorLog = options.ErrorLog,
+        };
         HttpConfiguration configuration = build.Run(tree);
         configuration.Own(resources);
         foreach (string failure in resources.Failures)

@@ -22,7 +22,7 @@ public enum Ending
 /// <summary>A raw TCP (or unix socket) client.</summary>
 public sealed class RawClient : IDisposable
 {
-    private const int ReceiveTimeoutMs = 15_000;
+    private const int ReceiveTimeoutMs = 30_000;
     private readonly Socket _socket;
     private byte[] _pending = [];
 
@@ -184,7 +184,7 @@ public sealed class RawClient : IDisposable
     }
 
     /// <summary>Whether the peer ends the connection within the time, without another byte.</summary>
-    public bool WaitClosed(int timeoutMs = 5000)
+    public bool WaitClosed(int timeoutMs = ReceiveTimeoutMs)
     {
         while (Ending == Ending.Open && _pending.Length == 0)
         {

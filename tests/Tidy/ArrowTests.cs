@@ -25,6 +25,11 @@ public sealed class ArrowTests
             "Weir.Kernel",
         ],
         ["Weir.AspNetCore"] = ["Weir.Server"],
+        // The package that operators' tests use: the server, and the engine, addresses and errors below it.
+        ["Weir.Testing"] =
+        [
+            "Weir.Server", "Weir.Http", "Weir.Session", "Weir.Loop", "Weir.Conf", "Weir.Kernel", "Weir.Zones",
+        ],
         ["Weir"] = ["Weir.Server", "Weir.Process"],
     };
 

@@ -47,6 +47,7 @@ internal static class CoreLocations
             }
         }
         location.Name = name;
+        location.Modifier = modifier;
         location.NameBytes = use.Build.Memory.Store(name);
         switch (modifier)
         {
@@ -117,6 +118,7 @@ internal static class CoreLocations
         LocationConf location = block.Core;
         location.IsNoName = true;
         location.Name = use.Block.Core.Name;
+        location.Modifier = use.Block.Core.Modifier;
         location.NameBytes = use.Block.Core.NameBytes;
         (use.Block.Core.Children ??= []).Add(location);
         use.Block.Core.LimitExcept = new LimitExceptHandler(allowed, location);
@@ -205,7 +207,7 @@ internal static class CoreLocations
                 return;
             }
         }
-        string path = use.Build.FullPath(use[0]);
+        string path = use.Build.Resources.TempPath(use.Build.FullPath(use[0]));
         use.Build.Resources.NeedDirectory(path);
         setting.Set(path);
     }

@@ -56,6 +56,7 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
         LocationConf around = use.Block.Core;
         location.IsNoName = true;
         location.Name = around.Name;
+        location.Modifier = around.Modifier;
         location.NameBytes = around.NameBytes;
         (around.Children ??= []).Add(location);
         bool inServer = use.Block.Kind == HttpBlockKind.Server;

@@ -105,6 +105,8 @@ public abstract class UpstreamSettings
     public Inherited<IgnoredHeaders> IgnoreHeaders;
     public InheritedList<string> PassHeaders;
     public InheritedList<string> HideHeaders;
+    private bool _busyIsGiven;
+    private bool _tempWriteIsGiven;
 
     /// <summary>Response headers that do not reach the client; frozen.</summary>
     public HeaderSet Hidden { get; private set; } = null!;
@@ -162,13 +164,23 @@ public abstract class UpstreamSettings
         }
     }
 
+    /// <summary>A setting whose default follows this level's buffers: only what a directive gave is inherited, through
+    /// any number of levels.</summary>
+    private static void MergeGiven(ref Inherited<long> own, in Inherited<long> outer, bool outerIsGiven,
+        long byDefault, out bool isGiven)
+    {
+        bool inherits = outer.IsSet || outerIsGiven;
+        isGiven = own.IsSet || inherits;
+        own.Merge(inherits ? outer : default, byDefault);
+    }
+
     private void CheckBuffers(HttpBuild build, UpstreamSettings p)
     {
         ConfBufs buffers = Buffers.Value;
         long largest = Math.Max(BufferSizeBytes.Value, buffers.Bytes);
         long busyDefault = 2 * largest;
-        BusyBuffersBytes.Merge(p.BusyBuffersBytes.IsSet ? p.BusyBuffersBytes : default, busyDefault);
-        TempWriteBytes.Merge(p.TempWriteBytes.IsSet ? p.TempWriteBytes : default, 2 * largest);
+        MergeGiven(ref BusyBuffersBytes, in p.BusyBuffersBytes, p._busyIsGiven, busyDefault, out _busyIsGiven);
+        MergeGiven(ref TempWriteBytes, in p.TempWriteBytes, p._tempWriteIsGiven, 2 * largest, out _tempWriteIsGiven);
         MemoryBytesMax = Math.Max(BufferSizeBytes.Value + buffers.Count * buffers.Bytes, 8192);
         if (buffers.Count < 2)
         {
