@@ -16,6 +16,7 @@ public sealed class NginxConf : IDisposable
 {
     private const int FirstClientPort = 20_000;
     private const int DnsHeaderBytes = 12;
+    private const int DnsPort = 53;
     private const int DnsTypeA = 1;
 
     private readonly NginxConfOptions _options;
@@ -265,8 +266,8 @@ public sealed class NginxConf : IDisposable
     }
 
     private SocketAddress ResolverAddress(string text) =>
-        SocketAddress.TryParse(text, 53, out SocketAddress? address, out string _) ? address!
-            : _names.Find(text.Split(':')[0], 53)!;
+        SocketAddress.TryParse(text, DnsPort, out SocketAddress? address, out string _) ? address!
+            : _names.Find(text.Split(':')[0], DnsPort)!;
 
     private void AnswerName(byte[] question, Action<byte[]> reply)
     {
@@ -282,7 +283,7 @@ public sealed class NginxConf : IDisposable
             at += question[at] + 1;
         }
         int type = at + 2 < question.Length ? question[at + 2] : 0;
-        byte[] address = SocketAddress.AddressBytesOf(_names.Find(name.ToString(), 0)!.Native).ToArray();
+        byte[] address = SocketAddress.AddressBytesOf(_names.Find(name.ToString(), DnsPort)!.Native).ToArray();
         bool fits = type == DnsTypeA && address.Length == 4;
         byte[] answer = fits ? [0xC0, DnsHeaderBytes, 0, DnsTypeA, 0, 1, 0, 0, 0, 60, 0, 4, .. address] : [];
         // The question goes back up to its class; records behind it (EDNS) do not.

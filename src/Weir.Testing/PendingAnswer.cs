@@ -31,7 +31,7 @@ public sealed class PendingAnswer : IDisposable
         _stream = _pump;
         if (tlsName is not null)
         {
-            var tls = new SslStream(_pump, leaveInnerStreamOpen: true, static (_, _, _, _) => true);
+            var tls = new SslStream(_pump, leaveInnerStreamOpen: true);
             tls.AuthenticateAsClient(new SslClientAuthenticationOptions
             {
                 TargetHost = tlsName,

@@ -46,6 +46,32 @@ public sealed class ProcessSettingsTests
     }
 
     [Fact]
+    public void Workers_that_choose_their_processors_themselves_stay_within_the_mask()
+    {
+        using var weir = ServerProcess.Weir(Conf.Server("location / { return 200 a; }", "", 2, true,
+            "worker_cpu_affinity auto 1;"));
+        Assert.Equal("a", weir.Get("/").Text);
+        Wait.For("two workers on the first processor", () => weir.Workers() is { Length: 2 } started
+            && started.All(static w => Proc(w, "status").Contains("Cpus_allowed_list:\t0\n")));
+    }
+
+    [NeedsFact("ss")]
+    public void The_kernel_shows_the_backlog_and_the_buffers_that_were_asked_for()
+    {
+        using var weir = ServerProcess.Weir(Conf.Http("""
+            server { listen 127.0.0.1:%PORT% backlog=37 rcvbuf=64k sndbuf=96k; location / { return 200 a; } }
+            """));
+        Assert.Equal("a", weir.Get("/").Text);
+        string port = weir.Port.ToString(CultureInfo.InvariantCulture);
+        string told = ChildProcess.Run(Tools.Require("ss"), "-Hltnm", "sport", "=", ":" + port).Output;
+        // State, connections that wait, how many may; the kernel doubles the sizes of buffers.
+        string[] fields = told.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+        Assert.Equal(["LISTEN", "0", "37"], fields[..3]);
+        Assert.Contains("rb131072,", told);
+        Assert.Contains("tb196608,", told);
+    }
+
+    [Fact]
     public void A_worker_that_shuts_down_leaves_when_its_time_is_over()
     {
         using var asked = new ManualResetEventSlim();

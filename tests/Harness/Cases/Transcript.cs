@@ -29,7 +29,7 @@ public static partial class Transcript
         {
             if (talk.AwaitsBetween && piece != talk.Pieces[0])
             {
-                client.WaitForBytes(5000);
+                client.WaitForBytes(talk.FirstMs);
             }
 
             sentAll = sentAll && Piece(client, piece);
