@@ -42,7 +42,8 @@ public sealed record ConfRequest
     public int Version { get; init; } = 11;
 
     /// <summary>The same with one more header line.</summary>
-    public ConfRequest WithHeader(string name, string value) => this with { Headers = [.. Headers, $"{name}: {value}"] };
+    public ConfRequest WithHeader(string name, string value) =>
+        this with { Headers = [.. Headers, $"{name}: {value}"] };
 
     /// <summary>The same with a text as its body, in UTF-8.</summary>
     public ConfRequest WithBody(string text) => this with { Body = Encoding.UTF8.GetBytes(text) };

@@ -1,5 +1,5 @@
-// A request that is under way: several may be, as limits on connections and slow upstream servers need it. On the thread
-// that uses the configuration.
+// A request that is under way: several may be, as limits on connections and slow upstream servers need it. On the
+// thread that uses the configuration.
 using System.Net.Security;
 using Weir.Loop;
 

@@ -1,10 +1,5 @@
-<<<<<<< HEAD
 // The public surface of Weir.Server is a promise: src/Weir.Server/PublicAPI.txt lists it, and a change of the one is a
 // change of the other. WEIR_UPDATE_API=1 writes the list anew.
-=======
-// The public surface of Weir.Server is a promise: src/Weir.Server/PublicAPI.txt lists it, and a change of the one is a change
-// of the other. WEIR_UPDATE_API=1 writes the list anew.
->>>>>>> 0085c56 (Testing: nginx.conf under unit test; Proxy: given buffer sizes are inherited through every level; Wire: body files, backlog, masks)
 using Weir.Tests.Harness;
 using Xunit;
 
@@ -13,14 +8,6 @@ namespace Weir.Tests.AppServer;
 public sealed class PublicApiTests
 {
     [Fact]
-<<<<<<< HEAD
     public void The_public_surface_is_the_one_that_is_written_down() =>
         PublicApi.Check(typeof(Server.AppServer).Assembly, "src/Weir.Server/PublicAPI.txt");
-=======
-    public void The_public_surface_is_the_one_that_is_written_down()
-    {
-        string? changes = PublicSurface.Changes(typeof(Server.AppServer).Assembly);
-        Assert.True(changes is null, changes);
-    }
->>>>>>> 0085c56 (Testing: nginx.conf under unit test; Proxy: given buffer sizes are inherited through every level; Wire: body files, backlog, masks)
 }

@@ -15,7 +15,8 @@ public sealed class NginxConfTests
     {
         using NginxConf conf = Http("""
             server { listen 80; server_name a.example www.a.example; location = /x { return 200 exact; }
-                     location ~* \.PNG$ { return 200 picture; } location / { return 301 https://a.example$request_uri; } }
+                     location ~* \.PNG$ { return 200 picture; }
+                     location / { return 301 https://a.example$request_uri; } }
             server { listen 80; server_name b.example; location ^~ /b { return 204; } }
             """);
         Answer exact = conf.Get("http://www.a.example/x");
@@ -26,7 +27,7 @@ public sealed class NginxConfTests
         Assert.Equal("https://a.example/cart?id=1", moved.Header("Location"));
         Answer other = conf.Get("http://b.example/b/c");
         Assert.Equal((204, "b.example", "^~ /b"), (other.Status, other.Server, other.Location));
-        Assert.EndsWith(":3", other.ServerAt);
+        Assert.EndsWith(":4", other.ServerAt);
     }
 
     [Fact]
@@ -45,7 +46,8 @@ public sealed class NginxConfTests
             server { listen 443; location /api/ { proxy_pass http://shop/; proxy_set_header X-Real-IP $remote_addr; } }
             """);
         conf.Upstream("10.0.0.1:8080").Answers(201, "made", "X-App: 7");
-        Answer answer = conf.Send(new ConfRequest("POST", "/api/cart?id=1").WithBody("milk").FromAddress("203.0.113.9"));
+        Answer answer = conf.Send(
+            new ConfRequest("POST", "/api/cart?id=1").WithBody("milk").FromAddress("203.0.113.9"));
         Assert.Equal((201, "made", "7"), (answer.Status, answer.Body, answer.Header("x-app")));
         Assert.Equal(("10.0.0.1:8080", "shop", 201),
             (answer.Upstream!.Address, answer.Upstream.Group, answer.Upstream.Status));
@@ -202,7 +204,8 @@ public sealed class NginxConfTests
     [Fact]
     public void Variables_of_families_can_be_watched()
     {
-        using NginxConf conf = Http("map $arg_a $kind { 1 one; default other; } server { listen 80; return 200 $kind; }");
+        using NginxConf conf = Http(
+            "map $arg_a $kind { 1 one; default other; } server { listen 80; return 200 $kind; }");
         conf.Watch("arg_b", "http_x_seen", "sent_http_content_type");
         Answer answer = conf.Get("/?a=1&b=2", "X-Seen: yes");
         Assert.Equal(("one", "2", "yes"),
