@@ -376,7 +376,10 @@ public sealed class LifeTests
         running.Await(static m => m.Connections == 0);
         AppServerEvent[] events = running.Events.Read();
         AppServerEventKind[] order = [.. events.Select(static e => e.Kind).Where(static k => k is not
-            AppServerEventKind.Queued)];
+            (AppServerEventKind.Queued or AppServerEventKind.Taken))];
+        // Only where a thread takes a whole connection is there a moment when it does.
+        Assert.Equal(model is "sequential" or "thread-per-connection" or "thread-pool" ? 1 : 0,
+            events.Count(static e => e.Kind == AppServerEventKind.Taken));
         Assert.Equal(
         [
             AppServerEventKind.Accepted, AppServerEventKind.Received, AppServerEventKind.Started,

@@ -87,7 +87,8 @@ public sealed partial class AcceptingTests
     [Fact]
     public void With_accept_mutex_one_worker_at_a_time_listens_and_a_killed_one_leaves_it_to_the_others()
     {
-        using var weir = ServerProcess.Weir(Small("", SeenInProc + "accept_mutex on; accept_mutex_delay 20ms;", workers: 3));
+        using var weir = ServerProcess.Weir(
+            Small("", SeenInProc + "accept_mutex on; accept_mutex_delay 20ms;", workers: 3));
         Assert.Equal("ok", weir.Get("/").Text);
         Wait.For("one listener of three", () => Listening(weir).Length == 1, PatientMs);
         Assert.All(Flags(weir), static f => Assert.Equal(0u, f & Exclusive));
