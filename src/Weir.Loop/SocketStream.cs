@@ -264,6 +264,11 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
     /// <see cref="ContinueSend"/>.</summary>
     protected abstract bool MustWait { get; }
 
+    /// <summary>Bytes that were taken over in this turn may still leave at once, because more follows.</summary>
+    protected virtual void Land()
+    {
+    }
+
     /// <summary>The kernel takes no more now: the engine calls <see cref="ContinueSend"/> when it may.</summary>
     protected abstract void AwaitWritable();
 
@@ -317,8 +322,16 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         {
             if (MustWait)
             {
-                Block(chain);
-                return;
+                Land();
+                if (MustWait)
+                {
+                    Block(chain);
+                    return;
+                }
+                if (_sendError != 0)
+                {
+                    break;
+                }
             }
             if (SentBytes >= stopAt)
             {

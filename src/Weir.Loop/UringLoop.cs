@@ -307,12 +307,17 @@ public sealed unsafe class UringLoop : EventLoop
 
     private UringEntry* Next()
     {
+        MakeRoomInRing();
+        return _ring.Next();
+    }
+
+    private void MakeRoomInRing()
+    {
         if (_ring.IsFull)
         {
             FullCount++;
             Submit();
         }
-        return _ring.Next();
     }
 
     /// <summary>Hands over what is pending without waiting.</summary>
@@ -356,10 +361,28 @@ public sealed unsafe class UringLoop : EventLoop
         return at;
     }
 
-    /// <summary>The number of the entry filled next; see <see cref="IsSubmitted"/>.</summary>
-    internal uint NextNumber => _ring.NextNumber;
+    /// <summary>The number of the entry that <see cref="Begin"/> fills next; see <see cref="Withdraw"/>.</summary>
+    internal uint NextNumber()
+    {
+        MakeRoomInRing();
+        return _ring.NextNumber;
+    }
 
-    internal bool IsSubmitted(uint number) => _ring.Unsubmitted(number) == null;
+    /// <summary>Takes an entry back that the kernel has not seen: no completion comes of it. False when it is too
+    /// late.</summary>
+    internal bool Withdraw(UringTarget target, uint number)
+    {
+        UringEntry* entry = _ring.Unsubmitted(number);
+        if (entry == null)
+        {
+            return false;
+        }
+        *entry = default;
+        entry->Operation = UringOperation.Nop;
+        entry->Flags = UringOperation.SkipSuccess;
+        target.UnderWay--;
+        return true;
+    }
 
     // Streams.
 

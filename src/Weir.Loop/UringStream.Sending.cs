@@ -12,10 +12,15 @@ internal sealed unsafe partial class UringStream
     /// <summary>Pieces of a chain up to this size together are copied into one entry.</summary>
     private const int CopiedBytesMax = 4096;
 
+    /// <summary>A single piece up to this size is an entry of its own; what is larger is better sent while it is warm in
+    /// the cache.</summary>
+    private const int FlightBytesMax = 16 * 1024;
+
     // The flight: bytes taken over from the caller. An entry is under way, or the rest waits for room.
     private BufferSlab? _flight;
     private byte* _flightAt;
     private int _flightBytes;
+    private uint _flightNumber;
     private bool _isFlying;
     private bool _isPollingWritable;
     private bool _shutdownAfterFlight;
@@ -23,10 +28,21 @@ internal sealed unsafe partial class UringStream
 
     protected override bool MustWait => _flightBytes > 0;
 
+    /// <summary>More follows in the same turn: the entry becomes an empty one, and its bytes go now, before the rest.
+    /// Whoever produces so much must see what the kernel takes, or it would count the client as slow.</summary>
+    protected override void Land()
+    {
+        if (_isFlying && _loop.Withdraw(_target, _flightNumber))
+        {
+            _isFlying = false;
+            ResumeFlight(more: true);
+        }
+    }
+
     protected override bool TakesOver(BufferChain chain)
     {
         ref ChainSegment first = ref chain[0];
-        if (chain.Count == 1 && first.Slab is { } owner && first.Length <= int.MaxValue)
+        if (chain.Count == 1 && first.Slab is { } owner && first.Length <= FlightBytesMax)
         {
             owner.AddReference();
             _flight = owner;
@@ -48,6 +64,7 @@ internal sealed unsafe partial class UringStream
         chain.Consume(_flightBytes);
         _loop.OwedCount++;
         _isFlying = true;
+        _flightNumber = _loop.NextNumber();
         UringEntry* entry = _loop.Begin(_target, UringKind.Send, UringOperation.Send, Fd);
         entry->Address = (ulong)_flightAt;
         entry->Length = (uint)_flightBytes;
@@ -64,7 +81,7 @@ internal sealed unsafe partial class UringStream
             return;
         }
         Sent(Math.Max(result, 0));
-        ResumeFlight();
+        ResumeFlight(more: false);
     }
 
     private void Sent(int count)
@@ -79,11 +96,11 @@ internal sealed unsafe partial class UringStream
 
     /// <summary>The kernel took a part: the rest leaves by plain sends whenever there is room. The end of a flight may
     /// begin the next one, which is the ring's.</summary>
-    private void ResumeFlight()
+    private void ResumeFlight(bool more)
     {
         while (_flightBytes > 0 && !_isFlying)
         {
-            SysResult n = Sys.Send(Fd, _flightAt, _flightBytes, false);
+            SysResult n = Sys.Send(Fd, _flightAt, _flightBytes, more);
             if (n.Errno == Errno.EAGAIN)
             {
                 // Something left since the last time, or the first time: the clock begins again.
@@ -177,7 +194,7 @@ internal sealed unsafe partial class UringStream
         }
         if (_flightBytes > 0 && !_isFlying)
         {
-            ResumeFlight();
+            ResumeFlight(more: false);
             return;
         }
         ContinueSend();
