@@ -27,6 +27,10 @@ internal sealed unsafe partial class UringStream : SocketStream
     private int _waitingOffset;
     private int _receiveError;
     private bool _isReceiving;
+
+    /// <summary>Nothing has come from this client yet. The first receive is a single one: many clients ask once and are
+    /// gone, and arming and cancelling a multishot would be for nothing.</summary>
+    private bool _isFirst;
     private bool _isStopping;
     private bool _hasEnd;
 
@@ -43,6 +47,7 @@ internal sealed unsafe partial class UringStream : SocketStream
     internal void Open(int fd, Listener listener, ReadOnlySpan<byte> peer)
     {
         Begin();
+        _isFirst = true;
         Start(fd, listener, peer);
         Receive();
     }
@@ -52,6 +57,7 @@ internal sealed unsafe partial class UringStream : SocketStream
         _isBulk = false;
         _isPollingReadable = false;
         _isReadable = false;
+        _isFirst = false;
         _streak = 0;
         _receiveError = 0;
         _isReceiving = false;
@@ -90,7 +96,7 @@ internal sealed unsafe partial class UringStream : SocketStream
         _isReadable = false;
         UringEntry* entry = _loop.Begin(_target, UringKind.Receive, UringOperation.Recv, Fd);
         entry->Flags = UringOperation.BufferSelect;
-        entry->Priority = UringOperation.RecvMultishot;
+        entry->Priority = _isFirst ? (ushort)0 : UringOperation.RecvMultishot;
         entry->BufferGroup = UringBuffers.Group;
     }
 
@@ -119,6 +125,10 @@ internal sealed unsafe partial class UringStream : SocketStream
         {
             // Too many immediate results in a row: others get their turn first.
             _loop.Ready(_continueReceive ??= ContinueReceive);
+        }
+        else
+        {
+            ResumeReceiving();
         }
     }
 
@@ -201,6 +211,8 @@ internal sealed unsafe partial class UringStream : SocketStream
         }
     }
 
+    protected override void OnWatched() => ResumeReceiving();
+
     private void OnReceive(in UringCompletion completion)
     {
         ImmediateCount = 0;
@@ -208,10 +220,12 @@ internal sealed unsafe partial class UringStream : SocketStream
         if (!completion.HasMore)
         {
             // It may end by itself at any time (no buffer, no room for the completion): only the flag says so.
-            _loop.SilentEndCount += n > 0 && !_isStopping ? 1 : 0;
+            _loop.SilentEndCount += n > 0 && !_isStopping && !_isFirst ? 1 : 0;
             _isReceiving = false;
             _isStopping = false;
         }
+        bool wasFirst = _isFirst;
+        _isFirst &= n <= 0;
         BufferSlab? slab = completion.HasBuffer ? _loop.ReceiveBuffers.Take(completion.BufferId, Math.Max(n, 0)) : null;
         if (IsClosed || n <= 0)
         {
@@ -228,7 +242,10 @@ internal sealed unsafe partial class UringStream : SocketStream
         }
         if (HasReader && _waitingFirst is null && n <= ReceiveMax)
         {
-            ResumeReceiving();
+            if (!wasFirst)
+            {
+                ResumeReceiving();
+            }
             DisarmRead();
             Deliver(RecvLease.Bytes(slab!, n));
             return;
