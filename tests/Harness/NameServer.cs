@@ -105,9 +105,9 @@ public sealed class NameServer : IDisposable
                 }
             }
         }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        catch (Exception e) when (e is SocketException or ObjectDisposedException or NullReferenceException)
         {
-            // The test has ended.
+            // The test has ended; a disposed UdpClient has no socket any more.
         }
     }
 }
