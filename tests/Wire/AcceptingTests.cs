@@ -7,6 +7,8 @@ using Xunit;
 
 namespace Weir.Tests.Wire;
 
+// Most of it is about workers beside each other; the rest about tiers that the portable engine leaves to the framework.
+[Trait("Needs", "master")]
 public sealed partial class AcceptingTests
 {
     private const int PatientMs = 30_000;

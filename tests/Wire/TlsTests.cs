@@ -113,6 +113,7 @@ public sealed class TlsTests
     [Theory]
     [InlineData(1, false)]
     [InlineData(2, true)]
+    [Trait("Needs", "master")]
     public void Certificates_that_change_are_picked_up_without_a_reload(int workers, bool master)
     {
         using ServerProcess weir = Serve(Ec + "return 200 ok;", workers: workers, master: master);
