@@ -12,8 +12,8 @@ internal sealed unsafe partial class UringStream
     /// <summary>Pieces of a chain up to this size together are copied into one entry.</summary>
     private const int CopiedBytesMax = 4096;
 
-    /// <summary>A single piece up to this size is an entry of its own; what is larger is better sent while it is warm in
-    /// the cache.</summary>
+    /// <summary>A single piece up to this size is an entry of its own; what is larger is better sent while it is warm
+    /// in the cache.</summary>
     private const int FlightBytesMax = 16 * 1024;
 
     // The flight: bytes taken over from the caller. An entry is under way, or the rest waits for room.
