@@ -231,6 +231,7 @@ public sealed class TlsTests
     }
 
     [NeedsTheory("openssl")]
+    [Trait("Needs", "master")]
     [InlineData("-tls1_2", "ssl_session_tickets off; ssl_session_cache shared:one:1m;", "Reused")]
     [InlineData("-tls1_2", "ssl_session_cache off;", "Reused")]
     [InlineData("-tls1_2", "ssl_session_tickets off;", "New")]
