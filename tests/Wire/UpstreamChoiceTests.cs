@@ -26,6 +26,21 @@ public sealed class UpstreamChoiceTests
         Assert.Equal(tries, a.Requests.Count + b.Requests.Count + c.Requests.Count);
     }
 
+    [Theory]
+    [InlineData("", 200)]
+    [InlineData("proxy_next_upstream off;", 502)]
+    public void A_server_that_dies_between_head_and_body_has_failed_like_any_other(string directive, int status)
+    {
+        const string HeadAlone = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        using Upstream dies = Upstream.AnsweringOnce(HeadAlone);
+        using Upstream other = Upstream.Answering(static _ => Upstream.Ok("other"));
+        using var weir = ServerProcess.Weir(Conf.Server($"location / {{ proxy_pass http://g; {directive} }}",
+            $"upstream g {{ server 127.0.0.1:{dies.Port}; server 127.0.0.1:{other.Port} backup; }}"));
+        Assert.Equal(status, weir.Get("/").Status);
+        Wait.For("the log line", () =>
+            weir.ErrorLog.Contains("upstream prematurely closed connection while reading upstream"));
+    }
+
     [Fact]
     public void No_server_is_tried_when_the_time_for_it_is_over()
     {

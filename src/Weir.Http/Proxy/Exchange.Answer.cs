@@ -43,6 +43,10 @@ public sealed partial class Exchange
         }
         TakeInput(lease);
         fault = default;
+        if (_holdsHead)
+        {
+            return true;
+        }
         while (true)
         {
             ReadStep step = Protocol.ReadHead(this);
@@ -60,7 +64,12 @@ public sealed partial class Exchange
                 ref UpstreamAttempt attempt = ref _record.Current;
                 attempt.HeaderMs = Request.Loop.NowMs - attempt.StartMs;
                 attempt.Status = Head.Status;
-                return true;
+                if (_start < _end || !MayHoldHead())
+                {
+                    return true;
+                }
+                _holdsHead = true;
+                break;
             }
             if (++_interims > InterimMax)
             {
@@ -80,9 +89,17 @@ public sealed partial class Exchange
         return false;
     }
 
+    /// <summary>Whether the head waits for the first bytes of its body. A buffered head would not leave before them
+    /// anyway (postpone_output), and until they come another server may still be asked.</summary>
+    private bool MayHoldHead() => Head.Status is >= 200 and < 300 && !Protocol.IsBodyless(this)
+        && !Protocol.EndsWithClose(this) && Request.Location.PostponeOutput.Value > 0
+        && AnswerHead.DecideBuffering(this);
+
+    private bool _holdsHead;
+
     private UpstreamFault FailHead(RecvLease lease)
     {
-        const string Action = "reading response header from upstream";
+        string action = _holdsHead ? "reading upstream" : "reading response header from upstream";
         if (_clientGone)
         {
             return ClientGone();
@@ -93,7 +110,7 @@ public sealed partial class Exchange
         }
         if (lease.Error == Errno.ETIMEDOUT)
         {
-            LogWith(LogLevel.Error, "upstream timed out", Errno.ETIMEDOUT, Action);
+            LogWith(LogLevel.Error, "upstream timed out", Errno.ETIMEDOUT, action);
             return new UpstreamFault(FaultKind.Timeout, FaultLeg.Head);
         }
         if (Stream.SendError != 0 && Stream.SendError == Errno.ETIMEDOUT)
@@ -103,11 +120,11 @@ public sealed partial class Exchange
         }
         if (lease.IsEnd)
         {
-            LogWith(LogLevel.Error, "upstream prematurely closed connection", 0, Action);
+            LogWith(LogLevel.Error, "upstream prematurely closed connection", 0, action);
         }
         else
         {
-            LogWith(LogLevel.Error, "recv() failed", lease.Error, Action);
+            LogWith(LogLevel.Error, "recv() failed", lease.Error, action);
         }
         return new UpstreamFault(FaultKind.Error, FaultLeg.Head);
     }

@@ -411,6 +411,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         }
         Protocol.StartAnswer(this);
         BodyEnded = false;
+        _holdsHead = false;
         _interims = 0;
         return AwaitMore();
     }
