@@ -34,6 +34,11 @@ public abstract partial class EventLoop
         }
     }
 
+    /// <summary>The engine lets go of what a busy time left.</summary>
+    protected virtual void OnTrim()
+    {
+    }
+
     private void TrimIfIdle()
     {
         bool idle = TurnCount - _turnsAtTrim < IdleTurnsMax;
@@ -42,11 +47,18 @@ public abstract partial class EventLoop
             TrimLater();
             return;
         }
+        Trim();
+    }
+
+    /// <summary>Lets go of what a busy time left.</summary>
+    internal void Trim()
+    {
         int dropped = 0;
         foreach (LoopPool pool in Pools)
         {
             dropped += pool.TrimTo(PoolKept);
         }
+        OnTrim();
         if (Buffers.FreeBytes > BuffersKept)
         {
             Buffers.Trim();

@@ -23,6 +23,8 @@ internal sealed unsafe class UringBuffers
     private int _vacantCount;
     private ushort _tail;
     private ushort _published;
+    private bool _grewInTurn;
+    private bool _isMissing;
     private int _takenInTurn;
     private int _takenMost;
     private long _reviewMs;
@@ -73,15 +75,45 @@ internal sealed unsafe class UringBuffers
         return slab;
     }
 
-    /// <summary>A stream found the ring empty: more are needed at once than there are.</summary>
+    /// <summary>A stream found the ring empty: more are needed at once than there are. However many found it so in
+    /// one turn, it is doubled once: they ask again.</summary>
     internal void Starved()
     {
         StarvedCount++;
-        if (Count >= Wanted && Wanted < EntriesMax)
+        if (!_grewInTurn && Count >= Wanted && Wanted < EntriesMax)
         {
+            _grewInTurn = true;
             Wanted = Math.Min(Wanted * 2, EntriesMax);
         }
         Fill();
+    }
+
+    /// <summary>The loop has nothing to do: a ring that grew is exchanged for a small one. What is armed finds the new
+    /// one by its group.</summary>
+    internal void Renew(IoUring ring)
+    {
+        if (Count <= _first * 2 || ring.Ready > 0 || ring.UnregisterBuffers(Group).IsError)
+        {
+            return;
+        }
+        ReleaseAll();
+        NativeMemory.Clear(_ring, EntriesMax * EntryBytes);
+        _tail = 0;
+        _published = 0;
+        Wanted = _first;
+        Fill();
+        _isMissing = Register(ring).IsError;
+        Publish(0);
+    }
+
+    /// <summary>The kernel had no memory for the new ring: until it has, every receive says that it found
+    /// none.</summary>
+    internal void RegisterIfMissing(IoUring ring)
+    {
+        if (_isMissing)
+        {
+            _isMissing = Register(ring).IsError;
+        }
     }
 
     private void Fill()
@@ -114,6 +146,7 @@ internal sealed unsafe class UringBuffers
         }
         _takenMost = Math.Max(_takenMost, _takenInTurn);
         _takenInTurn = 0;
+        _grewInTurn = false;
         if (nowMs >= _reviewMs)
         {
             _reviewMs = nowMs + ReviewMs;
@@ -129,8 +162,16 @@ internal sealed unsafe class UringBuffers
     /// <summary>The kernel is done with the ring: all of it is ours again.</summary>
     internal void Free()
     {
-        for (int id = 0; id < EntriesMax; id++)
+        ReleaseAll();
+        NativeMemory.AlignedFree(_ring);
+    }
+
+    private void ReleaseAll()
+    {
+        _vacantCount = 0;
+        for (int id = EntriesMax - 1; id >= 0; id--)
         {
+            _vacant[_vacantCount++] = (ushort)id;
             if (_slabs[id] is { } slab)
             {
                 _slabs[id] = null;
@@ -138,6 +179,5 @@ internal sealed unsafe class UringBuffers
                 slab.Release();
             }
         }
-        NativeMemory.AlignedFree(_ring);
     }
 }

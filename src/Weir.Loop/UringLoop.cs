@@ -153,6 +153,7 @@ public sealed unsafe class UringLoop : EventLoop
     protected override void WaitAndDispatch(int timeoutMs)
     {
         EnsureEnabled();
+        ReceiveBuffers.RegisterIfMissing(_ring);
         ReceiveBuffers.Publish(NowMs);
         uint wanted = timeoutMs == 0 || _ring.Ready > 0 ? 0u : 1u;
         SysResult r = _ring.SubmitAndWait(wanted, timeoutMs);
@@ -218,6 +219,8 @@ public sealed unsafe class UringLoop : EventLoop
             ReceiveBuffers.Take(completion.BufferId, 0).Release();
         }
     }
+
+    protected override void OnTrim() => ReceiveBuffers.Renew(_ring);
 
     // Slots.
 

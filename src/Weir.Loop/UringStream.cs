@@ -292,6 +292,7 @@ internal sealed unsafe partial class UringStream : SocketStream
         if (result == -Errno.ENOBUFS)
         {
             _loop.ReceiveBuffers.Starved();
+            _loop.TrimLater();
             ResumeReceiving();
             return;
         }

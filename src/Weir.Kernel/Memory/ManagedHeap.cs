@@ -8,7 +8,8 @@ public static class ManagedHeap
     /// <summary>Up to this much alive the world may stand still for a whole collection: that is milliseconds.</summary>
     private const long SmallBytesMax = 12 * 1024 * 1024;
 
-    /// <summary>Collects what start or a reload left behind and gives its memory back to the system.</summary>
+    /// <summary>Collects what start or a reload left behind and gives its memory back to the system, and the pages of
+    /// code that only they needed.</summary>
     public static void Settle()
     {
         GCMemoryInfo last = GC.GetGCMemoryInfo(GCKind.Any);
@@ -23,5 +24,6 @@ public static class ManagedHeap
             GC.Collect(GC.MaxGeneration, GCCollectionMode.Forced, blocking: false, compacting: false);
         }
         NativeHeap.Trim();
+        CodePages.Drop();
     }
 }

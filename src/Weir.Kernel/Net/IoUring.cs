@@ -65,7 +65,8 @@ public sealed unsafe partial class IoUring : IDisposable
     private const uint FeatSingleMmap = 1 << 0, FeatNoDrop = 1 << 1, FeatSubmitStable = 1 << 2, FeatFastPoll = 1 << 5,
         FeatExtArg = 1 << 8, FeatCqeSkip = 1 << 11;
     private const uint EnterGetEvents = 1 << 0, EnterExtArg = 1 << 3;
-    private const nint RegisterProbe = 8, RegisterEnable = 12, RegisterBufferRing = 22;
+    private const nint RegisterProbe = 8, RegisterEnable = 12, RegisterBufferRing = 22,
+        UnregisterBufferRing = 23;
     private const nint OffsetOfEntries = 0x10000000;
 
     private readonly int _fd;
@@ -246,6 +247,13 @@ public sealed unsafe partial class IoUring : IDisposable
     {
         var argument = new BufferRingArgument { Address = (ulong)memory, Entries = entries, Group = group };
         return Result(syscall_register(RegisterNumber, _fd, RegisterBufferRing, &argument, 1));
+    }
+
+    /// <summary>The memory of a group's ring, and the buffers described in it, are the caller's again.</summary>
+    public SysResult UnregisterBuffers(ushort group)
+    {
+        var argument = new BufferRingArgument { Group = group };
+        return Result(syscall_register(RegisterNumber, _fd, UnregisterBufferRing, &argument, 1));
     }
 
     /// <summary>Entries that were filled and not yet taken by the kernel.</summary>

@@ -57,6 +57,58 @@ public sealed class UringLoopTests
         Assert.Equal(0, loop.LateCount);
     }
 
+    [Fact(DisplayName = "io_uring: buffers double once a turn, and an idle loop has few again, with streams armed")]
+    public void BuffersOfAnIdleLoop()
+    {
+        using var rig = new Rig(Rig.Uring);
+        var loop = (UringLoop)rig.Loop;
+        int first = loop.ReceiveBuffers.Wanted;
+        byte[] address = rig.Listen(c => Rig.Echo(c).Forget());
+        var clients = new List<Connection>();
+        rig.Run(async () =>
+        {
+            for (int i = 0; i < first * 3; i++)
+            {
+                Connection c = await rig.Connect(address);
+                clients.Add(c);
+                await Answer(c, i);
+            }
+        });
+        // All speak before the loop looks: each of those that find no buffer says so.
+        rig.Run(async () =>
+        {
+            foreach (Connection c in clients)
+            {
+                Assert.False((await Rig.Write(c, Rig.Pattern(100))).IsError);
+            }
+            foreach (Connection c in clients)
+            {
+                Assert.Equal(Rig.Pattern(100), await Rig.Read(c, 100));
+            }
+        });
+        Assert.InRange(loop.ReceiveBuffers.Wanted, first * 2, first * 8);
+        Assert.True(loop.ReceiveBuffers.StarvedCount > 3);
+
+        loop.Trim();
+        Assert.Equal(first, loop.ReceiveBuffers.Count);
+        Assert.Equal(first * UringBuffers.BufferBytes, loop.Buffers.LentBytes);
+        rig.Run(async () =>
+        {
+            for (int i = 0; i < clients.Count; i++)
+            {
+                await Answer(clients[i], i);
+                clients[i].Close();
+            }
+        });
+        Assert.Equal(0, loop.LateCount);
+
+        static async LoopTask Answer(Connection c, int seed)
+        {
+            Assert.False((await Rig.Write(c, Rig.Pattern(100, seed))).IsError);
+            Assert.Equal(Rig.Pattern(100, seed), await Rig.Read(c, 100));
+        }
+    }
+
     [Fact(DisplayName = "io_uring: a submission ring that is full in mid-turn is handed over, and nothing is lost")]
     public void FullSubmissionRing()
     {
