@@ -22,6 +22,8 @@ public static class Catalog
         new FileIoModule(),
         new RewriteModule(),
         new RealIpModule(),
+        new LimitReqModule(),
+        new LimitConnModule(),
         new AccessModule(),
         new AuthBasicModule(),
         new AuthRequestModule(),

@@ -51,6 +51,9 @@ public interface IBuildResources
 
     /// <summary>Status counters of all workers, for status pages; null while collecting.</summary>
     CounterSlots? Counters { get; }
+
+    /// <summary>As whom this process counts in zones.</summary>
+    ZoneOwner Owner => ZoneOwner.Alone;
 }
 
 /// <summary>One build of a configuration.</summary>
@@ -94,6 +97,9 @@ public sealed class HttpBuild
     public DirectiveRegistry Registry { get; }
     public HttpConfiguration Configuration { get; }
     public MainSettings Main { get; }
+
+    /// <summary>Shared zones by name.</summary>
+    public SharedZones ZoneNames { get; } = new();
     public NativeArena Memory => Configuration.Memory;
 
     /// <summary>Where errors go when the configuration does not say: standard error, or what -e names.</summary>

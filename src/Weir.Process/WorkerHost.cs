@@ -67,6 +67,9 @@ public sealed class WorkerHost : IDisposable
     /// <summary>This worker's counters.</summary>
     public CounterSlot Counters { get; private set; }
 
+    /// <summary>As whom this worker counts in zones.</summary>
+    public ZoneOwner Owner { get; private set; } = ZoneOwner.Alone;
+
     /// <summary>Everybody's counters.</summary>
     public CounterSlots AllCounters => _descriptors.Counters!;
 
@@ -208,7 +211,9 @@ public sealed class WorkerHost : IDisposable
         _descriptors.Commit(First);
         string[] words = message.Text.Split(' ');
         Index = int.Parse(words[0], CultureInfo.InvariantCulture);
-        Counters = AllCounters[int.Parse(words[1], CultureInfo.InvariantCulture)];
+        int slot = int.Parse(words[1], CultureInfo.InvariantCulture);
+        Counters = AllCounters[slot];
+        Owner = new ZoneOwner(AllCounters, slot);
         Log = First.CreateErrorLog();
         return true;
     }

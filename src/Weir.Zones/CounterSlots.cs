@@ -37,9 +37,10 @@ public sealed class CounterSlots : IDisposable
     /// <summary>Workers alive at the same time, old generations of a reload included.</summary>
     public const int SlotsMax = 1023;
 
-    private const int SlotBytes = 128, OwnerOffset = 120, HeaderBytes = 256, GateOffset = 128;
+    private const int SlotBytes = 128, LifeOffset = 112, OwnerOffset = 120, HeaderBytes = 256, GateOffset = 128;
+    private const int DeparturesOffset = 80, UsedOffset = 88;
     private const long TableBytes = HeaderBytes + ((SlotsMax + 1L) * SlotBytes);
-    private const long Magic = 0x32544e5543524957; // "WIRCUNT2"
+    private const long Magic = 0x33544e5543524957; // "WIRCUNT3"
 
     private NativeSlice _memory;
 
@@ -120,7 +121,10 @@ public sealed class CounterSlots : IDisposable
             ref long owner = ref Word(slot, OwnerOffset);
             if (owner == 0)
             {
-                owner = 1;
+                // A new life first: what the last owner held must not look alive for a moment.
+                Word(slot, LifeOffset)++;
+                Header(UsedOffset) = Math.Max(Header(UsedOffset), slot);
+                Volatile.Write(ref owner, 1);
                 return slot;
             }
         }
@@ -144,10 +148,24 @@ public sealed class CounterSlots : IDisposable
             }
             dead.Set(counter, 0);
         }
-        Word(slot, OwnerOffset) = 0;
+        Volatile.Write(ref Word(slot, OwnerOffset), 0);
+        Header(DeparturesOffset)++;
         Interlocked.MemoryBarrier();
         Volatile.Write(ref sequence, sequence + 1);
     }
+
+    /// <summary>Which life a slot is in: how often it was given out.</summary>
+    public uint LifeOf(int slot) => (uint)Volatile.Read(ref Word(slot, LifeOffset));
+
+    /// <summary>Whether this life of a slot has an owner.</summary>
+    public bool IsLive(int slot, uint life) =>
+        Volatile.Read(ref Word(slot, OwnerOffset)) != 0 && LifeOf(slot) == life;
+
+    /// <summary>Owners that have gone.</summary>
+    public long Departures => Volatile.Read(ref Header(DeparturesOffset));
+
+    /// <summary>The highest slot that was ever given out.</summary>
+    public int SlotsUsed => (int)Volatile.Read(ref Header(UsedOffset));
 
     /// <summary>
     /// Sums of all counters over all owners, past ones included; <paramref name="sums"/> by counter number.
@@ -215,6 +233,8 @@ public sealed class CounterSlots : IDisposable
     }
 
     private ref long Sequence => ref Unsafe.As<byte, long>(ref _memory.Span[64]);
+
+    private ref long Header(int offset) => ref Unsafe.As<byte, long>(ref _memory.Span[offset]);
 
     private ref long Word(int slot, int offset) =>
         ref Unsafe.As<byte, long>(ref _memory.Span[HeaderBytes + (slot * SlotBytes) + offset]);

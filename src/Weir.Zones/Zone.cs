@@ -210,6 +210,10 @@ internal struct ZoneHeader
     [FieldOffset(32)]
     public ulong Stamp;
 
+    /// <summary>Whoever lays out the zone's content keeps one word here.</summary>
+    [FieldOffset(40)]
+    public long UserWord;
+
     [FieldOffset(128)]
     public SlabHeader Slab;
 }

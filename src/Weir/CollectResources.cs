@@ -79,12 +79,13 @@ internal sealed class CollectResources(string prefix, string confPrefix, IReadOn
 
 /// <summary>A worker's resources of a build: the snapshot answers, nothing is read or resolved.</summary>
 internal sealed class SnapshotResources(WorkerSnapshot snapshot, string confPrefix,
-    CounterSlots counters) : IBuildResources
+    CounterSlots counters, ZoneOwner owner) : IBuildResources
 {
     public string Prefix => snapshot.Content.Prefix;
     public string ConfPrefix { get; } = confPrefix;
     public string TempPrefix => "/tmp";
     public CounterSlots? Counters { get; } = counters;
+    public ZoneOwner Owner { get; } = owner;
 
     public int LogDescriptor(LogSpec spec) => spec.IsStandardError ? 2 : snapshot.LogDescriptor(spec.Path);
 

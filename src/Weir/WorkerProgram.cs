@@ -143,7 +143,8 @@ internal sealed class WorkerProgram : IWorkerProgram
         MemoryConfFiles files = MemoryConfFiles.Deserialize(content.Files);
         ConfTree tree = ConfParser.Parse(files, content.ConfPath, content.GlobalText);
         string confPrefix = Path.GetDirectoryName(content.ConfPath) is { Length: > 0 } directory ? directory : "/";
-        var build = new HttpBuild(new SnapshotResources(snapshot, confPrefix, _host.AllCounters), tree.Errors);
+        var build = new HttpBuild(new SnapshotResources(snapshot, confPrefix, _host.AllCounters, _host.Owner),
+            tree.Errors);
         HttpConfiguration configuration = build.Run(tree);
         error = null;
         foreach (ConfError problem in tree.Errors.All)
