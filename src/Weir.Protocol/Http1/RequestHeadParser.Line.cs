@@ -99,6 +99,17 @@ public partial struct RequestHeadParser
         return ParseVersion(buffer, head, i);
     }
 
+    /// <summary>Reads a target that stands between <paramref name="start"/> and the space at
+    /// <paramref name="end"/>: a path, or with CONNECT an authority. False when it is none.</summary>
+    internal static bool ReadTarget(ReadOnlySpan<byte> text, RequestHead head, int start, int end)
+    {
+        RequestHeadParser parser = default;
+        int i = start;
+        return head.Method == HttpMethod.Connect
+            ? parser.ParseAuthority(text, head, ref i) == ParseStep.Done && i == end
+            : text[i] == '/' && parser.ParsePath(text, head, ref i) == ParseStep.Done && i == end;
+    }
+
     /// <summary>Path and query from <paramref name="i"/> to the space or line end, where it leaves it.</summary>
     private ParseStep ParsePath(ReadOnlySpan<byte> buffer, RequestHead head, ref int i)
     {

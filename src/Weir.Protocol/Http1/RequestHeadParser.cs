@@ -218,7 +218,7 @@ public partial struct RequestHeadParser
     };
 
     /// <summary>What a known field changes. None, or why the head is refused.</summary>
-    private static RejectReason Note(ReadOnlySpan<byte> buffer, RequestHead head, in HeaderField field, int previous)
+    internal static RejectReason Note(ReadOnlySpan<byte> buffer, RequestHead head, in HeaderField field, int previous)
     {
         ReadOnlySpan<byte> value = field.Value(buffer);
         switch (field.Known)
