@@ -35,6 +35,9 @@ public sealed class ResponseHead
     /// <summary>Appended as `; charset=…` when not empty.</summary>
     public NativeSlice Charset { get; set; }
 
+    /// <summary>The character set that an upstream wants the body to be given in (X-Accel-Charset).</summary>
+    public NativeSlice OverrideCharset { get; set; }
+
     /// <summary>Bytes of the body, or -1 when not known.</summary>
     public long ContentLength { get; set; } = -1;
 
@@ -183,6 +186,7 @@ public sealed class ResponseHead
         StatusText = default;
         ContentType = default;
         Charset = default;
+        OverrideCharset = default;
         ContentLength = -1;
         LastModified = -1;
         LastModifiedText = default;

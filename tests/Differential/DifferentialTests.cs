@@ -182,6 +182,15 @@ public sealed class ProxyTests() : DifferentialTests(ProxyCases.All)
     public void A_proxied_exchange_reads_as_nginx_s(string id) => Compare(id);
 }
 
+/// <summary>The smaller modules.</summary>
+public sealed class ModuleTests() : DifferentialTests(ModuleCases.All)
+{
+    public static TheoryData<string> All => Ids(ModuleCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_module_reads_as_nginx_s(string id) => Compare(id);
+}
+
 /// <summary>The list of differences names cases that exist.</summary>
 public sealed class KnownDifferenceTests
 {

@@ -10,7 +10,8 @@ using Weir.Protocol.Http1;
 
 namespace Weir.Http.Modules;
 
-internal readonly record struct DirectoryEntry(byte[] Name, bool IsDirectory, bool IsFile, long ModifiedSec, long Size);
+internal readonly record struct DirectoryEntry(byte[] Name, bool IsDirectory, bool IsFile, bool IsLink,
+    long ModifiedSec, long Size);
 
 /// <summary>A directory's entries for one request.</summary>
 internal sealed class DirectoryReader : RequestState
@@ -42,6 +43,9 @@ internal sealed class DirectoryReader : RequestState
     private sealed class Operation : BlockingOperation
     {
         private const int BufferBytes = 32 * 1024;
+
+        // DT_LNK of getdents64.
+        private const byte TypeOfLink = 10;
 
         internal NativeSlice Path;
         internal DirectoryEntry[] Entries = [];
@@ -87,6 +91,7 @@ internal sealed class DirectoryReader : RequestState
                 int length = BinaryPrimitives.ReadUInt16LittleEndian(raw[16..]);
                 ReadOnlySpan<byte> name = raw[19..length];
                 name = name[..name.IndexOf((byte)0)];
+                bool isLink = raw[18] == TypeOfLink;
                 raw = raw[length..];
                 if (name.IsEmpty || name[0] == '.')
                 {
@@ -104,7 +109,7 @@ internal sealed class DirectoryReader : RequestState
                 if (status.IsOk)
                 {
                     entries.Add(new DirectoryEntry(name.ToArray(), found.IsDirectory, found.IsRegular,
-                        found.ModifiedSec, found.Size));
+                        isLink, found.ModifiedSec, found.Size));
                 }
             }
         }

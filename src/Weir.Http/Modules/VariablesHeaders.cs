@@ -113,13 +113,16 @@ internal static class VariablesHeaders
         return joined;
     }
 
-    private static bool Cookie(Session.Session s, Variable variable, ref NativeSlice value)
+    private static bool Cookie(Session.Session s, Variable variable, ref NativeSlice value) =>
+        TryCookie(R(s), variable.Rest.Span, ref value);
+
+    /// <summary>The value of a cookie of the request.</summary>
+    internal static bool TryCookie(HttpRequest r, ReadOnlySpan<byte> name, ref NativeSlice value)
     {
-        HttpRequest r = R(s);
         for (int i = r.HeadBytes.IsEmpty ? -1 : r.Head.Find(KnownHeader.Cookie); i >= 0; i = r.Head.FindNext(i))
         {
             NativeSlice text = r.HeadBytes.Slice(r.Head[i].ValueStart, r.Head[i].ValueLength);
-            if (FindPair(text, variable.Rest.Span, ref value))
+            if (FindPair(text, name, ref value))
             {
                 return true;
             }

@@ -169,7 +169,7 @@ internal static class AnswerHead
             case KnownResponseHeader.XAccelCharset:
                 if (x.Obeys(IgnoredHeaders.XAccelCharset))
                 {
-                    response.Charset = value;
+                    response.OverrideCharset = value;
                 }
                 break;
             default:

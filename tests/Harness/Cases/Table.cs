@@ -8,7 +8,7 @@ public static class Table
     public static readonly IReadOnlyList<Case> Differential =
     [
         .. ConnectionCases.All, .. FramingCases.All, .. FileCases.All, .. RoutingCases.All, .. ProxyCases.All,
-        .. RewriteCases.All, .. AccessCases.All,
+        .. RewriteCases.All, .. AccessCases.All, .. ModuleCases.All,
     ];
 
     /// <summary>Scripts that say themselves what must come back.</summary>

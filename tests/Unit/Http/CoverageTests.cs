@@ -1,0 +1,129 @@
+// What of nginx's HTTP core there is: the tables of data/ name every directive and variable of nginx, and the lists here
+// name what this build lacks of the modules it means to have. A list only shrinks: what is implemented but still
+// listed fails, and so does what is missing and not listed.
+using Weir.Conf;
+using Weir.Http;
+using Weir.Kernel;
+using Weir.Tests.Unit.Conf;
+using Xunit;
+
+namespace Weir.Tests.Unit.Http;
+
+public sealed class CoverageTests
+{
+    /// <summary>Module files of nginx that make its core, as the tables name them.</summary>
+    private static readonly string[] _modules =
+    [
+        "core/nginx.c", "core/ngx_conf_file.c", "core/ngx_log.c", "core/ngx_regex.c", "core/ngx_thread_pool.c",
+        "event/ngx_event.c", "event/modules/ngx_epoll_module.c", "http/ngx_http.c", "http/ngx_http_core_module.c",
+        "http/ngx_http_upstream.c", "http/ngx_http_copy_filter_module.c", "http/ngx_http_variables.c",
+        .. ((string[])
+        [
+            "access", "addition_filter", "auth_basic", "auth_request", "autoindex", "browser", "charset_filter",
+            "empty_gif", "fastcgi", "geo", "gunzip_filter", "gzip_filter", "gzip_static", "headers_filter", "index",
+            "log", "map", "memcached", "mirror", "proxy", "random_index", "realip", "referer", "rewrite",
+            "secure_link", "slice_filter", "split_clients", "stub_status", "sub_filter", "try_files",
+            "upstream_keepalive", "userid_filter",
+        ]).Select(static name => $"http/modules/ngx_http_{name}_module.c"),
+    ];
+
+    /// <summary>The cache of upstreams' answers is counted by itself.</summary>
+    private static bool IsCache(string name) => name.Contains("_cache", StringComparison.Ordinal)
+        && !name.StartsWith("open_", StringComparison.Ordinal) && !name.Contains("ssl", StringComparison.Ordinal)
+        || name.Contains("_no_cache", StringComparison.Ordinal) || name.Contains("_store", StringComparison.Ordinal);
+
+    /// <summary>Directives that are not there yet.</summary>
+    private static readonly string[] _missingDirectives =
+    [
+        "add_after_body", "add_before_body", "addition_types", "client_body_early_read", "debug_connection",
+        "include", "memcached_bind", "memcached_buffer_size", "memcached_connect_timeout", "memcached_gzip_flag",
+        "memcached_next_upstream", "memcached_next_upstream_timeout", "memcached_next_upstream_tries",
+        "memcached_pass", "memcached_read_timeout", "memcached_send_timeout", "memcached_socket_keepalive",
+        "post_action", "proxy_ssl_certificate_cache", "slice", "sub_filter", "sub_filter_last_modified",
+        "sub_filter_once", "sub_filter_types",
+    ];
+
+    /// <summary>Variables that are not there yet.</summary>
+    private static readonly string[] _missingVariables =
+    [
+        "proxy_add_via", "proxy_internal_body_length", "proxy_internal_chunked", "slice_range",
+    ];
+
+    private sealed record Row(string Module, string Name, string Contexts);
+
+    private static string[] Lines(string path) =>
+        File.ReadAllLines(Path.Combine(GoldenConfTests.RepositoryRoot(), path));
+
+    private static IEnumerable<Row> Directives() => Lines("data/nginx-directives.tsv").Skip(1)
+        .Select(static line => line.Split('\t')).Select(static cells => new Row(cells[0], cells[1], cells[2]))
+        .Where(static row => _modules.Contains(row.Module) && !IsCache(row.Name));
+
+    /// <summary>The variables of the tables; a family ends with a star.</summary>
+    private static IEnumerable<string> Variables()
+    {
+        foreach (string line in Lines("data/nginx-variables.md").TakeWhile(static l => l != "## stream"))
+        {
+            string[] cells = line.Split('|');
+            if (cells.Length > 3 && _modules.Contains(cells[1].Trim()))
+            {
+                foreach (string word in cells[3].Split(' ', StringSplitOptions.RemoveEmptyEntries))
+                {
+                    string name = word.Trim('`', '$', '=', '~', '!').TrimEnd('`');
+                    if (!IsCache(name))
+                    {
+                        yield return name;
+                    }
+                }
+            }
+        }
+    }
+
+    private static ConfContext Context(string name) => Enumerable.Range(0, 14).Select(static i => (ConfContext)(1 << i))
+        .FirstOrDefault(c => name == "any" || ConfContexts.Name(c) == name);
+
+    private static HttpBuild Build() => new(new CollectResources("/", "/", []), new ConfErrors());
+
+    [Fact]
+    public void What_is_missing_of_the_directives_is_listed()
+    {
+        DirectiveRegistry registry = Build().Registry;
+        string[] missing =
+        [
+            .. Directives().Where(row => registry.All.All(spec => spec.Name != row.Name)).Select(static row => row.Name)
+                .Distinct().Order(StringComparer.Ordinal),
+        ];
+        Assert.Equal(string.Join(' ', _missingDirectives.Order(StringComparer.Ordinal)), string.Join(' ', missing));
+    }
+
+    [Fact]
+    public void Every_directive_stands_wherever_it_may_stand_in_nginx()
+    {
+        DirectiveRegistry registry = Build().Registry;
+        var gaps = new List<string>();
+        foreach (Row row in Directives().Where(static row => !_missingDirectives.Contains(row.Name)))
+        {
+            foreach (string name in row.Contexts.Split(','))
+            {
+                if (registry.Find(row.Name, Context(name)) is null)
+                {
+                    gaps.Add($"{row.Name} in {name}");
+                }
+            }
+        }
+        Assert.Empty(gaps);
+    }
+
+    [Fact]
+    public void What_is_missing_of_the_variables_is_listed()
+    {
+        HttpBuild build = Build();
+        Weir.Session.VariableTable table = build.Configuration.Variables;
+        string[] missing =
+        [
+            .. Variables().Where(name => name.EndsWith('*')
+                    ? table.Use(name[..^1] + "x").Get is null : !table.IsDeclared(name) && table.Use(name).Get is null)
+                .Distinct().Order(StringComparer.Ordinal),
+        ];
+        Assert.Equal(string.Join(' ', _missingVariables.Order(StringComparer.Ordinal)), string.Join(' ', missing));
+    }
+}
