@@ -1,5 +1,5 @@
-// Recoding bodies between character sets: byte by byte, into UTF-8 and out of it. A table belongs to a configuration and
-// is frozen; the filter is a request's and keeps at most the beginning of one character between pushes.
+// Recoding bodies between character sets: byte by byte, into UTF-8 and out of it. A table belongs to a configuration
+// and is frozen; the filter is a request's and keeps at most the beginning of one character between pushes.
 using System.Buffers.Text;
 using Weir.Kernel;
 using Weir.Loop;

@@ -1,5 +1,5 @@
-// secure_link, secure_link_md5, secure_link_secret: whether a link carries the digest that only who knows the secret can
-// make, and whether its time has passed. State of a request: the time in the link, for $secure_link_expires.
+// secure_link, secure_link_md5, secure_link_secret: whether a link carries the digest that only who knows the secret
+// can make, and whether its time has passed. State of a request: the time in the link, for $secure_link_expires.
 using System.Buffers.Text;
 using Weir.Conf;
 using Weir.Kernel;

@@ -72,7 +72,8 @@ public static class ModuleCases
     [
         ("index.html", "<p>hello</p>\n"), ("a.txt", "text"), ("p.png", "png"),
         ("win.html", "a\u00fe\u00e0\u00e1\u00ffz"),
-        ("koi.html", "a\u00c0\u00c1\u00c2\u00d0z"), ("utf.html", "a\u00d1\u008e\u00d0\u00b0\u00d0\u00b1\u00e2\u0082\u00acz"
+        ("koi.html", "a\u00c0\u00c1\u00c2\u00d0z"),
+        ("utf.html", "a\u00d1\u008e\u00d0\u00b0\u00d0\u00b1\u00e2\u0082\u00acz"
             + "\u00d0x\u00f0\u009f\u0098\u0080"),
     ];
 
@@ -98,7 +99,8 @@ public static class ModuleCases
         new Case(Area, "browsers where one is listed") { Server = Agents, Talks =
             [.. _agents.Take(9).Select(a => Get("/b", "User-Agent: " + a)), Get("/b")] },
         new Case(Area, "browsers where none is listed") { Server = Agents, Talks =
-            [Get("/c"), Get("/c", "User-Agent: curl"), Get("/c", "User-Agent: Mozilla/4.0 (compatible; MSIE 6.0; X)")] },
+            [Get("/c"), Get("/c", "User-Agent: curl"),
+                Get("/c", "User-Agent: Mozilla/4.0 (compatible; MSIE 6.0; X)")] },
         new Case(Area, "userid of a client that has one") { Http = "userid on;", Server = UserIds, Talks =
             [Get("/", Uid), Get("/log", Uid), Get("/off", Uid), Get("/mark", Uid), Get("/mark", UidMarked),
                 Get("/all", Uid), Get("/all", UidMarked), Get("/log"), Get("/off")] },

@@ -1,5 +1,5 @@
-// What of nginx's HTTP core there is: the tables of data/ name every directive and variable of nginx, and the lists here
-// name what this build lacks of the modules it means to have. A list only shrinks: what is implemented but still
+// What of nginx's HTTP core there is: the tables of data/ name every directive and variable of nginx, and the lists
+// here name what this build lacks of the modules it means to have. A list only shrinks: what is implemented but still
 // listed fails, and so does what is missing and not listed.
 using Weir.Conf;
 using Weir.Http;
