@@ -13,6 +13,7 @@ public static class Catalog
     [
         new CoreModule(),
         new SslModule(),
+        new Http2Module(),
         new VariablesModule(),
         new MapModule(),
         new GeoModule(),

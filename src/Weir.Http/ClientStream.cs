@@ -65,6 +65,26 @@ public abstract class ClientStream
     /// <summary>What the PROXY protocol said of the client; null without it.</summary>
     public virtual ProxyClient? Proxy => null;
 
-    /// <summary>The transport under the stream, for addresses, TCP_INFO and the peer watcher.</summary>
+    /// <summary>The transport under the stream, for addresses, its number and TCP_INFO. Several streams may share it:
+    /// who waits for this client asks the stream.</summary>
     public abstract Connection Transport { get; }
+
+    /// <summary>Who hears that the client went while nobody reads from it.</summary>
+    public virtual IPeerWatcher? Watcher
+    {
+        get => Transport.Watcher;
+        set => Transport.Watcher = value;
+    }
+
+    /// <summary>Whether the client has closed its direction or given the exchange up, as far as is known.</summary>
+    public virtual bool IsClientGone => Transport.PeerClosed;
+
+    /// <summary>Ends a waiting read of the body or the tunnel.</summary>
+    public virtual void CancelRead() => Transport.CancelReceive();
+
+    /// <summary>Bodies are better pushed as memory: the stream cannot let the kernel send a file.</summary>
+    public virtual bool WantsBytes => false;
+
+    /// <summary>See <see cref="Connection.AnswerFromOutside"/>: the last word to a client whose loop is held.</summary>
+    public virtual void AnswerFromOutside(ReadOnlySpan<byte> bytes) => Transport.AnswerFromOutside(bytes);
 }

@@ -30,6 +30,9 @@ public sealed class ServerConf
     /// <summary>Its certificates and the settings of handshakes; null without any.</summary>
     public Tls.TlsContext? Tls { get; set; }
 
+    /// <summary>HTTP/2 on its connections.</summary>
+    internal Modules.Http2Settings Http2 { get; set; } = null!;
+
     /// <summary>ssl_reject_handshake.</summary>
     public bool RejectsHandshakes { get; set; }
 
@@ -135,6 +138,9 @@ public sealed class LocationConf
 
     /// <summary>How files are looked up; null before the location was installed.</summary>
     internal Modules.FileCacheRules? FileCache { get; set; }
+
+    /// <summary>http2_chunk_size: bytes of a DATA frame at most.</summary>
+    internal int Http2ChunkBytes { get; set; } = Http.Modules.Http2Module.ChunkBytesDefault;
 
     // The settings by name.
 

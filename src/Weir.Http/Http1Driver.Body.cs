@@ -300,6 +300,7 @@ internal sealed partial class Http1Driver
             return copy;
         }
         ReleaseInput();
+        _connection.SetReadDeadline(0);
         return await _connection.ReceiveAsync();
     }
 
@@ -405,6 +406,60 @@ internal sealed partial class Http1Driver
         _start = entrance.Start;
         _end = entrance.End;
         return entered;
+    }
+
+    // The way to HTTP/2: chosen by ALPN, or by what a client without TLS sends first (RFC 9113 §3.3, §3.4).
+
+    private bool SpeaksHttp2() => _isHttp2 = _connection is Tls.TlsConnection tls
+        && tls.Session.Alpn.SequenceEqual("h2"u8);
+
+    private bool MayBeHttp2() => _input!.Span[_start] == 'P' && _connection is not Tls.TlsConnection
+        && _binding.Group.Of(_connection) is var group && (group.Http2 || group.DefaultServer.Http2.Enabled.Value);
+
+    /// <summary>Whether the client's first bytes are HTTP/2's preface; its first line decides.</summary>
+    private async LoopTask<bool> IsHttp2Async()
+    {
+        long due = _loop.NowMs + _binding.Group.DefaultServer.ClientHeaderTimeoutMs.Value;
+        while (true)
+        {
+            if (!LooksLikePreface(out bool whole) || whole)
+            {
+                return _isHttp2 = whole;
+            }
+            MakeRoom();
+            _connection.SetReadDeadline(due);
+            RecvLease lease = await _connection.ReceiveAsync();
+            if (lease.IsError || lease.IsEnd)
+            {
+                // Nothing was asked: who goes on finds the same end again.
+                return false;
+            }
+            AppendInput(lease);
+        }
+    }
+
+    private bool LooksLikePreface(out bool whole)
+    {
+        const int lineBytes = 16;
+        ReadOnlySpan<byte> line = Weir.Protocol.Http2.Http2Limits.Preface[..lineBytes];
+        ReadOnlySpan<byte> input = _input!.Span[_start.._end];
+        int n = Math.Min(line.Length, input.Length);
+        bool same = input[..n].SequenceEqual(line[..n]);
+        whole = same && n == line.Length;
+        return same;
+    }
+
+    /// <summary>The connection goes on as HTTP/2; this driver serves another.</summary>
+    private void HandOver()
+    {
+        _server.Waiting.Leave(this);
+        Enter(ConnectionState.None);
+        ReleaseOut();
+        _server.StartHttp2(_connection, _binding, _proxy, _input, _start, _end);
+        ForgetInput();
+        _connection = null!;
+        _proxy = null;
+        _server.Return(this);
     }
 
     /// <summary>The PROXY protocol's header, before the first request. False when there is none: the connection

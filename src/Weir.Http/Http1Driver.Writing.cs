@@ -66,7 +66,9 @@ internal sealed partial class Http1Driver
         bool rebased = !head.Location.IsEmpty && head.Location.Span[0] == '/' && location.AbsoluteRedirect.Value;
         if (rebased)
         {
-            WriteLocation(ref w, r, head.Location.Span, location);
+            // What was sent is what $sent_http_location says.
+            head.Location = AbsoluteLocation.Of(r, head.Location.Span);
+            w.Field("Location: "u8, head.Location.Span);
         }
         if (head.Chunked)
         {
@@ -187,36 +189,6 @@ internal sealed partial class Http1Driver
         {
             r.KeepAlive = false;
         }
-    }
-
-    private void WriteLocation(ref SpanWriter w, HttpRequest r, ReadOnlySpan<byte> target, LocationConf location)
-    {
-        w.Write("Location: "u8);
-        int start = w.Written;
-        bool tls = r.Tls is not null;
-        w.Write(tls ? "https://"u8 : "http://"u8);
-        if (location.ServerNameInRedirect.Value && !r.Server.PrimaryNameBytes.IsEmpty)
-        {
-            w.Write(r.Server.PrimaryNameBytes.Span);
-        }
-        else if (!r.Host.IsEmpty)
-        {
-            w.Write(r.Host.Span);
-        }
-        else
-        {
-            w.Skip(SocketAddress.Format(_connection.LocalAddress, w.Rest, withPort: false));
-        }
-        int port = SocketAddress.PortOf(_connection.LocalAddress);
-        if (location.PortInRedirect.Value && port != (tls ? 443 : 80) && port > 0)
-        {
-            w.Write(":"u8);
-            w.Number(port);
-        }
-        w.Write(target);
-        // What was sent is what $sent_http_location says.
-        r.Response.Location = r.Arena.Store(w.Since(start));
-        w.Write("\r\n"u8);
     }
 
     public override bool TryWriteSmall(HttpRequest r, ReadOnlySpan<byte> body)

@@ -35,6 +35,7 @@ internal sealed partial class Http1Driver : ClientStream
     private bool _parks;
     private bool _sentContinue;
     private bool _needsLingering;
+    private bool _isHttp2;
     private HttpRequest? _current;
 
     /// <summary>Among the <see cref="WaitingDrivers"/>; -1 for none.</summary>
@@ -92,6 +93,7 @@ internal sealed partial class Http1Driver : ClientStream
         _ended = false;
         _parks = false;
         _needsLingering = false;
+        _isHttp2 = false;
         _parser.Reset();
         connection.Owner = this;
     }
@@ -100,7 +102,7 @@ internal sealed partial class Http1Driver : ClientStream
     {
         try
         {
-            if (mayServe || await EnterAsync())
+            if ((mayServe || await EnterAsync()) && !SpeaksHttp2())
             {
                 await ServeAsync();
             }
@@ -122,7 +124,11 @@ internal sealed partial class Http1Driver : ClientStream
                 }
             }
         }
-        if (_parks)
+        if (_isHttp2)
+        {
+            HandOver();
+        }
+        else if (_parks)
         {
             Park();
         }
@@ -147,6 +153,10 @@ internal sealed partial class Http1Driver : ClientStream
                 {
                     return default;
                 }
+            }
+            if (_requests == 0 && MayBeHttp2() && await IsHttp2Async())
+            {
+                return default;
             }
             // The request that was answered last serves the next one that is here already, memory and all.
             HttpRequest r = kept ?? _server.RentRequest();
@@ -242,31 +252,17 @@ internal sealed partial class Http1Driver : ClientStream
             return RefuseAsync(r, reject);
         }
         r.BeginWalk();
-        if (!ChooseServer(r, out int status))
+        if (!RequestEntry.ChooseServer(r, out int status))
         {
             return AnswerAsync(r, status);
         }
         LocationConf location = r.Location;
         r.KeepAlive = r.Head.KeepAliveRequested && location.KeepAliveTimeoutMs > 0
             && !_server.IsQuitting && !_binding.IsGone;
-        if (r.Method is HttpMethod.Trace or HttpMethod.Connect)
+        status = RequestEntry.CheckTarget(r);
+        if (status != 0)
         {
-            r.LogAction = "reading client request headers";
-            r.LogError(LogLevel.Info, r.Method == HttpMethod.Trace
-                ? "client sent TRACE method" : "client sent CONNECT method");
-            r.LogAction = null;
-            return AnswerAsync(r, 405);
-        }
-        if (!r.NormalizeUri())
-        {
-            r.LogAction = "reading client request line";
-            r.LogError(LogLevel.Info, "client sent invalid request");
-            r.LogAction = null;
-            return AnswerAsync(r, 400);
-        }
-        if (r.IsTold)
-        {
-            r.TellHead();
+            return AnswerAsync(r, status);
         }
         return r.StartAsync();
     }
@@ -287,44 +283,6 @@ internal sealed partial class Http1Driver : ClientStream
         _start = _end;
         _needsLingering = true;
         return AnswerAsync(r, RejectReasons.Status(reason));
-    }
-
-    private bool ChooseServer(HttpRequest r, out int status)
-    {
-        status = 0;
-        ListenGroup group = r.Group.Of(_connection);
-        if (group != r.Group)
-        {
-            r.Server = group.DefaultServer;
-        }
-        if (r.RepeatsHost && !group.Names.HasRegexes)
-        {
-            r.Server = r.ServerBefore!;
-        }
-        else if (!group.Names.IsEmpty && !r.Host.IsEmpty)
-        {
-            NativeSlice host = r.Host;
-            if (host.Span[^1] == '.')
-            {
-                host = host.Slice(0, host.Length - 1);
-            }
-            ServerConf? server = group.Names.Find(r, host, out bool failed);
-            if (failed)
-            {
-                status = 500;
-                return false;
-            }
-            if (server is not null)
-            {
-                r.Server = server;
-            }
-        }
-        r.EnterServer();
-        if (group.Tls || r.Tls is not null)
-        {
-            status = TlsEntrance.Check(r);
-        }
-        return status == 0;
     }
 
     // Receiving heads.

@@ -226,7 +226,7 @@ public sealed partial class HttpRequest : Session.Session
         Method = head.Method;
         MethodName = bytes.Slice(head.MethodRange.Start, head.MethodRange.Length);
         RequestLine = bytes.Slice(head.RequestLine.Start, head.RequestLine.Length);
-        Version = Math.Min(head.Version, 11);
+        Version = head.VersionMajor == 2 ? 20 : Math.Min(head.Version, 11);
         NativeSlice path = head.Path.IsEmpty ? NativeSlice.Literal("/"u8)
             : bytes.Slice(head.Path.Start, head.Path.Length);
         UnparsedUri = head.Form == TargetForm.Absolute

@@ -126,6 +126,8 @@ public sealed class HttpServer : IParkOwner
     private readonly Action<Connection> _accepted;
     private readonly LoopPool<Http1Driver> _drivers;
     private readonly LoopPool<HttpRequest> _freeRequests;
+    private readonly LoopPool<Http2Stream> _streams;
+    private Http2Driver? _http2;
 
     public HttpServer(EventLoop loop, Log log, CounterSlot counters)
     {
@@ -136,6 +138,7 @@ public sealed class HttpServer : IParkOwner
         _drivers = new LoopPool<Http1Driver>(loop, "drivers");
         _freeRequests = new LoopPool<HttpRequest>(loop, "requests", RequestsKeptMax);
         Waiting = new WaitingDrivers(loop);
+        _streams = new LoopPool<Http2Stream>(loop, "streams");
         _accepted = OnAccepted;
     }
 
@@ -213,6 +216,7 @@ public sealed class HttpServer : IParkOwner
                 c.Close();
             }
         });
+        ReviewHttp2();
         old?.Retire();
     }
 
@@ -233,6 +237,7 @@ public sealed class HttpServer : IParkOwner
             }
         });
         ShortenIdle(QuitGraceMs);
+        ReviewHttp2();
         if (ActiveCount == 0)
         {
             Drained?.Invoke();
@@ -277,6 +282,72 @@ public sealed class HttpServer : IParkOwner
 
     private static ListenBinding BindingOf(Connection connection) =>
         connection.Owner as ListenBinding ?? ((Http1Driver)connection.Owner!).Binding;
+
+    // HTTP/2.
+
+    /// <summary>Memory for one header block at a time: its decoded strings, and the text that is made of it.</summary>
+    internal byte[] Http2Scratch { get; private set; } = [];
+    internal byte[] Http2Text { get; private set; } = [];
+
+    private const int Http2ScratchBytes = 64 * 1024, Http2ScratchBytesMax = 1024 * 1024;
+
+    /// <summary>Makes them large enough for heads of this size.</summary>
+    internal void EnsureHttp2Memory(long headBytes)
+    {
+        int need = (int)Math.Clamp(headBytes, Http2ScratchBytes, Http2ScratchBytesMax);
+        if (Http2Text.Length < need)
+        {
+            Http2Scratch = new byte[need];
+            Http2Text = new byte[need];
+        }
+    }
+
+    /// <summary>Goes on with a connection that turned out to speak HTTP/2.</summary>
+    internal void StartHttp2(Connection connection, ListenBinding binding, ProxyClient? proxy, BufferSlab? input,
+        int start, int end) =>
+        new Http2Driver(this, connection, binding, proxy).Start(input, start, end);
+
+    internal void Add(Http2Driver driver)
+    {
+        driver.Next = _http2;
+        if (_http2 is { } first)
+        {
+            first.Previous = driver;
+        }
+        _http2 = driver;
+    }
+
+    internal void Closed(Http2Driver driver)
+    {
+        if (driver.Previous is { } previous)
+        {
+            previous.Next = driver.Next;
+        }
+        else
+        {
+            _http2 = driver.Next;
+        }
+        if (driver.Next is { } next)
+        {
+            next.Previous = driver.Previous;
+        }
+        CountClosed();
+    }
+
+    internal Http2Stream RentStream() => _streams.TryTake() ?? new Http2Stream();
+
+    internal void Return(Http2Stream stream) => _streams.Return(stream);
+
+    /// <summary>Connections that must not go on say so to their clients.</summary>
+    private void ReviewHttp2()
+    {
+        Http2Driver? next;
+        for (Http2Driver? driver = _http2; driver is not null; driver = next)
+        {
+            next = driver.Next;
+            driver.Review();
+        }
+    }
 
     /// <summary>A parked connection has something to say: a driver takes it up.</summary>
     void IParkOwner.Unpark(Connection connection, RecvLease lease)
@@ -342,9 +413,14 @@ public sealed class HttpServer : IParkOwner
 
     internal void Closed(Http1Driver driver)
     {
+        Return(driver);
+        CountClosed();
+    }
+
+    private void CountClosed()
+    {
         ActiveCount--;
         Counters.Add(StatusCounter.Active, -1);
-        Return(driver);
         if (IsQuitting && ActiveCount == 0)
         {
             Drained?.Invoke();

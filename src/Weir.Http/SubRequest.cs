@@ -98,4 +98,14 @@ internal sealed class SubRequestStream : ClientStream
     }
 
     public override Connection Transport => _parent.Connection;
+
+    public override IPeerWatcher? Watcher
+    {
+        get => _parent.Stream.Watcher;
+        set => _parent.Stream.Watcher = value;
+    }
+
+    public override bool IsClientGone => _parent.Stream.IsClientGone;
+
+    public override void CancelRead() => _parent.Stream.CancelRead();
 }

@@ -8,15 +8,33 @@ using Weir.Tls;
 namespace Weir.Http;
 
 /// <summary>Chooses certificates by name for one listening address.</summary>
-internal sealed class TlsServerNames(ListenGroup group, NativeSlice alpn) : ITlsNames
+internal sealed class TlsServerNames(ListenGroup group, NativeSlice http1, NativeSlice http2) : ITlsNames
 {
     public TlsContext? Choose(TlsSession session, ReadOnlySpan<byte> name)
     {
-        ServerConf server = (name.IsEmpty ? null : group.Names.Find(name)) ?? group.DefaultServer;
+        ServerConf server = Find(name);
         return server.RejectsHandshakes ? null : server.Tls ?? session.Context;
     }
 
-    public NativeSlice Alpn(TlsSession session) => alpn;
+    private ServerConf Find(ReadOnlySpan<byte> name) =>
+        (name.IsEmpty ? null : group.Names.Find(name)) ?? group.DefaultServer;
+
+    /// <summary>The server that the client named says whether it speaks HTTP/2.</summary>
+    public NativeSlice Alpn(TlsSession session)
+    {
+        if (group.Http2)
+        {
+            return http2;
+        }
+        Span<byte> name = stackalloc byte[256];
+        int length = session.Write(TlsFact.ServerName, name);
+        name = name[..(length <= name.Length ? length : 0)];
+        foreach (ref byte c in name)
+        {
+            c = Weir.Protocol.Http1.HeaderName.Lower(c);
+        }
+        return Find(name).Http2.Enabled.Value ? http2 : http1;
+    }
 }
 
 internal sealed class TlsEntrance

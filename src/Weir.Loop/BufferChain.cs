@@ -273,6 +273,28 @@ public sealed unsafe class BufferChain
         }
     }
 
+    /// <summary>Moves memory from the front to the end of another chain, where nothing of it is borrowed any more: what
+    /// has no slab, and pieces of up to <paramref name="copyBytesMax"/>, are copied. No file is among the
+    /// bytes.</summary>
+    public void MoveOwned(BufferChain target, int bytes, int copyBytesMax)
+    {
+        while (bytes > 0)
+        {
+            ref ChainSegment first = ref this[0];
+            int part = (int)Math.Min(bytes, first.Length);
+            if (first.Slab is null || part <= copyBytesMax)
+            {
+                target.Append(new ReadOnlySpan<byte>(first.Pointer, part));
+                Consume(part);
+            }
+            else
+            {
+                MoveTo(target, part);
+            }
+            bytes -= part;
+        }
+    }
+
     /// <summary>Removes bytes from the front: they were sent.</summary>
     public void Consume(long bytes)
     {

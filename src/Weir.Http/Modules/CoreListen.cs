@@ -55,6 +55,8 @@ internal static class CoreListen
                     break;
                 case "http2":
                     http2 = true;
+                    use.Walker.Warn(use.Directive, "the \"listen ... http2\" directive is deprecated, use the "
+                        + "\"http2\" directive instead");
                     break;
                 case "quic":
                     use.Error(i, "the \"quic\" parameter is not supported by this build of weir yet");
@@ -75,10 +77,6 @@ internal static class CoreListen
                     hasOptions = true;
                     break;
             }
-        }
-        if (http2)
-        {
-            use.Error(0, "the \"http2\" parameter of \"listen\" is not supported by this build of weir yet");
         }
         foreach (SocketAddress address in addresses)
         {

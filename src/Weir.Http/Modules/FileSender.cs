@@ -70,7 +70,7 @@ internal static class FileSender
             r.Push(default, null, PushFlags.Last);
             return PhaseResult.Done;
         }
-        if (end - from <= CopyBytesMax || end - from <= MemoryBytesMax && r.BodyNeedsBytes)
+        if (end - from <= CopyBytesMax || end - from <= MemoryBytesMax && NeedsBytes(r))
         {
             BufferChain chain = r.Loop.RentChain();
             long at = from;
@@ -88,8 +88,10 @@ internal static class FileSender
             }
             return SendReadAsync(r, file, at, end);
         }
-        return r.BodyNeedsBytes ? SendReadAsync(r, file, from, end) : SendWindowsAsync(r, file, from, end);
+        return NeedsBytes(r) ? SendReadAsync(r, file, from, end) : SendWindowsAsync(r, file, from, end);
     }
+
+    private static bool NeedsBytes(HttpRequest r) => r.BodyNeedsBytes || r.Stream.WantsBytes;
 
     /// <summary>Reads into slabs what needs no disk. Returns 0, EAGAIN when the rest is not cached, or another
     /// error.</summary>

@@ -31,13 +31,14 @@ internal static class SslContexts
         {
             if (group.Tls && !build.Errors.Failed && Check(build, group))
             {
-                group.TlsNames = new TlsServerNames(group, Http1Names(build));
+                group.TlsNames = new TlsServerNames(group, Names(build, default), Names(build, "\x02h2"u8));
             }
         }
     }
 
-    private static NativeSlice Http1Names(HttpBuild build) =>
-        build.Memory.Store("\x08http/1.1\x08http/1.0\x08http/0.9"u8);
+    /// <summary>Names for ALPN: one that is preferred, and HTTP/1's.</summary>
+    private static NativeSlice Names(HttpBuild build, ReadOnlySpan<byte> first) =>
+        build.Memory.Store([.. first, .. "\x08http/1.1\x08http/1.0\x08http/0.9"u8]);
 
     private static bool Check(HttpBuild build, ListenGroup group)
     {

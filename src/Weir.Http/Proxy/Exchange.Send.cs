@@ -100,7 +100,7 @@ public sealed partial class Exchange
         _stopSending = true;
         if (_readingClient)
         {
-            Request.Connection.CancelReceive();
+            Request.Stream.CancelRead();
         }
         else
         {
@@ -179,7 +179,6 @@ public sealed partial class Exchange
         while (!_stopSending)
         {
             _readingClient = true;
-            r.Connection.SetReadDeadline(0);
             RecvLease lease = await r.Stream.ReadTunnelAsync(r);
             _readingClient = false;
             if (lease.IsError || lease.IsEnd)

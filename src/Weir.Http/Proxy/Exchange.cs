@@ -243,11 +243,11 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         {
             return;
         }
-        Connection client = Request.Connection;
+        ClientStream client = Request.Stream;
         if (on)
         {
             client.Watcher = this;
-            _clientGone = client.PeerClosed;
+            _clientGone = client.IsClientGone;
         }
         else if (client.Watcher == this)
         {

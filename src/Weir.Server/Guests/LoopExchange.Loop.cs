@@ -79,7 +79,7 @@ internal sealed partial class LoopExchange
     {
         if (_reading && _r is { } r)
         {
-            r.Connection.CancelReceive();
+            r.Stream.CancelRead();
         }
     }
 
@@ -338,7 +338,7 @@ internal sealed partial class LoopExchange
         _reading = false;
         if (piece.Status != 0)
         {
-            if (piece.Status is 499 or 400 && _r is { } r && r.Connection.PeerClosed)
+            if (piece.Status is 499 or 400 && _r is { } r && r.Stream.IsClientGone)
             {
                 SignalAborted();
             }
@@ -533,13 +533,13 @@ internal sealed partial class LoopExchange
         _loop.Timers.Disarm(_deadline);
         _loop.Timers.Disarm(_lull);
         HttpRequest r = _r!;
-        if (r.Connection.Watcher == this)
+        if (r.Stream.Watcher == this)
         {
-            r.Connection.Watcher = null;
+            r.Stream.Watcher = null;
         }
         if (_reading)
         {
-            r.Connection.CancelReceive();
+            r.Stream.CancelRead();
         }
         FinishIfEnding();
     }

@@ -104,8 +104,8 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         _completed = false;
         Volatile.Write(ref _step, FirstStep);
         Volatile.Write(ref _state, Owned);
-        r.Connection.Watcher = this;
-        if (r.Connection.PeerClosed)
+        r.Stream.Watcher = this;
+        if (r.Stream.IsClientGone)
         {
             SignalAborted();
         }
@@ -413,7 +413,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
                 return false;
             }
             HttpRequest r = _r!;
-            r.Connection.AnswerFromOutside(before == Owned && r.Stream.UnsentBytes == 0 ? Guests.LateAnswer : default);
+            r.Stream.AnswerFromOutside(before == Owned && r.Stream.UnsentBytes == 0 ? Guests.LateAnswer : default);
             _answeredOutside = true;
         }
         GiveUp();
