@@ -46,6 +46,7 @@ public static class Catalog
         new RangeModule(),
         new ResolverModule(),
         new UpstreamModule(),
+        new CacheModule(),
         new ProxyModule(),
         new FastCgiModule(),
         new GunzipModule(s_gzip),

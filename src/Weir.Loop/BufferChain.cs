@@ -56,6 +56,9 @@ public unsafe struct ChainSegment
     public readonly NativeSlice Memory => new(Pointer, (int)Length);
     public readonly bool IsFile => File is not null;
 
+    /// <summary>Somebody who counts references holds the bytes; else they are borrowed.</summary>
+    public readonly bool IsOwned => Slab is not null || File is not null;
+
     internal readonly void Release()
     {
         Slab?.Release();

@@ -75,6 +75,18 @@ public abstract class Session
         }
     }
 
+    /// <summary>Begins with copies of the values that another session has, in this one's memory.</summary>
+    protected void CopyVariables(Session from)
+    {
+        for (int i = 0; i < Variables.Count; i++)
+        {
+            ref VariableValue theirs = ref from.Slot(i);
+            ref VariableValue mine = ref Slot(i);
+            mine.Text = theirs.State == VariableState.Valid ? Arena.Store(theirs.Text.Span) : default;
+            mine.State = theirs.State == VariableState.Evaluating ? VariableState.None : theirs.State;
+        }
+    }
+
     /// <summary>Gives the values that came to be here to another session, whose memory takes a copy.</summary>
     public void ShareVariables(Session to)
     {

@@ -2,6 +2,7 @@
 // the
 // exchange Proxy/Exchange.cs.
 using Weir.Conf;
+using Weir.Http.Cache;
 using Weir.Http.Proxy;
 using Weir.Kernel;
 using Weir.Loop;
@@ -164,13 +165,38 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
                 return;
             }
         }
-        FastCgiParam[] parameters = build.Shared(settings, s => (FastCgiParam[])
-            [.. s.Params.Array.Select(p => new FastCgiParam(build.Memory.Store(p.Name), p.Value, p.IfNotEmpty))]);
+        FastCgiParam[] parameters = build.Shared(settings, s => Parameters(build, s, []));
         var protocol = new FastCgiProtocol(parameters, settings.KeepConnection.Value,
             [.. settings.CatchStderr.Array.Select(System.Text.Encoding.Latin1.GetBytes)]);
+        CacheRules? cache = settings.Cache.Zone.Value is null ? null : CacheDirectives.Rules(build, settings.Cache,
+            "fastcgi", new FastCgiProtocol(Parameters(build, settings, s_conditions), settings.KeepConnection.Value,
+                [.. settings.CatchStderr.Array.Select(System.Text.Encoding.Latin1.GetBytes)]));
         location.ContentHandler = new FastCgiHandler(settings, protocol, group, target.Template,
-            build.Configuration.MainConfs.OfType<UpstreamGroups>().First().ByName, ResolverModule.Of(location));
+            build.Configuration.MainConfs.OfType<UpstreamGroups>().First().ByName, ResolverModule.Of(location), cache);
     }
+
+    private static FastCgiParam[] Parameters(HttpBuild build, FastCgiSettings settings,
+        (string Name, string Value)[] more)
+    {
+        List<FastCgiParam> all = [.. settings.Params.Array.Select(p =>
+            new FastCgiParam(build.Memory.Store(p.Name), p.Value, p.IfNotEmpty))];
+        foreach ((string name, string value) in more)
+        {
+            if (!settings.Params.Array.Any(p => p.Name == name))
+            {
+                Template template = Template.Compile(value, build.Configuration.Variables, out string? _)!;
+                all.Add(new FastCgiParam(build.Memory.Store(name), template, IfNotEmpty: true));
+            }
+        }
+        return [.. all];
+    }
+
+    /// <summary>Where a cache asks, its own conditions stand for the client's.</summary>
+    private static readonly (string Name, string Value)[] s_conditions =
+    [
+        ("HTTP_IF_MODIFIED_SINCE", "$upstream_cache_last_modified"), ("HTTP_IF_NONE_MATCH", "$upstream_cache_etag"),
+        ("HTTP_IF_UNMODIFIED_SINCE", ""), ("HTTP_IF_MATCH", ""), ("HTTP_RANGE", ""), ("HTTP_IF_RANGE", ""),
+    ];
 
     // Variables.
 
@@ -207,7 +233,7 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
 
 internal sealed class FastCgiHandler(FastCgiSettings settings, FastCgiProtocol protocol, UpstreamGroup? group,
     Template? address,
-    ByteTable<UpstreamGroup> groups, ResolverSettings? resolver) : PhaseHandler
+    ByteTable<UpstreamGroup> groups, ResolverSettings? resolver, CacheRules? cache) : PhaseHandler
 {
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
     {
@@ -227,6 +253,6 @@ internal sealed class FastCgiHandler(FastCgiSettings settings, FastCgiProtocol p
                 return PhaseResult.Answer(500);
             }
         }
-        return x.RunAsync();
+        return cache is null ? x.RunAsync() : CachedRequest.RunAsync(x, cache);
     }
 }

@@ -44,21 +44,22 @@ internal static class FileSender
         return PhaseResult.Done;
     }
 
-    /// <summary>Pushes a file whose head was sent, or of it what a range filter wants.</summary>
-    internal static LoopTask<PhaseResult> SendWholeAsync(HttpRequest r, FileRef file, long size)
+    /// <summary>Pushes a file whose head was sent, or of it what a range filter wants. The body may begin
+    /// <paramref name="at"/> bytes into the file.</summary>
+    internal static LoopTask<PhaseResult> SendWholeAsync(HttpRequest r, FileRef file, long size, long at = 0)
     {
         RangeFilter? ranges = r.Find(RangeFilter.Slot);
         if (ranges is { IsSingle: true })
         {
             ByteRange range = ranges[0];
             ranges.SkipTo(range.Start);
-            return SendAsync(r, file, range.Start, range.End);
+            return SendAsync(r, file, at + range.Start, at + range.End);
         }
         if (ranges is { IsMultiple: true } && size > MemoryBytesMax && !r.Response.HeaderOnly)
         {
-            return SendPartsAsync(r, file, size, ranges);
+            return SendPartsAsync(r, file, size, at, ranges);
         }
-        return SendAsync(r, file, 0, size);
+        return SendAsync(r, file, at, at + size);
     }
 
     /// <summary>Pushes [from, end) of the file and ends the body. The head was sent.</summary>
@@ -184,21 +185,22 @@ internal static class FileSender
     }
 
     /// <summary>Several ranges: the filter needs the whole body at once, as a slice of the file.</summary>
-    private static async LoopTask<PhaseResult> SendPartsAsync(HttpRequest r, FileRef file, long size,
+    private static async LoopTask<PhaseResult> SendPartsAsync(HttpRequest r, FileRef file, long size, long at,
         RangeFilter ranges)
     {
         for (int i = 0; i < ranges.Count; i++)
         {
-            if (!IsCached(file.Fd, ranges[i].Start, ranges[i].Length))
+            if (!IsCached(file.Fd, at + ranges[i].Start, ranges[i].Length))
             {
                 BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
                 ColdRead cold = r.Rent(s_coldRead);
-                await cold.WarmAsync(r.Loop, file.Fd, scratch.Memory, ranges[i].Start, ranges[i].Length);
+                await cold.WarmAsync(r.Loop, file.Fd, scratch.Memory, at + ranges[i].Start,
+                    ranges[i].Length);
                 scratch.Release();
             }
         }
         BufferChain chain = r.Loop.RentChain();
-        chain.AppendFile(file, 0, size);
+        chain.AppendFile(file, at, size);
         r.Push(chain, PushFlags.Last);
         r.Loop.Return(chain);
         file.Release();

@@ -2,6 +2,7 @@
 // redirects and cookies are rewritten. The exchange itself is Proxy/Exchange.cs; what all upstream protocols share is
 // declared by Proxy/UpstreamDirectives.cs.
 using Weir.Conf;
+using Weir.Http.Cache;
 using Weir.Http.Proxy;
 using Weir.Kernel;
 using Weir.Protocol.Http1;
@@ -224,7 +225,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         LocationConf named)
     {
         NativeArena memory = build.Memory;
-        SetHeader[] headers = build.Shared(settings, s => Headers(build, s));
+        SetHeader[] headers = build.Shared(settings, s => Headers(build, s, []));
         UpstreamGroup? group = null;
         NativeSlice hostHeader = default, port = default;
         if (target.Template is null)
@@ -242,7 +243,10 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
             port = unix ? default
                 : memory.Store(target.Port.ToString(System.Globalization.CultureInfo.InvariantCulture));
         }
-        var protocol = new ProxyProtocolHttp(headers, settings, ProxyRewrites.Rules(build, settings, target, named));
+        RedirectRule[] rewrites = ProxyRewrites.Rules(build, settings, target, named);
+        var protocol = new ProxyProtocolHttp(headers, settings, rewrites);
+        CacheRules? cache = settings.Cache.Zone.Value is null ? null : CacheDirectives.Rules(build, settings.Cache,
+            "proxy", new ProxyProtocolHttp(Headers(build, settings, s_conditions), settings, rewrites));
         bool mayBeTls = target.IsTls
             || target.Template is not null && !target.Url.StartsWith("http://", StringComparison.OrdinalIgnoreCase);
         return new ProxyHandler(settings, protocol, group, target.Template)
@@ -254,6 +258,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
             UriPart = memory.Store(target.Uri),
             Groups = build.Configuration.MainConfs.OfType<UpstreamGroups>().First().ByName,
             Resolver = target.Template is null ? null : ResolverModule.Of(location),
+            Cache = cache,
             LocationName = named.Regex is null && !named.IsNamed ? named.NameBytes : default,
         };
     }
@@ -262,7 +267,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
     private sealed record MadeTls(UpstreamTls? Tls);
 
     /// <summary>The headers of a request: the configured ones, then Host unless it is among them.</summary>
-    private static SetHeader[] Headers(HttpBuild build, ProxySettings settings)
+    private static SetHeader[] Headers(HttpBuild build, ProxySettings settings, (string Name, string Value)[] more)
     {
         VariableTable variables = build.Configuration.Variables;
         var headers = new List<SetHeader>();
@@ -283,6 +288,20 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         {
             Add("Host", Template.Compile("$proxy_host", variables, out string? _)!);
         }
+        foreach ((string name, string value) in more)
+        {
+            if (!headers.Exists(h => HeaderName.Same(h.Name.Span, System.Text.Encoding.ASCII.GetBytes(name))))
+            {
+                Add(name, Template.Compile(value, variables, out string? _)!);
+            }
+        }
         return [.. headers];
     }
+
+    /// <summary>Where a cache asks, its own conditions stand for the client's.</summary>
+    private static readonly (string Name, string Value)[] s_conditions =
+    [
+        ("If-Modified-Since", "$upstream_cache_last_modified"), ("If-None-Match", "$upstream_cache_etag"),
+        ("If-Unmodified-Since", ""), ("If-Match", ""), ("Range", ""), ("If-Range", ""),
+    ];
 }

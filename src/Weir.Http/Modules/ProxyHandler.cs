@@ -1,4 +1,5 @@
 // The content handler of proxy_pass: computes the target of one request and runs its exchange. One per location.
+using Weir.Http.Cache;
 using Weir.Http.Proxy;
 using Weir.Kernel;
 using Weir.Loop;
@@ -23,6 +24,9 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
     /// <summary>For URLs with variables: the groups that a host may name, and who looks others up.</summary>
     public ByteTable<UpstreamGroup>? Groups { get; init; }
     public ResolverSettings? Resolver { get; init; }
+
+    /// <summary>What is done with answers and asked before a server; null for nothing.</summary>
+    public CacheRules? Cache { get; init; }
 
     /// <summary>For https:// and URLs that may become it.</summary>
     public UpstreamTls? Tls { get; init; }
@@ -54,7 +58,7 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
             x.OwnBody = body.Evaluate(r);
             x.HasOwnBody = true;
         }
-        return x.RunAsync();
+        return Cache is null ? x.RunAsync() : CachedRequest.RunAsync(x, Cache);
     }
 
     /// <summary>The target as nginx forms it: as the client sent it, or with the location's name replaced.</summary>

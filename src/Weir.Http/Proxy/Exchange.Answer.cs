@@ -24,7 +24,7 @@ public sealed partial class Exchange
     /// <summary>Before each receive while the head is read: the deadline, unless waiting has no point.</summary>
     private UpstreamFault AwaitMore()
     {
-        if (_clientGone || _senderStatus != 0)
+        if (IsAbandoned || _senderStatus != 0)
         {
             return FailHead(RecvLease.Failed(Errno.ECANCELED));
         }
@@ -100,7 +100,7 @@ public sealed partial class Exchange
     private UpstreamFault FailHead(RecvLease lease)
     {
         string action = _holdsHead ? "reading upstream" : "reading response header from upstream";
-        if (_clientGone)
+        if (IsAbandoned)
         {
             return ClientGone();
         }
@@ -134,18 +134,25 @@ public sealed partial class Exchange
     {
         HttpRequest r = Request;
         int status = Head.Status;
-        if (status >= 300)
+        if (status >= 300 && PassesOver(status))
         {
-            if (PassesOver(status))
-            {
-                return new LoopTask<UpstreamFault>(new UpstreamFault(FaultKind.Status, FaultLeg.Head, status));
-            }
-            if (Settings.InterceptErrors.Value && AnswerHead.Intercepts(this))
-            {
-                _keep = false;
-                _result = PhaseResult.Answer(status);
-                return default;
-            }
+            return new LoopTask<UpstreamFault>(new UpstreamFault(FaultKind.Status, FaultLeg.Head, status));
+        }
+        if (Tee is not null)
+        {
+            BodyEnded = Protocol.IsBodyless(this);
+            _keep = BodyEnded && Protocol.CanKeep(this) && !_senderActive;
+        }
+        if (Tee?.TakesOver(this) == true)
+        {
+            _result = PhaseResult.Done;
+            return default;
+        }
+        if (status >= 300 && Settings.InterceptErrors.Value && AnswerHead.Intercepts(this))
+        {
+            _keep = false;
+            _result = PhaseResult.Answer(status);
+            return default;
         }
         if (AnswerHead.TryRedirect(this, out _result))
         {
@@ -158,6 +165,7 @@ public sealed partial class Exchange
         {
             return TunnelAsync();
         }
+        Tee?.OnHead(this);
         r.SendHead();
         _result = PhaseResult.Done;
         _body ??= r.Loop.RentChain();
@@ -175,6 +183,7 @@ public sealed partial class Exchange
         {
             // It came with the head.
             _record.Current.ResponseBytes += _body.Length;
+            Tee?.OnBody(_body);
             return FinishAsync();
         }
         return RelayAsync();
@@ -216,11 +225,19 @@ public sealed partial class Exchange
             }
             BodyEnded = step == ReadStep.Done;
             _record.Current.ResponseBytes += _body!.Length;
+            if (Tee is { } tee)
+            {
+                tee.OnBody(_body);
+                if (tee.IsFull)
+                {
+                    await tee.RoomAsync();
+                }
+            }
             if (BodyEnded)
             {
                 break;
             }
-            if (_body.Length > 0 && !await DeliverAsync())
+            if (_body.Length > 0 && (_alone || !await DeliverAsync()) && !GoOnAlone())
             {
                 return Gone();
             }
@@ -232,7 +249,7 @@ public sealed partial class Exchange
             {
                 await PaceAsync(rate, startMs);
             }
-            if (_clientGone)
+            if (IsAbandoned)
             {
                 return Gone();
             }
@@ -245,7 +262,7 @@ public sealed partial class Exchange
             }
             if (lease.IsError || lease.IsEnd)
             {
-                if (_clientGone)
+                if (_clientGone || _alone)
                 {
                     return Gone();
                 }
@@ -272,6 +289,13 @@ public sealed partial class Exchange
                 "reading upstream");
         }
         _keep = Protocol.CanKeep(this) && !_senderActive && _senderStatus == 0 && Stream.SendError == 0;
+        Tee?.OnEnd(whole: true);
+        if (_alone)
+        {
+            _body!.Clear();
+            r.Abort(AbortReason.ClientGone);
+            return default;
+        }
         AnswerHead.PassTrailers(this);
         if (_spillChain is null or { IsEmpty: true })
         {
@@ -292,8 +316,24 @@ public sealed partial class Exchange
         return default;
     }
 
+    private bool _alone;
+
+    /// <summary>The client takes nothing more: the answer is read on for whoever watches it.</summary>
+    private bool GoOnAlone()
+    {
+        if (Tee is not { GoesOnAlone: true })
+        {
+            return false;
+        }
+        _alone = true;
+        _body!.Clear();
+        ResetSpill();
+        return true;
+    }
+
     private UpstreamFault Gone()
     {
+        Tee?.OnEnd(whole: false);
         _body!.Clear();
         _keep = false;
         if (_clientGone)
@@ -328,6 +368,7 @@ public sealed partial class Exchange
     {
         _keep = false;
         _bodyFailed = kind != FaultKind.InvalidHeader;
+        Tee?.OnEnd(whole: false);
         HttpRequest r = Request;
         r.Push(_body!, PushFlags.Flush);
         if (_spillChain is { IsEmpty: false })

@@ -78,6 +78,18 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     /// <summary>The method the server was asked with.</summary>
     public HttpMethod MethodAsked { get; internal set; }
 
+    /// <summary>Who watches the answer; null for nobody.</summary>
+    public AnswerTee? Tee { get; set; }
+
+    /// <summary>Ask with this method instead of the client's; <see cref="HttpMethod.Other"/> for the client's.</summary>
+    public HttpMethod MethodInstead { get; set; }
+
+    /// <summary>What the exchange ended with when no server answered.</summary>
+    public UpstreamFault Fault { get; private set; }
+
+    /// <summary>The client is gone and nobody else wants the answer.</summary>
+    private bool IsAbandoned => _clientGone && Tee is not { GoesOnAlone: true };
+
     /// <summary>The request named a protocol to change to.</summary>
     public bool AsksForUpgrade { get; internal set; }
 
@@ -126,6 +138,18 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         _record = r.Get(UpstreamRecord.Slot);
         _startedMs = r.Loop.NowMs;
         _firstAttempt = true;
+    }
+
+    /// <summary>Asks in another way than was begun with.</summary>
+    internal void UseProtocol(UpstreamProtocol protocol) => Protocol = protocol;
+
+    /// <summary>Takes a head that was received before, whose memory outlives the request.</summary>
+    internal bool ReadStored(NativeSlice head, bool cgi)
+    {
+        HeadBytes = head;
+        Parser.Reset(cgi);
+        _record.Last = this;
+        return Parser.Parse(head.Span, Head, new ParseOptions { MaxHeaders = 1000 }) == ParseStep.Done;
     }
 
     /// <summary>Runs to the end of the response, or to a status to answer with.</summary>
@@ -196,6 +220,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             }
             if (!MayTryNext(fault))
             {
+                Fault = fault;
                 result = PhaseResult.Answer(fault.Status);
                 break;
             }
@@ -258,6 +283,10 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     void IPeerWatcher.PeerGone(Connection connection, bool reset)
     {
         _clientGone = true;
+        if (!IsAbandoned)
+        {
+            return;
+        }
         if (_connecting is { } connecting)
         {
             connecting.Close();
@@ -296,7 +325,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         _peerName = peer.Spec.Name.IsEmpty ? NameOf(r, peer.Spec.Address) : peer.Spec.Name;
         _record.Begin(_peerName, loop.NowMs, afterRedirect);
         _record.Last = this;
-        if (_clientGone)
+        if (IsAbandoned)
         {
             UpstreamFault gone = ClientGone();
             EndRecord(499);
@@ -360,7 +389,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     private UpstreamFault FailConnect(int errno)
     {
         UpstreamFault fault;
-        if (_clientGone)
+        if (IsAbandoned)
         {
             fault = ClientGone();
         }
@@ -471,7 +500,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
 
     private bool MayTryNext(UpstreamFault fault)
     {
-        if (fault.Kind is FaultKind.Client or FaultKind.Internal or FaultKind.NoLive || _clientGone
+        if (fault.Kind is FaultKind.Client or FaultKind.Internal or FaultKind.NoLive || IsAbandoned
             || Request.Response.IsSent)
         {
             return false;
@@ -554,6 +583,10 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         Group = null!;
         TargetHost = TargetPort = TargetUri = TargetName = OwnBody = HeadBytes = _peerName = default;
         Resolver = null;
+        Tee = null;
+        MethodInstead = HttpMethod.Other;
+        Fault = default;
+        _alone = false;
         Tls = null;
         _tlsName = null;
         HasOwnBody = false;

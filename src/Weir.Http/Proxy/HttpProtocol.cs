@@ -53,8 +53,10 @@ internal abstract class HttpProtocol(SetHeader[] headers, bool version11, Templa
     public override int WriteRequest(Exchange x, BufferChain output)
     {
         HttpRequest r = x.Request;
-        NativeSlice verb = method is null ? r.MethodName : method.Evaluate(r);
-        x.MethodAsked = method is null ? r.Method : HttpMethods.Parse(verb.Span);
+        NativeSlice verb = method is not null ? method.Evaluate(r)
+            : x.MethodInstead == HttpMethod.Other ? r.MethodName : NativeSlice.Literal(HttpMethods.Name(x.MethodInstead));
+        x.MethodAsked = method is not null ? HttpMethods.Parse(verb.Span)
+            : x.MethodInstead == HttpMethod.Other ? r.Method : x.MethodInstead;
         NativeSlice target = Printable(r, x.TargetUri);
         x.AsksForUpgrade = false;
         int room = verb.Length + target.Length + 16 + 64;

@@ -1,5 +1,6 @@
 // Declares the directives that proxy_* and fastcgi_* share, under a family's prefix.
 using Weir.Conf;
+using Weir.Http.Cache;
 using Weir.Http.Modules;
 using Weir.Kernel;
 using Weir.Session;
@@ -31,6 +32,7 @@ internal static class UpstreamDirectives
 
     internal static void Declare<T>(HttpDeclarations d, string family) where T : UpstreamSettings
     {
+        CacheDirectives.Declare<T>(d, family);
         d.Location<T>($"{family}_buffering", static (u, s) => u.SetFlag(ref s.Buffering));
         d.Location<T>($"{family}_request_buffering", static (u, s) => u.SetFlag(ref s.RequestBuffering));
         d.Location<T>($"{family}_ignore_client_abort", static (u, s) => u.SetFlag(ref s.IgnoreClientAbort));

@@ -105,6 +105,9 @@ public abstract class UpstreamSettings
     public Inherited<IgnoredHeaders> IgnoreHeaders;
     public InheritedList<string> PassHeaders;
     public InheritedList<string> HideHeaders;
+
+    /// <summary>Its cache, and what it stores.</summary>
+    public Cache.CacheSettings Cache { get; } = new();
     private bool _busyIsGiven;
     private bool _tempWriteIsGiven;
 
@@ -148,6 +151,7 @@ public abstract class UpstreamSettings
         IgnoreHeaders.Merge(p.IgnoreHeaders, IgnoredHeaders.None);
         PassHeaders.Merge(p.PassHeaders);
         HideHeaders.Merge(p.HideHeaders);
+        Cache.Merge(p.Cache);
         CheckBuffers(build, p);
         Hidden = new HeaderSet(build.Memory);
         foreach (string name in HiddenByDefault)

@@ -178,6 +178,23 @@ public static unsafe class Descriptors
         return LibcProcess.Of(LibcProcess.mkdir(p.Pointer, mode));
     }
 
+    /// <summary>Sets when a file was modified (and read), seconds since 1970.</summary>
+    public static SysResult SetModified(int fd, long unixSeconds)
+    {
+        long* times = stackalloc long[4] { unixSeconds, 0, unixSeconds, 0 };
+        return LibcProcess.Of(LibcProcess.futimens(fd, times));
+    }
+
+    /// <summary>Bytes that are free for everybody in the file system of a path; the value may be large.</summary>
+    public static SysResult FreeBytes(string path)
+    {
+        // struct statvfs begins with f_bsize, f_frsize, f_blocks, f_bfree, f_bavail, eight bytes each.
+        ulong* status = stackalloc ulong[32];
+        using var p = new CString(path);
+        SysResult result = LibcProcess.Of(LibcProcess.statvfs(p.Pointer, status));
+        return result.IsError ? result : new SysResult((long)Math.Min(status[1] * status[4], long.MaxValue));
+    }
+
     public static SysResult ChangeMode(string path, uint mode)
     {
         using var p = new CString(path);

@@ -57,6 +57,12 @@ internal static unsafe partial class LibcProcess
     internal static partial int mkdir(byte* path, uint mode);
 
     [LibraryImport("libc", SetLastError = true)]
+    internal static partial int futimens(int fd, long* times);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int statvfs(byte* path, ulong* status);
+
+    [LibraryImport("libc", SetLastError = true)]
     internal static partial int fstat(int fd, void* stat);
 
     // Memory.

@@ -1,0 +1,97 @@
+// What the zone of a cache holds: an entry per key, one record of the whole, and a mark per purge. Laid out for shared
+// memory: fixed sizes, no references. An entry with its key and the table's own part fits 128 bytes.
+using System.Runtime.InteropServices;
+
+namespace Weir.Http.Cache;
+
+/// <summary>A key's entry in shared memory.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 64)]
+internal struct CacheEntry
+{
+    /// <summary>The number of the file that is in force; 0 while nobody has looked into a file that was found.</summary>
+    public ulong Id;
+
+    /// <summary>Who fetches it: a worker's counter slot and which life of it, or 0. A life that is over counts as
+    /// none.</summary>
+    public long LockOwner;
+
+    /// <summary>With <see cref="LockOwner"/> the identity of the lock; when it may be taken away, milliseconds.</summary>
+    public long LockUntilMs;
+
+    /// <summary>Until then nobody waits for anybody: what was fetched cannot be stored.</summary>
+    public long PassUntilMs;
+    public long FileBytes;
+    public uint UsedSec;
+    public uint StatusUntilSec;
+    public uint Uses;
+
+    /// <summary>Purges up to this one were looked at.</summary>
+    public uint PurgesSeen;
+    public ushort Status;
+    public byte Exists;
+}
+
+/// <summary>The record of a whole cache.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 64)]
+internal struct CacheMeta
+{
+    /// <summary>Bytes of all files of entries.</summary>
+    public long Bytes;
+
+    /// <summary>The last purge.</summary>
+    public uint Purges;
+
+    /// <summary>How often the zone had been repaired when <see cref="Bytes"/> was last counted.</summary>
+    public int RepairsSeen;
+
+    /// <summary>The loader has been through all files.</summary>
+    public byte IsLoaded;
+}
+
+/// <summary>A purge that is not carried out on the disk yet; its key is the kind and the text.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 16)]
+internal struct PurgeMark
+{
+    /// <summary>What was stored before is gone, milliseconds since 1970.</summary>
+    public long AtMs;
+    public uint Number;
+}
+
+/// <summary>What a purge names.</summary>
+internal enum PurgeKind : byte
+{
+    /// <summary>All keys that begin with a text.</summary>
+    Prefix = 1,
+
+    /// <summary>All responses with a tag.</summary>
+    Tag = 2,
+}
+
+/// <summary>What the index knows of a key.</summary>
+public readonly struct CacheLook(bool exists, ulong id, uint uses, int status, bool looksAtPurges)
+{
+    public readonly bool Exists = exists;
+    public readonly ulong Id = id;
+    public readonly uint Uses = uses;
+
+    /// <summary>An error that is remembered in place of a response; 0 for none.</summary>
+    public readonly int Status = status;
+
+    /// <summary>There were purges since somebody looked whether they mean this response.</summary>
+    public readonly bool LooksAtPurges = looksAtPurges;
+}
+
+/// <summary>What asking for the right to fetch came to.</summary>
+public enum CacheLockOutcome : byte
+{
+    Taken,
+
+    /// <summary>Somebody else fetches it.</summary>
+    Busy,
+
+    /// <summary>Go and fetch: nobody's answer serves another.</summary>
+    Pass,
+}
+
+/// <summary>The entry to go first.</summary>
+public readonly record struct CacheVictim(CacheKey Key, ulong Id, long UsedSec);

@@ -1,0 +1,336 @@
+// Heads for files: written from an answer's, merged with a 304's, made worthless by other requests.
+using Weir.Http.Proxy;
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+
+using HttpResponse = Weir.Protocol.Http1.ResponseHead;
+
+namespace Weir.Http.Cache;
+
+internal sealed partial class CachedRequest
+{
+    /// <summary>Key, names of Vary, head and tags in a slab behind room for the fixed part; null when they are too
+    /// long.</summary>
+    private BufferSlab? WriteHeadTexts(Exchange x, NativeSlice vary, out CacheFileHead head)
+    {
+        head = new CacheFileHead { KeyLength = _keyText.Length, VaryLength = vary.Length };
+        long room = CacheFileHead.HeadBytes + _keyText.Length + vary.Length + 2L * x.HeadBytes.Length + SlackBytes + 192;
+        if (room > CacheFileHead.BodyStartMax)
+        {
+            return null;
+        }
+        BufferSlab slab = x.Request.Loop.Buffers.Rent((int)room);
+        slab.Span[..(int)room].Clear();
+        var w = new SpanWriter(slab.Span[CacheFileHead.HeadBytes..(int)room]);
+        w.Write(_keyText.Span);
+        w.Write(vary.Span);
+        int from = w.Written;
+        WriteStatus(x.Head, x.HeadBytes, ref w);
+        WriteFields(x, x.Head, x.HeadBytes, null, ref w);
+        if (_rules.Conforms && !x.Head.Has(KnownResponseHeader.Date))
+        {
+            WriteDate(x.Request.Loop.UnixMs / 1000, ref w);
+        }
+        w.Write("\r\n"u8);
+        head.ResponseLength = w.Written - from;
+        from = w.Written;
+        WriteTags(x.Head, x.HeadBytes, ref w);
+        head.TagsLength = w.Written - from;
+        head.BodyStart = (CacheFileHead.HeadBytes + w.Written + SlackBytes + 63) & ~63;
+        if (head.BodyStart > slab.Capacity)
+        {
+            slab.Release();
+            return null;
+        }
+        return slab;
+    }
+
+    private static void WriteStatus(HttpResponse head, NativeSlice bytes, ref SpanWriter w)
+    {
+        if (head.StatusLine.Length > 0)
+        {
+            w.Write(head.StatusLine.Of(bytes.Span));
+            w.Write("\r\n"u8);
+        }
+    }
+
+    private static void WriteDate(long second, ref SpanWriter w)
+    {
+        Span<byte> date = stackalloc byte[HttpDate.Length];
+        HttpDate.Format(second, date);
+        w.Write("Date: "u8);
+        w.Write(date);
+        w.Write("\r\n"u8);
+    }
+
+    /// <summary>The fields that are kept, but those that a newer head has.</summary>
+    private void WriteFields(Exchange x, HttpResponse head, NativeSlice bytes, HttpResponse? newer, ref SpanWriter w)
+    {
+        for (int i = 0; i < head.Count; i++)
+        {
+            ref readonly HeaderField field = ref head[i];
+            ReadOnlySpan<byte> name = field.Name(bytes.Span);
+            if (!IsKept(field.KnownResponse) || newer is not null && IsIn(newer, x.HeadBytes, in field, name)
+                || _rules.Conforms && (IsNamed(head, bytes, name) || IsNominated(head, bytes, name)))
+            {
+                continue;
+            }
+            w.Write(name);
+            w.Write(": "u8);
+            w.Write(field.Value(bytes.Span));
+            w.Write("\r\n"u8);
+        }
+    }
+
+    private bool IsKept(KnownResponseHeader known) => known switch
+    {
+        KnownResponseHeader.Connection or KnownResponseHeader.KeepAlive or KnownResponseHeader.TransferEncoding
+            or KnownResponseHeader.Upgrade or KnownResponseHeader.Trailer or KnownResponseHeader.ProxyConnection
+            or KnownResponseHeader.ContentLength or KnownResponseHeader.ProxyAuthenticate => false,
+        KnownResponseHeader.Age => !_rules.Conforms,
+        _ => true,
+    };
+
+    private static bool IsIn(HttpResponse head, NativeSlice bytes, in HeaderField field, ReadOnlySpan<byte> name) =>
+        field.KnownId != 0 ? head.Has(field.KnownResponse) : head.Find(name, field.Hash, bytes.Span) >= 0;
+
+    /// <summary>Whether no-cache="…" or private="…" names it.</summary>
+    private static bool IsNamed(HttpResponse head, NativeSlice bytes, ReadOnlySpan<byte> name)
+    {
+        for (int i = head.Find(KnownResponseHeader.CacheControl); i >= 0; i = head.FindNext(i))
+        {
+            ReadOnlySpan<byte> value = head[i].Value(bytes.Span);
+            if (value.IndexOf((byte)'"') >= 0 && CacheControl.Names(value, name))
+            {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private static bool IsNominated(HttpResponse head, NativeSlice bytes, ReadOnlySpan<byte> name)
+    {
+        for (int i = head.Find(KnownResponseHeader.Connection); i >= 0; i = head.FindNext(i))
+        {
+            if (HeaderTokens.Contains(head[i].Value(bytes.Span), name))
+            {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private static void WriteTags(HttpResponse head, NativeSlice bytes, ref SpanWriter w)
+    {
+        for (int i = 0; i < head.Count; i++)
+        {
+            ref readonly HeaderField field = ref head[i];
+            ReadOnlySpan<byte> name = field.Name(bytes.Span);
+            if (field.KnownId == 0
+                && (HeaderName.Same(name, "Surrogate-Key"u8) || HeaderName.Same(name, "Cache-Tag"u8)))
+            {
+                w.Write(field.Value(bytes.Span));
+                w.Write(" "u8);
+            }
+        }
+    }
+
+    // Validating.
+
+    /// <summary>A 304 came: what is stored lives on, with what the 304 says (RFC 9111 §4.3.4).</summary>
+    private void Freshen(Exchange x)
+    {
+        HttpRequest r = x.Request;
+        StoredResponse old = _stored!;
+        CacheFileHead head = old.Head;
+        BufferSlab? slab = _rules.Conforms ? Merge(x, old, ref head) : null;
+        StorePlan plan;
+        AnswerFacts facts;
+        if (slab is not null)
+        {
+            NativeSlice merged = slab.Memory.Slice(CacheFileHead.HeadBytes + head.KeyLength + head.VaryLength,
+                head.ResponseLength);
+            TryParse(merged, out HttpResponse both);
+            facts = FactsOf(x, both, merged, out NativeSlice _);
+            plan = Freshness.PlanRfc(in facts);
+        }
+        else
+        {
+            facts = FactsOf(x, x.Head, x.HeadBytes, out NativeSlice _);
+            facts.Status = head.Status;
+            facts.ConfiguredSec = _rules.ValidFor(head.Status);
+            facts.LastModifiedSec = head.LastModifiedSec;
+            plan = _rules.Conforms ? Freshness.PlanRfc(in facts) : Freshness.PlanNginx(in facts);
+        }
+        if (!plan.Stores)
+        {
+            // It says nothing that would keep it: used once more, then asked for again.
+            slab?.Release();
+            Unlock(pass: false);
+            return;
+        }
+        if (slab is null)
+        {
+            slab = r.Loop.Buffers.Rent(old.HasBody ? (int)head.FileBytes : head.BodyStart);
+            old.Slab.Span[..head.BodyStart].CopyTo(slab.Span);
+        }
+        Fill(ref head, in facts, in plan, r.Loop.UnixMs);
+        head.Id = _loop.NewId();
+        head.Seal(slab.Span);
+        Replace(x, old, in head, slab);
+    }
+
+    /// <summary>The old head with the fields of the 304, in a slab that takes the body too when it is small.</summary>
+    private BufferSlab? Merge(Exchange x, StoredResponse old, ref CacheFileHead head)
+    {
+        long room = CacheFileHead.HeadBytes + head.TextLength + 2L * x.HeadBytes.Length + SlackBytes + 256
+            + (old.HasBody ? head.BodyBytes : 0);
+        if (room > 2 * CacheFileHead.BodyStartMax)
+        {
+            return null;
+        }
+        BufferSlab slab = x.Request.Loop.Buffers.Rent((int)room);
+        slab.Span.Clear();
+        var w = new SpanWriter(slab.Span[CacheFileHead.HeadBytes..]);
+        w.Write(old.Texts.Key.Span);
+        w.Write(old.Texts.Vary.Span);
+        int from = w.Written;
+        if (!TryParse(old.Texts.Response, out HttpResponse stored))
+        {
+            slab.Release();
+            return null;
+        }
+        WriteStatus(stored, old.Texts.Response, ref w);
+        WriteFields(x, stored, old.Texts.Response, x.Head, ref w);
+        WriteFields(x, x.Head, x.HeadBytes, null, ref w);
+        if (!x.Head.Has(KnownResponseHeader.Date))
+        {
+            WriteDate(x.Request.Loop.UnixMs / 1000, ref w);
+        }
+        w.Write("\r\n"u8);
+        head.ResponseLength = w.Written - from;
+        w.Write(old.Texts.Tags.Span);
+        int needed = (CacheFileHead.HeadBytes + w.Written + 63) & ~63;
+        if (needed > head.BodyStart)
+        {
+            head.BodyStart = needed + SlackBytes;
+        }
+        return slab;
+    }
+
+    private HttpResponse? _storedHead;
+
+    private bool TryParse(NativeSlice text, out HttpResponse head)
+    {
+        head = _storedHead ??= new HttpResponse();
+        var parser = new ResponseHeadParser();
+        parser.Reset(_rules.IsCgi);
+        return parser.Parse(text.Span, head, new ParseOptions { MaxHeaders = 1000 }) == ParseStep.Done;
+    }
+
+    /// <summary>Serves from the new head at once, and writes it to the disk beside that.</summary>
+    private void Replace(Exchange x, StoredResponse old, in CacheFileHead head, BufferSlab slab)
+    {
+        HttpRequest r = x.Request;
+        old.File?.AddReference();
+        if (old.HasBody)
+        {
+            old.Body.Span.CopyTo(slab.Span.Slice(head.BodyStart, (int)head.BodyBytes));
+        }
+        StoredResponse fresh = StoredResponse.Make(_key, in head, slab, old.HasBody, old.File);
+        fresh.BodyAt = old.BodyAt;
+        CacheCommit commit = Commit(r, _key, in head);
+        commit.BeginWriting();
+        string file = _path.FileOf(_key);
+        string temp = _path.UsesTempPath ? x.Settings.TempPath.Value : Directory(file);
+        CacheWriter writer = CacheWriter.Begin(r, commit, file, temp, head.BodyStart);
+        slab.AddReference();
+        writer.SetHead(slab, head.BodyStart);
+        if (!old.HasBody && old.BodyAt == head.BodyStart)
+        {
+            writer.InPlace();
+        }
+        else if (old.HasBody)
+        {
+            BufferChain body = r.Loop.RentChain();
+            body.AppendSlice(fresh.Body, slab);
+            writer.Append(body);
+            r.Loop.Return(body);
+        }
+        else
+        {
+            writer.CopyBody(old.File!, old.BodyAt, head.BodyBytes);
+        }
+        writer.End(whole: true);
+        SetStored(fresh);
+        fresh.Release();
+    }
+
+    /// <summary>A HEAD's answer tells whether what is stored is still the same (RFC 9111 §4.3.5).</summary>
+    private void FreshenByHead(Exchange x)
+    {
+        if (_stored is not { } stored || !_rules.Conforms || x.Head.Status != 200)
+        {
+            return;
+        }
+        long length = x.Protocol.BodyLength(x);
+        int tag = x.Head.Find(KnownResponseHeader.ETag);
+        if (!TryParse(stored.Texts.Response, out HttpResponse known))
+        {
+            return;
+        }
+        bool same = (length < 0 || length == stored.Head.BodyBytes)
+            && (tag < 0 || x.Head[tag].Value(x.HeadBytes.Span).SequenceEqual(
+                known.Value(KnownResponseHeader.ETag, stored.Texts.Response.Span)));
+        if (same)
+        {
+            Freshen(x);
+        }
+        else
+        {
+            CachePurge.Forget(x.Request.Loop, _path, _index, _memory, _key);
+        }
+    }
+
+    // Invalidating.
+
+    /// <summary>The resource was changed: what is stored of it, and of what the answer points to on the same host, is
+    /// gone (RFC 9111 §4.4).</summary>
+    private void Invalidate(Exchange x)
+    {
+        CachePurge.Forget(x.Request.Loop, _path, _index, _memory, _mainKey);
+        if (_rules.Key is null)
+        {
+            InvalidateTarget(x, x.Head.Find(KnownResponseHeader.Location));
+            InvalidateTarget(x, x.Head.Find(KnownResponseHeader.ContentLocation));
+        }
+    }
+
+    private void InvalidateTarget(Exchange x, int field)
+    {
+        if (field < 0)
+        {
+            return;
+        }
+        NativeSlice value = AnswerHead.ValueOf(x, in x.Head[field]);
+        ReadOnlySpan<byte> text = value.Span;
+        ReadOnlySpan<byte> scheme = x.Tls is null ? "http://"u8 : "https://"u8;
+        NativeSlice key;
+        if (text.StartsWith(scheme) && text[scheme.Length..].StartsWith(x.TargetHost.Span)
+            && text.Length > scheme.Length + x.TargetHost.Length && text[scheme.Length + x.TargetHost.Length] == '/')
+        {
+            key = value;
+        }
+        else if (text.Length > 0 && text[0] == '/' && !text.StartsWith("//"u8))
+        {
+            HttpRequest r = x.Request;
+            key = r.Arena.Concat(r.Arena.Concat(scheme, x.TargetHost.Span).Span, text);
+        }
+        else
+        {
+            return;
+        }
+        CachePurge.Forget(x.Request.Loop, _path, _index, _memory, CacheKey.Of(key.Span));
+    }
+}

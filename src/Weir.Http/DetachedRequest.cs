@@ -1,0 +1,163 @@
+// A request without a client: a copy of another in memory of its own, which lives on when that one has ended (a cache's
+// background update). It shares nothing with the original but the configuration. What it writes goes nowhere. One
+// loop's thread; pooled.
+using Weir.Kernel;
+using Weir.Loop;
+using Weir.Protocol.Http1;
+
+namespace Weir.Http;
+
+/// <summary>Starts and ends them.</summary>
+internal static class DetachedRequest
+{
+    private static readonly LoopSlot<Pool> s_pool = new();
+
+    private sealed class Pool
+    {
+        internal HttpRequest? Free;
+    }
+
+    internal static HttpRequest Start(HttpRequest original)
+    {
+        Pool pool = original.Loop.Slot(s_pool, static _ => new Pool());
+        HttpRequest r = pool.Free ?? new HttpRequest();
+        pool.Free = r.NextFree;
+        r.NextFree = null;
+        r.BeginDetached(original, r.DetachedStream ??= new DetachedStream(original.Loop));
+        return r;
+    }
+
+    internal static void End(HttpRequest r)
+    {
+        Pool pool = r.Loop.Slot(s_pool, static _ => new Pool());
+        r.End();
+        r.Forget();
+        r.NextFree = pool.Free;
+        pool.Free = r;
+    }
+}
+
+public sealed partial class HttpRequest
+{
+    internal DetachedStream? DetachedStream { get; set; }
+
+    internal void BeginDetached(HttpRequest original, DetachedStream stream)
+    {
+        stream.Start(original);
+        Begin(original.Configuration, original.Group, stream, original.Loop);
+        HeadBytes = Arena.Store(original.HeadBytes.Span);
+        Head.CopyFrom(original.Head);
+        Server = original.Server;
+        Location = original.Location;
+        Host = Arena.Store(original.Host.Span);
+        Version = original.Version;
+        RequestLine = Arena.Store(original.RequestLine.Span);
+        UnparsedUri = Arena.Store(original.UnparsedUri.Span);
+        Method = original.Method;
+        MethodName = Arena.Store(original.MethodName.Span);
+        Uri = Arena.Store(original.Uri.Span);
+        Args = Arena.Store(original.Args.Span);
+        IsUriAsSent = original.IsUriAsSent;
+        IsInternal = original.IsInternal;
+        ClientAddress = Arena.Store(original.RemoteAddress);
+        CopyVariables(original);
+        Captures.Count = original.Captures.Count;
+        for (int i = 0; i < Captures.Count; i++)
+        {
+            Captures.Set(i, Arena.Store(original.Captures[i].Span));
+        }
+        BeginWalk();
+    }
+}
+
+/// <summary>Takes everything and keeps nothing.</summary>
+internal sealed class DetachedStream(EventLoop loop) : ClientStream
+{
+    private readonly NoPeer _transport = new(loop);
+
+    internal void Start(HttpRequest original) => _transport.Start(original.Connection);
+
+    public override void WriteHead(HttpRequest r)
+    {
+    }
+
+    public override void WriteBody(HttpRequest r, BufferChain chain, PushFlags flags) => chain.Clear();
+
+    public override void WriteInterim(HttpRequest r, int status, ReadOnlySpan<ResponseField> fields)
+    {
+    }
+
+    public override LoopTask<bool> DrainAsync(HttpRequest r, long keptBytes) => new(true);
+
+    public override bool Flush(HttpRequest r) => true;
+
+    public override long UnsentBytes => 0;
+
+    public override LoopTask<BodyPiece> ReadBodyAsync(HttpRequest r) => new(new BodyPiece(default, 0, 0, true, 0));
+
+    public override LoopTask<RecvLease> ReadTunnelAsync(HttpRequest r) => new(RecvLease.End);
+
+    public override void Abort(HttpRequest r)
+    {
+    }
+
+    public override Connection Transport => _transport;
+
+    /// <summary>A connection that only knows addresses.</summary>
+    private sealed class NoPeer(EventLoop loop) : Connection(loop)
+    {
+        private readonly byte[] _peer = new byte[128];
+        private readonly byte[] _local = new byte[128];
+        private int _peerLength;
+        private int _localLength;
+
+        internal void Start(Connection original)
+        {
+            Number = original.Number;
+            StartMs = original.StartMs;
+            _peerLength = Math.Min(original.PeerAddress.Length, _peer.Length);
+            original.PeerAddress[.._peerLength].CopyTo(_peer);
+            _localLength = Math.Min(original.LocalAddress.Length, _local.Length);
+            original.LocalAddress[.._localLength].CopyTo(_local);
+        }
+
+        public override ReadOnlySpan<byte> PeerAddress => _peer.AsSpan(0, _peerLength);
+        public override ReadOnlySpan<byte> LocalAddress => _local.AsSpan(0, _localLength);
+        public override LoopTask<RecvLease> ReceiveAsync(int maxBytes = BufferPool.StandardSize) => new(RecvLease.End);
+
+        public override bool Send(BufferChain chain)
+        {
+            chain.Clear();
+            return true;
+        }
+
+        public override LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0) => new(IoResult.Ok());
+        public override int SendError => 0;
+        public override bool PeerClosed => false;
+        public override bool MayHaveInput => false;
+
+        public override void SetReadDeadline(long dueMs)
+        {
+        }
+
+        public override void CancelReceive()
+        {
+        }
+
+        public override void CancelDrain()
+        {
+        }
+
+        public override void ShutdownSend()
+        {
+        }
+
+        public override void SetNoDelay()
+        {
+        }
+
+        public override void Close(bool reset = false)
+        {
+        }
+    }
+}
