@@ -85,7 +85,7 @@ public sealed class CacheTests
         for (int i = 0; i < 2; i++)
         {
             using RawClient client = weir.Connect();
-            client.Send(RawClient.Request("GET", "/", ["Host: x"]));
+            client.Send(RawClient.Request("GET", "/", []));
             client.ReadToEnd();
         }
 
@@ -198,7 +198,7 @@ public sealed class CacheTests
         HttpResponse beyond = client.Get("/", "Range: bytes=20-");
         HttpResponse same = client.Get("/", "If-None-Match: \"v1\"");
         HttpResponse since = client.Get("/", "If-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT");
-        client.Send(RawClient.Request("HEAD", "/", ["Host: x"]));
+        client.Send(RawClient.Request("HEAD", "/", []));
         HttpResponse head = client.ReadResponse(answersHead: true);
 
         Assert.Equal((206, "234"), (part.Status, part.Text));
@@ -229,7 +229,7 @@ public sealed class CacheTests
         using Upstream upstream = Upstream.Answering(Upstream.Ok("body", "Cache-Control: max-age=100"));
         using ServerProcess weir = Start(upstream);
         using RawClient client = weir.Connect();
-        client.Send(RawClient.Request("HEAD", "/", ["Host: x"]));
+        client.Send(RawClient.Request("HEAD", "/", []));
         Assert.Equal("4", client.ReadResponse(answersHead: true)["Content-Length"]);
         HttpResponse hit = client.Get("/");
 
@@ -299,10 +299,10 @@ public sealed class CacheTests
         using RawClient client = weir.Connect();
         client.Get("/");
         HttpResponse bypassed = client.Get("/", "X-Fresh: 1");
-        HttpResponse hit = client.Get("/");
 
         Assert.Equal(("BYPASS", "2"), (CacheOf(bypassed), bypassed.Text));
-        Assert.Equal(("HIT", "2"), (CacheOf(hit), hit.Text));
+        Wait.For("the new response", () => client.Get("/") is { Text: "2" } hit && CacheOf(hit) == "HIT");
+        Assert.Equal(2, upstream.Requests.Count);
     }
 
     [Fact]
@@ -314,7 +314,7 @@ public sealed class CacheTests
         using ServerProcess weir = Start(upstream);
         using RawClient client = weir.Connect();
         client.Get("/");
-        client.Send(RawClient.Request("DELETE", "/", ["Host: x"])).ReadResponse();
+        client.Send(RawClient.Request("DELETE", "/", [])).ReadResponse();
         HttpResponse after = client.Get("/");
 
         Assert.Equal(("MISS", "3"), (CacheOf(after), after.Text));
