@@ -37,39 +37,6 @@ internal static class DetachedRequest
     }
 }
 
-public sealed partial class HttpRequest
-{
-    internal DetachedStream? DetachedStream { get; set; }
-
-    internal void BeginDetached(HttpRequest original, DetachedStream stream)
-    {
-        stream.Start(original);
-        Begin(original.Configuration, original.Group, stream, original.Loop);
-        HeadBytes = Arena.Store(original.HeadBytes.Span);
-        Head.CopyFrom(original.Head);
-        Server = original.Server;
-        Location = original.Location;
-        Host = Arena.Store(original.Host.Span);
-        Version = original.Version;
-        RequestLine = Arena.Store(original.RequestLine.Span);
-        UnparsedUri = Arena.Store(original.UnparsedUri.Span);
-        Method = original.Method;
-        MethodName = Arena.Store(original.MethodName.Span);
-        Uri = Arena.Store(original.Uri.Span);
-        Args = Arena.Store(original.Args.Span);
-        IsUriAsSent = original.IsUriAsSent;
-        IsInternal = original.IsInternal;
-        ClientAddress = Arena.Store(original.RemoteAddress);
-        CopyVariables(original);
-        Captures.Count = original.Captures.Count;
-        for (int i = 0; i < Captures.Count; i++)
-        {
-            Captures.Set(i, Arena.Store(original.Captures[i].Span));
-        }
-        BeginWalk();
-    }
-}
-
 /// <summary>Takes everything and keeps nothing.</summary>
 internal sealed class DetachedStream(EventLoop loop) : ClientStream
 {

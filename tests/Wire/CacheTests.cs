@@ -1,5 +1,5 @@
-// The cache over real sockets: what is stored, what is served, what is asked for again. Answers that must be stale at once
-// come with an Age, so that no test waits for a clock.
+// The cache over real sockets: what is stored, what is served, what is asked for again. Answers that must be stale at
+// once come with an Age, so that no test waits for a clock.
 using System.Text;
 using Weir.Tests.Harness;
 using Xunit;

@@ -1,6 +1,6 @@
-// A stale response was served and is asked for anew behind the client's back: a request of its own, with its own memory,
-// which nobody waits for. It runs the same content handler with the same head; what it brings is stored and sent to
-// nobody. One loop's thread.
+// A stale response was served and is asked for anew behind the client's back: a request of its own, with its own
+// memory, which nobody waits for. It runs the same content handler with the same head; what it brings is stored and
+// sent to nobody. One loop's thread.
 using Weir.Loop;
 
 namespace Weir.Http.Cache;

@@ -16,7 +16,8 @@ internal sealed class CacheCommit : ICacheWriterOwner
     internal required CacheMemory Memory { get; init; }
     internal required CacheKey Key { get; init; }
 
-    /// <summary>The key that others look up for this response; another than <see cref="Key"/> where a response begins to
+    /// <summary>The key that others look up for this response; another than <see cref="Key"/> where a response begins
+    /// to
     /// vary.</summary>
     internal required CacheKey LookedUp { get; init; }
     internal required CacheKey LockedKey { get; init; }

@@ -1,5 +1,5 @@
-// Declares what a location says of its cache under a family's prefix (proxy_cache, fastcgi_cache_valid, …), with nginx's
-// words and messages, and this build's own: cache_purge (as nginx Plus), cache_purge_tags, cache_conformance.
+// Declares what a location says of its cache under a family's prefix (proxy_cache, fastcgi_cache_valid, …), with
+// nginx's words and messages, and this build's own: cache_purge (as nginx Plus), cache_purge_tags, cache_conformance.
 using Weir.Conf;
 using Weir.Http.Proxy;
 using Weir.Session;

@@ -8,14 +8,16 @@ namespace Weir.Http.Cache;
 [StructLayout(LayoutKind.Sequential, Size = 64)]
 internal struct CacheEntry
 {
-    /// <summary>The number of the file that is in force; 0 while nobody has looked into a file that was found.</summary>
+    /// <summary>The number of the file that is in force; 0 while nobody has looked into a file that was
+    /// found.</summary>
     public ulong Id;
 
     /// <summary>Who fetches it: a worker's counter slot and which life of it, or 0. A life that is over counts as
     /// none.</summary>
     public long LockOwner;
 
-    /// <summary>With <see cref="LockOwner"/> the identity of the lock; when it may be taken away, milliseconds.</summary>
+    /// <summary>With <see cref="LockOwner"/> the identity of the lock; when it may be taken away,
+    /// milliseconds.</summary>
     public long LockUntilMs;
 
     /// <summary>Until then nobody waits for anybody: what was fetched cannot be stored.</summary>

@@ -1,7 +1,7 @@
-// The beginning of a cache file: a fixed part of numbers, then the key's text, the names of the fields that the response
-// varies on, the response's head and its tags. The body follows at BodyStart. The checksum covers all of it from behind
-// itself up to the body: a file that was torn by a crash or a disk is recognised and dropped. Little-endian, version 1.
-// Pure: bytes in, values out.
+// The beginning of a cache file: a fixed part of numbers, then the key's text, the names of the fields that the
+// response varies on, the response's head and its tags. The body follows at BodyStart. The checksum covers all of it
+// from behind itself up to the body: a file that was torn by a crash or a disk is recognised and dropped.
+// Little-endian, version 1. Pure: bytes in, values out.
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;

@@ -1,6 +1,6 @@
-// The disk work of a cache as pieces for threads that may block: reading a file's head (and a small body), writing a file
-// under another name until it is whole, renaming it into its place, replacing a head, removing. A file is only ever seen
-// complete; what fails leaves no file and an error number. Nothing of the loop is touched here.
+// The disk work of a cache as pieces for threads that may block: reading a file's head (and a small body), writing a
+// file under another name until it is whole, renaming it into its place, replacing a head, removing. A file is only
+// ever seen complete; what fails leaves no file and an error number. Nothing of the loop is touched here.
 using Weir.Kernel;
 using Weir.Kernel.Net;
 using Weir.Loop;

@@ -1,7 +1,7 @@
-// What one worker keeps of a cache in memory: small responses whole, of larger ones the head and the open file. A hit asks
-// the index for the number in force and serves from here when it is the same, so another worker's newer file is noticed
-// at the next request. Bounded by the cache's memory= and by a number of open files; what is not used for a while goes.
-// One loop's thread.
+// What one worker keeps of a cache in memory: small responses whole, of larger ones the head and the open file. A hit
+// asks the index for the number in force and serves from here when it is the same, so another worker's newer file is
+// noticed at the next request. Bounded by the cache's memory= and by a number of open files; what is not used for a
+// while goes. One loop's thread.
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Zones;

@@ -1,6 +1,6 @@
-// Requests that wait until somebody else has fetched what they want. One object per key and loop, however many wait: it is
-// woken when a fetch of this loop ends, and looks into the index now and then for fetches of other workers. One loop's
-// thread.
+// Requests that wait until somebody else has fetched what they want. One object per key and loop, however many wait:
+// it is woken when a fetch of this loop ends, and looks into the index now and then for fetches of other workers. One
+// loop's thread.
 using Weir.Loop;
 
 namespace Weir.Http.Cache;

@@ -1,6 +1,6 @@
-// One response on its way into a cache (or to where `store` keeps it): takes the body piece by piece, writes on blocking
-// threads, and puts the file into its place when it is complete. Outlives its request. A disk that fails costs the file
-// and a line in the log, nothing else. One loop's thread; pooled.
+// One response on its way into a cache (or to where `store` keeps it): takes the body piece by piece, writes on
+// blocking threads, and puts the file into its place when it is complete. Outlives its request. A disk that fails
+// costs the file and a line in the log, nothing else. One loop's thread; pooled.
 using Weir.Kernel;
 using Weir.Loop;
 

@@ -1,6 +1,7 @@
-// What an answer becomes: stored, in place of what was stored, a new life for what was stored (304), or nothing. The head
-// is written anew for the file: without what belongs to one connection, without fields that no-cache and private name, and
-// under RFC 9111 without Age, which is counted on from here.
+// What an answer becomes: stored, in place of what was stored, a new life for what was stored (304), or nothing. The
+// head is written anew for the file: without what belongs to one connection, without fields that no-cache and private
+// name, and under RFC 9111 without Age, which is counted on from here.
+using Weir.Http.Modules;
 using Weir.Http.Proxy;
 using Weir.Kernel;
 using Weir.Loop;
@@ -310,5 +311,58 @@ internal sealed partial class CachedRequest
         commit.Head.Seal(writer.HeadSlab!.Span);
         commit.BeginWriting();
         return true;
+    }
+
+    // Answering from what is stored.
+
+    private LoopTask<PhaseResult> ServeAsync()
+    {
+        HttpRequest r = Request;
+        StoredResponse stored = _stored!;
+        Exchange x = _x;
+        if (!x.ReadStored(stored.Texts.Response, (stored.Head.Flags & CacheFileFlags.Cgi) != 0))
+        {
+            r.LogError(LogLevel.Crit, $"the head in cache file \"{_path.FileOf(_key)}\" cannot be read");
+            _index.Forget(_key, stored.Head.Id);
+            return PhaseResult.Answer(500);
+        }
+        if (AnswerHead.TryRedirect(x, out PhaseResult redirect))
+        {
+            return redirect;
+        }
+        AnswerHead.Pass(x);
+        ResponseHead response = r.Response;
+        response.ContentLength = stored.Head.Status == 204 ? -1 : stored.Head.BodyBytes;
+        Adapt(response, stored.Head.Status, x.Head.Has(KnownResponseHeader.AcceptRanges));
+        if ((stored.Head.Flags & CacheFileFlags.Conforms) != 0)
+        {
+            TellAge(r, x, stored);
+        }
+        if (stored.Head.BodyBytes == 0)
+        {
+            r.SendHead();
+            r.Push(default, null, PushFlags.Last);
+            return PhaseResult.Done;
+        }
+        if (stored.HasBody)
+        {
+            return r.SendComplete(stored.Body, stored.Slab);
+        }
+        FileRef file = stored.File!;
+        r.SendHead();
+        file.AddReference();
+        return FileSender.SendWholeAsync(r, file, stored.Head.BodyBytes, stored.BodyAt);
+    }
+
+    /// <summary>Age, and the Date that it counts from (RFC 9111 §5.1).</summary>
+    private static void TellAge(HttpRequest r, Exchange x, StoredResponse stored)
+    {
+        long age = stored.Head.AgeSec(r.Loop.UnixMs);
+        r.Response.Add(NativeSlice.Literal("Age"u8), r.Arena.StoreNumber(age), KnownResponseHeader.Age);
+        int date = x.Head.Find(KnownResponseHeader.Date);
+        if (date >= 0)
+        {
+            r.Response.Date = AnswerHead.ValueOf(x, in x.Head[date]);
+        }
     }
 }

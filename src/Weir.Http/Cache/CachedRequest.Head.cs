@@ -15,7 +15,8 @@ internal sealed partial class CachedRequest
     private BufferSlab? WriteHeadTexts(Exchange x, NativeSlice vary, out CacheFileHead head)
     {
         head = new CacheFileHead { KeyLength = _keyText.Length, VaryLength = vary.Length };
-        long room = CacheFileHead.HeadBytes + _keyText.Length + vary.Length + 2L * x.HeadBytes.Length + SlackBytes + 192;
+        long room = CacheFileHead.HeadBytes + _keyText.Length + vary.Length + 2L * x.HeadBytes.Length + SlackBytes
+            + 192;
         if (room > CacheFileHead.BodyStartMax)
         {
             return null;

@@ -1,7 +1,8 @@
-// What a cache does for one request: looks its key up, answers from what is stored, or lets the exchange ask and watches
-// the answer. This file: the decisions, in the order in which they are made. CachedRequest.Answer.cs: what an answer
-// becomes. CachedRequest.Serve.cs: answers from what is stored. The cache decides before the exchange begins; the
-// exchange knows it as its tee. One loop's thread; pooled with its request. A hit allocates nothing.
+// What a cache does for one request: looks its key up, answers from what is stored, or lets the exchange ask and
+// watches the answer. This file: the decisions, in the order in which they are made. CachedRequest.Answer.cs: what an
+// answer becomes, and answers from what is stored. CachedRequest.Head.cs: heads for files. The cache decides before
+// the exchange begins; the exchange knows it as its tee. One loop's thread; pooled with its request. A hit allocates
+// nothing.
 using Weir.Http.Proxy;
 using Weir.Kernel;
 using Weir.Loop;

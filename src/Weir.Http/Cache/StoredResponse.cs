@@ -1,6 +1,6 @@
-// A cached response as one worker holds it: the head of its file in memory, and the body in memory when it is small, else
-// the open file. Kept by CacheMemory for as long as it is used and its number is the one in the index; requests that use
-// it hold a reference. One loop's thread.
+// A cached response as one worker holds it: the head of its file in memory, and the body in memory when it is small,
+// else the open file. Kept by CacheMemory for as long as it is used and its number is the one in the index; requests
+// that use it hold a reference. One loop's thread.
 using Weir.Kernel;
 using Weir.Loop;
 
@@ -32,7 +32,8 @@ internal sealed class StoredResponse
 
     internal NativeSlice Body => _slab!.Memory.Slice(Head.BodyStart, (int)Head.BodyBytes);
 
-    /// <summary>Where the body begins in <see cref="File"/>: elsewhere than the head says when the head is newer.</summary>
+    /// <summary>Where the body begins in <see cref="File"/>: elsewhere than the head says when the head is
+    /// newer.</summary>
     internal int BodyAt { get; set; }
 
     internal int MemoryBytes => _slab!.Capacity;

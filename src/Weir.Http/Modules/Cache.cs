@@ -1,6 +1,6 @@
 // proxy_cache_path and fastcgi_cache_path, and the variables that tell what a cache did: $upstream_cache_status,
-// $upstream_cache_age, $upstream_cache_key, $upstream_cache_last_modified, $upstream_cache_etag. What a location says of
-// its cache is declared by Cache/CacheDirectives.cs; the work is Cache/CachedRequest.cs.
+// $upstream_cache_age, $upstream_cache_key, $upstream_cache_last_modified, $upstream_cache_etag. What a location says
+// of its cache is declared by Cache/CacheDirectives.cs; the work is Cache/CachedRequest.cs.
 using Weir.Conf;
 using Weir.Http.Cache;
 using Weir.Http.Proxy;

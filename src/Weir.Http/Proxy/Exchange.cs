@@ -77,11 +77,11 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
 
     /// <summary>The method the server was asked with.</summary>
     public HttpMethod MethodAsked { get; internal set; }
-
     /// <summary>Who watches the answer; null for nobody.</summary>
     public AnswerTee? Tee { get; set; }
 
-    /// <summary>Ask with this method instead of the client's; <see cref="HttpMethod.Other"/> for the client's.</summary>
+    /// <summary>Ask with this method instead of the client's; <see cref="HttpMethod.Other"/> for the
+    /// client's.</summary>
     public HttpMethod MethodInstead { get; set; }
 
     /// <summary>What the exchange ended with when no server answered.</summary>
@@ -142,7 +142,6 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
 
     /// <summary>Asks in another way than was begun with.</summary>
     internal void UseProtocol(UpstreamProtocol protocol) => Protocol = protocol;
-
     /// <summary>Takes a head that was received before, whose memory outlives the request.</summary>
     internal bool ReadStored(NativeSlice head, bool cgi)
     {

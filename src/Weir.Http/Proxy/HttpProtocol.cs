@@ -54,7 +54,8 @@ internal abstract class HttpProtocol(SetHeader[] headers, bool version11, Templa
     {
         HttpRequest r = x.Request;
         NativeSlice verb = method is not null ? method.Evaluate(r)
-            : x.MethodInstead == HttpMethod.Other ? r.MethodName : NativeSlice.Literal(HttpMethods.Name(x.MethodInstead));
+            : x.MethodInstead == HttpMethod.Other ? r.MethodName
+            : NativeSlice.Literal(HttpMethods.Name(x.MethodInstead));
         x.MethodAsked = method is not null ? HttpMethods.Parse(verb.Span)
             : x.MethodInstead == HttpMethod.Other ? r.Method : x.MethodInstead;
         NativeSlice target = Printable(r, x.TargetUri);
