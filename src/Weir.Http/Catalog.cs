@@ -7,6 +7,9 @@ namespace Weir.Http;
 public static class Catalog
 {
     private static readonly GzipModule s_gzip = new();
+    private static readonly GzipStaticModule s_gzipStatic = new(s_gzip);
+    private static readonly BrotliModule s_brotli = new(s_gzip);
+    private static readonly ZstdModule s_zstd = new(s_gzip);
 
     /// <summary>In nginx's order of phases' handlers. CoreModule is the first: its settings are index 0.</summary>
     public static HttpModule[] Modules { get; } =
@@ -14,6 +17,7 @@ public static class Catalog
         new CoreModule(),
         new SslModule(),
         new Http2Module(),
+        new EarlyBodyModule(),
         new VariablesModule(),
         new MapModule(),
         new GeoModule(),
@@ -37,11 +41,14 @@ public static class Catalog
         new RandomIndexModule(),
         new IndexModule(),
         new AutoIndexModule(),
-        new GzipStaticModule(s_gzip),
+        new PrecompressedModule(s_gzip, s_gzipStatic, [s_brotli, s_zstd]),
+        s_gzipStatic,
         new StaticModule(),
         new NotModifiedModule(),
         new HeadersModule(),
         new UserIdModule(),
+        new AdditionModule(),
+        new SubModule(),
         new CharsetModule(),
         new RangeModule(),
         new ResolverModule(),
@@ -49,7 +56,11 @@ public static class Catalog
         new CacheModule(),
         new ProxyModule(),
         new FastCgiModule(),
+        new MemcachedModule(),
+        new SliceModule(),
         new GunzipModule(s_gzip),
+        s_brotli,
+        s_zstd,
         s_gzip,
         new StubStatusModule(),
         new EmptyGifModule(),

@@ -191,6 +191,7 @@ public sealed class LocationConf
     public ref Inherited<SymlinkPolicy> DisableSymlinks => ref Settings.DisableSymlinks;
     public ref Inherited<Template> DisableSymlinksFrom => ref Settings.DisableSymlinksFrom;
     public ref Inherited<int> SubrequestOutputBufferSize => ref Settings.SubrequestOutputBufferSize;
+    public ref Inherited<string> PostAction => ref Settings.PostAction;
     public ref Inherited<long> AuthDelayMs => ref Settings.AuthDelayMs;
     public ref Inherited<Template[]?> EarlyHints => ref Settings.EarlyHints;
     public ref InheritedList<ErrorPage> ErrorPages => ref Settings.ErrorPages;
@@ -265,6 +266,10 @@ public sealed class LocationSettings
     public Inherited<Template> DisableSymlinksFrom;
     public Inherited<int> SubrequestOutputBufferSize;
     public Inherited<long> AuthDelayMs;
+
+    /// <summary>Where a request goes when it has been answered; "off" for nowhere.</summary>
+    public Inherited<string> PostAction;
+    public NativeSlice PostActionBytes { get; set; }
 
     /// <summary>Conditions under which 103 answers of upstreams are passed on; null or empty for never.</summary>
     public Inherited<Template[]?> EarlyHints;

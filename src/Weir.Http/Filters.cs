@@ -8,6 +8,7 @@ namespace Weir.Http;
 /// <summary>Where a filter stands: from the producer's side towards the client.</summary>
 public enum FilterPlace
 {
+    Slice,
     NotModified,
     Headers,
     UserId,
@@ -19,6 +20,7 @@ public enum FilterPlace
     Compression,
     Range,
     LimitRate,
+    SliceEnd,
 }
 
 /// <summary>What a push carries besides bytes.</summary>

@@ -196,6 +196,10 @@ internal sealed partial class Http1Driver : ClientStream
             {
                 await r.Drained();
             }
+            if (!r.Location.Settings.PostActionBytes.IsEmpty)
+            {
+                await PostAction.RunAsync(r);
+            }
             bool keep = r.KeepAlive && !_aborted;
             if (!r.Body.IsComplete && r.Head.HasBody && keep)
             {

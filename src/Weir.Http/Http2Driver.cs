@@ -284,6 +284,10 @@ internal sealed partial class Http2Driver
             {
                 await r.Drained();
             }
+            if (!r.Location.Settings.PostActionBytes.IsEmpty)
+            {
+                await PostAction.RunAsync(r);
+            }
             if (stream.HasPending)
             {
                 await stream.DrainAsync(r, 0);

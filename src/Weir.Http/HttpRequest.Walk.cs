@@ -300,6 +300,69 @@ public sealed partial class HttpRequest
         return RunSuspendedAsync(task);
     }
 
+    /// <summary>Waits until the client has taken enough that more may be produced. False when it is gone.</summary>
+    public LoopTask<bool> Drained(long keptBytes = 64 * 1024)
+    {
+        if (Aborted != AbortReason.None)
+        {
+            return new LoopTask<bool>(false);
+        }
+        for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
+        {
+            if (filter.HeldBytes > 0)
+            {
+                return DrainFiltersAsync(keptBytes);
+            }
+        }
+        return Stream.DrainAsync(this, keptBytes);
+    }
+
+    /// <summary>The same for what has passed a filter already.</summary>
+    internal LoopTask<bool> DrainedBelow(BodyFilter above, long keptBytes)
+    {
+        if (Aborted != AbortReason.None)
+        {
+            return new LoopTask<bool>(false);
+        }
+        return above.Downstream is null ? Stream.DrainAsync(this, keptBytes)
+            : DrainFromAsync(above.Downstream, keptBytes);
+    }
+
+    private LoopTask<bool> DrainFiltersAsync(long keptBytes) => DrainFromAsync(_firstBodyFilter, keptBytes);
+
+    private async LoopTask<bool> DrainFromAsync(BodyFilter? first, long keptBytes)
+    {
+        for (BodyFilter? filter = first; filter is not null; filter = filter.Downstream)
+        {
+            if (filter.HeldBytes > 0 && !await filter.DrainAsync(this))
+            {
+                return false;
+            }
+        }
+        return await Stream.DrainAsync(this, keptBytes);
+    }
+
+    /// <summary>A subrequest that runs another request's content again.</summary>
+    internal bool IsClone { get; private set; }
+
+    /// <summary>Runs a subrequest in a named location.</summary>
+    internal LoopTask<Unit> RunNamedAsync(NativeSlice name) => ContinueAsync(GoToNamed(name));
+
+    /// <summary>What post_action made of a request that was answered.</summary>
+    internal bool IsPostAction { get; set; }
+
+    /// <summary>Runs the content handler of another request's location.</summary>
+    internal LoopTask<Unit> RunAsCloneAsync(HttpRequest of)
+    {
+        IsClone = true;
+        IsUriAsSent = of.IsUriAsSent;
+        UnparsedUri = of.UnparsedUri;
+        Location = of.Location;
+        _inLocation = true;
+        return ContinueAsync(Location.ContentHandler is { } handler ? handler.RunAsync(this)
+            : RunPipeline(Location.Pipeline, 0));
+    }
+
     /// <summary>The settings of an `if` block are in force from here on.</summary>
     internal void SwitchLocation(LocationConf location)
     {

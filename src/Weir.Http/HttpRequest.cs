@@ -293,6 +293,9 @@ public sealed partial class HttpRequest : Session.Session
         _lastBodyFilter = null;
         _body.Reset();
         SharesBody = false;
+        SkipsFilters = false;
+        IsClone = false;
+        IsPostAction = false;
         Response.Reset();
         Arena.Reset(keepsMemory);
         Stream = null!;
@@ -389,6 +392,9 @@ public sealed partial class HttpRequest : Session.Session
     /// (412, 416), and what the producer still pushes is dropped.</summary>
     public void RefuseHead(int status) => _refusedStatus = status;
 
+    /// <summary>For a head filter: what is left of the filters has nothing to do with this response.</summary>
+    internal bool SkipsFilters { get; set; }
+
     /// <summary>A head filter refused the response: a producer may stop and return Done.</summary>
     public bool IsHeadRefused => _refusedStatus != 0;
 
@@ -420,6 +426,10 @@ public sealed partial class HttpRequest : Session.Session
                 _firstBodyFilter = null;
                 _lastBodyFilter = null;
                 return;
+            }
+            if (SkipsFilters)
+            {
+                break;
             }
         }
         if (Response.Status == 304)
@@ -545,35 +555,6 @@ public sealed partial class HttpRequest : Session.Session
             }
             return bytes;
         }
-    }
-
-    /// <summary>Waits until the client has taken enough that more may be produced. False when it is gone.</summary>
-    public LoopTask<bool> Drained(long keptBytes = 64 * 1024)
-    {
-        if (Aborted != AbortReason.None)
-        {
-            return new LoopTask<bool>(false);
-        }
-        for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
-        {
-            if (filter.HeldBytes > 0)
-            {
-                return DrainFiltersAsync(keptBytes);
-            }
-        }
-        return Stream.DrainAsync(this, keptBytes);
-    }
-
-    private async LoopTask<bool> DrainFiltersAsync(long keptBytes)
-    {
-        for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
-        {
-            if (filter.HeldBytes > 0 && !await filter.DrainAsync(this))
-            {
-                return false;
-            }
-        }
-        return await Stream.DrainAsync(this, keptBytes);
     }
 
     /// <summary>Ends the request: what was not sent is dropped and the connection does not survive a begun

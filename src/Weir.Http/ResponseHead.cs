@@ -62,6 +62,9 @@ public sealed class ResponseHead
     /// <summary>Whether the body may be cut into ranges (Accept-Ranges, Range).</summary>
     public bool AllowRanges { get; set; }
 
+    /// <summary>Where in the whole the first byte of the body stands.</summary>
+    public long ContentOffset { get; set; }
+
     /// <summary>A range response to a part of the body was made already.</summary>
     public bool SingleRange { get; set; }
 
@@ -196,6 +199,7 @@ public sealed class ResponseHead
         AllowRanges = false;
         NotModifiedDisabled = false;
         SingleRange = false;
+        ContentOffset = 0;
         Chunked = false;
         ExpectTrailers = false;
         IsSent = false;

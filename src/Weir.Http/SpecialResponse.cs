@@ -99,9 +99,9 @@ internal static class SpecialResponse
         }
         ResponseHead response = r.Response;
         response.Status = ErrorPages.WireStatus(status);
-        if (!r.IsMain)
+        if (!r.IsMain && !r.SubStream!.IsWanted)
         {
-            // The parent looks at the status; a subrequest makes no page of its own.
+            // The parent looks at the status alone.
             return PhaseResult.Done;
         }
         response.StatusText = default;

@@ -42,6 +42,13 @@ public static class SubRequest
     /// <param name="keepsVariables">False where the parent went on meanwhile and its own values are newer.</param>
     public static void End(HttpRequest sub, bool keepsVariables = true)
     {
+        Finish(sub, keepsVariables);
+        Release(sub);
+    }
+
+    /// <summary>The first half of <see cref="End"/>: its answer is complete.</summary>
+    internal static void Finish(HttpRequest sub, bool keepsVariables = true)
+    {
         if (sub.Location.LogSubrequest.Value)
         {
             foreach (LogHandler handler in sub.Configuration.LogHandlers)
@@ -49,11 +56,16 @@ public static class SubRequest
                 handler.OnLog(sub);
             }
         }
-        Pool pool = sub.Loop.Slot(s_pool, static _ => new Pool());
         if (keepsVariables)
         {
             sub.ShareVariables(sub.Parent!);
         }
+    }
+
+    /// <summary>The other half: nothing of its memory is on its way any more.</summary>
+    internal static void Release(HttpRequest sub)
+    {
+        Pool pool = sub.Loop.Slot(s_pool, static _ => new Pool());
         sub.End();
         sub.Forget();
         sub.NextFree = pool.Free;
@@ -61,12 +73,28 @@ public static class SubRequest
     }
 }
 
-/// <summary>The way of a subrequest's answer: nowhere. The head stays readable in the request.</summary>
+/// <summary>The way of a subrequest's answer: nowhere, or into its place in the parent's body. The head stays readable
+/// in the request.</summary>
 internal sealed class SubRequestStream : ClientStream
 {
     private HttpRequest _parent = null!;
+    private BodySink? _sink;
+    private bool _isDetached;
 
-    internal void Start(HttpRequest parent) => _parent = parent;
+    internal void Start(HttpRequest parent)
+    {
+        _parent = parent;
+        _sink = null;
+        _isDetached = false;
+    }
+
+    /// <summary>It goes on without the client.</summary>
+    internal void Detach() => _isDetached = true;
+
+    /// <summary>What it answers is wanted, there.</summary>
+    internal void Fill(BodySink sink) => _sink = sink;
+
+    internal bool IsWanted => _sink is not null;
 
     public override void WriteHead(HttpRequest r)
     {
@@ -76,6 +104,10 @@ internal sealed class SubRequestStream : ClientStream
     {
         r.BodyBytesSent += chain.Length;
         r.WireBodyBytes += chain.Length;
+        if (_sink is not null && _parent.Aborted == AbortReason.None)
+        {
+            _sink.Write(chain);
+        }
         chain.Clear();
     }
 
@@ -83,11 +115,13 @@ internal sealed class SubRequestStream : ClientStream
     {
     }
 
-    public override LoopTask<bool> DrainAsync(HttpRequest r, long keptBytes) => new(Flush(r));
+    public override LoopTask<bool> DrainAsync(HttpRequest r, long keptBytes) =>
+        _sink is null || !Flush(r) ? new(Flush(r)) : _sink.DrainAsync(keptBytes);
 
-    public override bool Flush(HttpRequest r) => r.Aborted == AbortReason.None && _parent.Aborted == AbortReason.None;
+    public override bool Flush(HttpRequest r) =>
+        r.Aborted == AbortReason.None && (_isDetached || _parent.Aborted == AbortReason.None);
 
-    public override long UnsentBytes => 0;
+    public override long UnsentBytes => _sink?.UnsentBytes ?? 0;
 
     public override LoopTask<BodyPiece> ReadBodyAsync(HttpRequest r) => new(new BodyPiece(default, 0, 0, true, 0));
 

@@ -182,6 +182,15 @@ public sealed class ProxyTests() : DifferentialTests(ProxyCases.All)
     public void A_proxied_exchange_reads_as_nginx_s(string id) => Compare(id);
 }
 
+/// <summary>What changes bodies on their way.</summary>
+public sealed class FilterTests() : DifferentialTests(FilterCases.All)
+{
+    public static TheoryData<string> All => Ids(FilterCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_filtered_answer_reads_as_nginx_s(string id) => Compare(id);
+}
+
 /// <summary>The smaller modules.</summary>
 public sealed class ModuleTests() : DifferentialTests(ModuleCases.All)
 {

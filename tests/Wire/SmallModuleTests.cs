@@ -93,4 +93,60 @@ public sealed class SmallModuleTests
         Assert.Equal(["a", "b", "c"], seen.Order());
         Assert.Equal((int)HttpStatusCode.Forbidden, client.Get("/off/").Status);
     }
+
+    [Fact]
+    public void Memcached_is_asked_by_key_and_its_connection_serves_again()
+    {
+        using var upstream = new Upstream(static c =>
+        {
+            for (string line = Text(c); line.Length > 0; line = Text(c))
+            {
+                string key = line.Split(' ')[1].TrimEnd();
+                c.Send($"VALUE {key} 0 {key.Length}\r\n{key}\r\nEND\r\n");
+            }
+        });
+        using ServerProcess server = ServerProcess.Weir(Conf.Server("""
+            location / { set $memcached_key "$uri?$args"; memcached_pass cache; }
+            """, "upstream cache { server 127.0.0.1:%UPSTREAM%; keepalive 1; }"), upstreamPort: upstream.Port);
+        using RawClient client = server.Connect();
+        Assert.Equal("/a?b", client.Get("/a?b").Text);
+        Assert.Equal("/a%20%25b?", client.Get("/a%20%25b").Text);
+        Assert.Equal(1, upstream.Connections);
+
+        static string Text(UpstreamConnection c) => System.Text.Encoding.Latin1.GetString(c.Read());
+    }
+
+    [Fact]
+    public void A_body_is_read_early_where_a_condition_says_so()
+    {
+        using ServerProcess server = ServerProcess.Weir(Conf.Server("""
+            client_body_early_read $arg_early; set $body $request_body; return 200 "[$body]";
+            """));
+        using RawClient client = server.Connect();
+        string Post(string target)
+        {
+            client.Send(RawClient.Request("POST", target, [], "the body"));
+            return client.ReadResponse().Text;
+        }
+        Assert.Equal("[the body]", Post("/?early=1"));
+        Assert.Equal("[]", Post("/?early=0"));
+        Assert.Equal("[]", Post("/"));
+    }
+
+    [Theory]
+    [InlineData("secure_link_secret a; secure_link b;", "\"secure_link_secret\" cannot be mixed")]
+    [InlineData("charset koi8-r; source_charset utf-8;", "no \"charset_map\" between the charsets")]
+    [InlineData("sub_filter '' x;", "empty search pattern")]
+    [InlineData("userid_mark ab;", "value must be \"off\" or a single letter, digit or \"=\"")]
+    [InlineData("userid maybe;", "invalid value \"maybe\"")]
+    [InlineData("userid_expires soon;", "invalid value")]
+    [InlineData("modern_browser netscape 4;", "unknown browser name \"netscape\"")]
+    [InlineData("location /m { memcached_pass somewhere; }", "no port in upstream \"somewhere\"")]
+    [InlineData("slice x;", "invalid value")]
+    public void A_wrong_value_is_refused(string line, string message)
+    {
+        using ServerProcess server = ServerProcess.Weir(Conf.Server(line), waitReady: false, arguments: "-t");
+        Assert.True(server.Process.WaitForExit(30_000));
+        Assert.Contains(message, server.Process.Errors);
+    }
 }

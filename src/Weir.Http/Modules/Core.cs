@@ -55,6 +55,7 @@ internal sealed class CoreModule : HttpModule
             [new ConfChoice<int>("off", 0), new("on", 1), new("clean", 2)]));
         d.Location<LocationConf>("client_body_in_single_buffer", static (u, l) =>
             u.SetFlag(ref l.ClientBodyInSingleBuffer));
+        d.Location<LocationConf>("post_action", static (u, l) => u.SetText(ref l.PostAction));
         d.Location<LocationConf>("auth_delay", static (u, l) => u.SetMsec(ref l.AuthDelayMs));
         d.Location<LocationConf>("satisfy", static (u, l) => u.SetEnum(ref l.SatisfyMode,
             [new ConfChoice<Satisfy>("all", Satisfy.All), new("any", Satisfy.Any)]));

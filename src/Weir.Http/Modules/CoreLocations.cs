@@ -353,6 +353,8 @@ internal static class CoreLocations
         c.MsiePadding.Merge(p.MsiePadding, true);
         c.MsieRefresh.Merge(p.MsieRefresh, false);
         c.AuthDelayMs.Merge(p.AuthDelayMs, 0);
+        c.PostAction.Merge(p.PostAction, "off");
+        c.PostActionBytes = c.PostAction.Value == "off" ? default : build.Memory.Store(c.PostAction.Value);
         c.SatisfyMode.Merge(p.SatisfyMode, Satisfy.All);
         c.LimitRate.Merge(p.LimitRate, null!);
         c.LimitRateAfter.Merge(p.LimitRateAfter, null!);

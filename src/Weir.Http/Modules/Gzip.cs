@@ -150,7 +150,7 @@ internal sealed class GzipModule : HttpModule<GzipSettings>
     }
 
     /// <summary>nginx takes these as sizes that halve from the greatest: what zlib wants is the exponent.</summary>
-    private static void SetPower(DirectiveUse use, ref Inherited<int> setting, long greatest, int bits,
+    internal static void SetPower(DirectiveUse use, ref Inherited<int> setting, long greatest, int bits,
         long least, string choices)
     {
         if (!use.Walker.Fresh(use.Directive, in setting) || !use.Walker.TrySize(use.Directive, out long size))
@@ -234,13 +234,16 @@ internal sealed class GzipModule : HttpModule<GzipSettings>
 
     private static bool GetRatio(Session.Session session, Variable variable, ref NativeSlice value)
     {
-        if (((HttpRequest)session).Find(GzipFilter.Slot) is not { BytesOut: > 0 } filter)
-        {
-            return false;
-        }
-        long whole = filter.BytesIn / filter.BytesOut;
-        long part = filter.BytesIn * 100 / filter.BytesOut % 100;
-        if (filter.BytesIn * 1000 / filter.BytesOut % 10 > 4 && ++part > 99)
+        return ((HttpRequest)session).Find(GzipFilter.Slot) is { BytesOut: > 0 } filter
+            && WriteRatio(session, filter.BytesIn, filter.BytesOut, ref value);
+    }
+
+    /// <summary>How many times larger the body was, with two digits.</summary>
+    internal static bool WriteRatio(Session.Session session, long bytesIn, long bytesOut, ref NativeSlice value)
+    {
+        long whole = bytesIn / bytesOut;
+        long part = bytesIn * 100 / bytesOut % 100;
+        if (bytesIn * 1000 / bytesOut % 10 > 4 && ++part > 99)
         {
             whole++;
             part = 0;

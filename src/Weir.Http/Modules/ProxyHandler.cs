@@ -64,7 +64,7 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
     /// <summary>The target as nginx forms it: as the client sent it, or with the location's name replaced.</summary>
     private NativeSlice Target(HttpRequest r, NativeSlice uriPart)
     {
-        if (uriPart.IsEmpty && r.IsUriAsSent && !r.UnparsedUri.IsEmpty && r.IsMain)
+        if (uriPart.IsEmpty && r.IsUriAsSent && !r.UnparsedUri.IsEmpty && (r.IsMain || r.IsClone))
         {
             return r.UnparsedUri;
         }

@@ -25,6 +25,20 @@ internal static class ProxyVariables
             value = AddForwardedFor((HttpRequest)s);
             return true;
         });
+        d.Variable("proxy_internal_body_length", static (Session.Session s, Variable _, ref NativeSlice value) =>
+        {
+            if (((HttpRequest)s).Find(Exchange.Slot) is not { HasBody: true, StreamsBody: false } x)
+            {
+                return false;
+            }
+            value = s.Arena.StoreNumber(x.BodyBytes);
+            return true;
+        }, VariableFlags.NoCache);
+        d.Variable("proxy_internal_chunked", static (Session.Session s, Variable _, ref NativeSlice value) =>
+        {
+            value = NativeSlice.Literal("chunked"u8);
+            return ((HttpRequest)s) is { Head.Chunked: true } r && r.Find(Exchange.Slot) is { StreamsBody: true };
+        }, VariableFlags.NoCache);
     }
 
     /// <summary>All X-Forwarded-For lines of the client, and its address behind them.</summary>

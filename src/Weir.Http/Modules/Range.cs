@@ -140,6 +140,8 @@ internal sealed class RangeFilter : BodyFilter
         w.Write("bytes "u8);
         WriteRange(ref w, _ranges[0]);
         ResponseHead head = r.Response;
+        _offset = head.ContentOffset;
+        head.ContentOffset = _ranges[0].Start;
         head.Add(NativeSlice.Literal("Content-Range"u8), r.Arena.Store(text[..w.Written]),
             KnownResponseHeader.ContentRange);
         head.ContentLength = _ranges[0].Length;

@@ -148,9 +148,10 @@ public sealed partial class Exchange
             _result = PhaseResult.Done;
             return default;
         }
-        if (status >= 300 && Settings.InterceptErrors.Value && AnswerHead.Intercepts(this))
+        if (status >= 300
+            && (Protocol.IsOwnAnswer(this) || Settings.InterceptErrors.Value && AnswerHead.Intercepts(this)))
         {
-            _keep = false;
+            _keep = Protocol.IsOwnAnswer(this) && Protocol.CanKeep(this);
             _result = PhaseResult.Answer(status);
             return default;
         }

@@ -76,7 +76,7 @@ internal static class UpstreamDirectives
         });
     }
 
-    private static void SetBind(DirectiveUse use, UpstreamSettings settings)
+    internal static void SetBind(DirectiveUse use, UpstreamSettings settings)
     {
         if (!use.Walker.Fresh(use.Directive, in settings.Bind))
         {

@@ -53,6 +53,9 @@ public abstract class UpstreamProtocol
     /// <summary>Whether the answer has no body by its nature.</summary>
     public abstract bool IsBodyless(Exchange x);
 
+    /// <summary>Whether the status is answered with a page of this server's.</summary>
+    public virtual bool IsOwnAnswer(Exchange x) => false;
+
     /// <summary>A Location or Content-Location as the client shall see it.</summary>
     public virtual NativeSlice RewriteLocation(Exchange x, NativeSlice value) => value;
 

@@ -35,18 +35,14 @@ public sealed class CoverageTests
     /// <summary>Directives that are not there yet.</summary>
     private static readonly string[] _missingDirectives =
     [
-        "add_after_body", "add_before_body", "addition_types", "client_body_early_read", "debug_connection",
-        "include", "memcached_bind", "memcached_buffer_size", "memcached_connect_timeout", "memcached_gzip_flag",
-        "memcached_next_upstream", "memcached_next_upstream_timeout", "memcached_next_upstream_tries",
-        "memcached_pass", "memcached_read_timeout", "memcached_send_timeout", "memcached_socket_keepalive",
-        "post_action", "proxy_ssl_certificate_cache", "slice", "sub_filter", "sub_filter_last_modified",
-        "sub_filter_once", "sub_filter_types",
+        "debug_connection", "proxy_ssl_certificate_cache",
     ];
 
-    /// <summary>Variables that are not there yet.</summary>
+    /// <summary>Variables that are not there yet; this one stands in nginx's source, where nobody compiles it.
+    /// </summary>
     private static readonly string[] _missingVariables =
     [
-        "proxy_add_via", "proxy_internal_body_length", "proxy_internal_chunked", "slice_range",
+        "proxy_add_via",
     ];
 
     private sealed record Row(string Module, string Name, string Contexts);
@@ -54,9 +50,10 @@ public sealed class CoverageTests
     private static string[] Lines(string path) =>
         File.ReadAllLines(Path.Combine(GoldenConfTests.RepositoryRoot(), path));
 
+    /// <summary>Those of the modules; `include` is the parser's own.</summary>
     private static IEnumerable<Row> Directives() => Lines("data/nginx-directives.tsv").Skip(1)
         .Select(static line => line.Split('\t')).Select(static cells => new Row(cells[0], cells[1], cells[2]))
-        .Where(static row => _modules.Contains(row.Module) && !IsCache(row.Name));
+        .Where(static row => _modules.Contains(row.Module) && !IsCache(row.Name) && row.Name != "include");
 
     /// <summary>The variables of the tables; a family ends with a star.</summary>
     private static IEnumerable<string> Variables()
