@@ -124,6 +124,8 @@ def count(name, binary, scenario, realistic, options, base, files, backend):
                 log.seek(0)
                 raise bench.Refused(f"{name} did not start: {log.read()[-1000:]}")
             time.sleep(0.1)
+        # What the start left is collected a moment after it: not a request's work.
+        time.sleep(2)
         client = Client(port, scenario, realistic, 1)
         client.run(options.warmup)
         command(process, "zero")

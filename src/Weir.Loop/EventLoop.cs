@@ -45,6 +45,7 @@ public abstract partial class EventLoop : IDisposable
         UnixMs = ReadUnixMs();
         Timers = new TimerWheel(NowMs);
         Blocking = new BlockingWork(this);
+        _files = new FileReads(this);
         _chains = new LoopPool<BufferChain>(this, "chains");
     }
 
@@ -137,40 +138,17 @@ public abstract partial class EventLoop : IDisposable
     {
     }
 
-    /// <summary>Reads a piece of a file, which may wait for a disk; the loop does not.</summary>
-    public virtual LoopTask<SysResult> ReadFileAsync(int fd, NativeSlice into, long offset)
-    {
-        FileRead read = _freeFileRead ?? new FileRead();
-        _freeFileRead = read.Next;
-        read.Next = null;
-        return read.RunAsync(this, fd, into, offset);
-    }
+    /// <summary>Reads a piece of a file, which may wait for a disk; the loop does not. Fewer bytes than there is room
+    /// for come at the file's end, or where the kernel likes it.</summary>
+    public virtual LoopTask<SysResult> ReadFileAsync(int fd, NativeSlice into, long offset) =>
+        _files.RunAsync(fd, into, offset, into.Length, all: false);
 
-    private FileRead? _freeFileRead;
+    /// <summary>Reads through a range, so that it is in the page cache afterwards. The value is the bytes that there
+    /// are; what <paramref name="scratch"/> holds then means nothing.</summary>
+    public virtual LoopTask<SysResult> WarmFileAsync(int fd, NativeSlice scratch, long offset, long length) =>
+        _files.RunAsync(fd, scratch, offset, length, all: true);
 
-    /// <summary>A read on a thread of <see cref="Blocking"/>.</summary>
-    private sealed class FileRead : BlockingOperation
-    {
-        internal FileRead? Next;
-        private int _fd;
-        private NativeSlice _into;
-        private long _offset;
-        private SysResult _result;
-
-        internal async LoopTask<SysResult> RunAsync(EventLoop loop, int fd, NativeSlice into, long offset)
-        {
-            _fd = fd;
-            _into = into;
-            _offset = offset;
-            await loop.Blocking.RunAsync(this);
-            SysResult result = _result;
-            Next = loop._freeFileRead;
-            loop._freeFileRead = this;
-            return result;
-        }
-
-        protected internal override void Work() => _result = Sys.ReadAt(_fd, _into, _offset);
-    }
+    private readonly FileReads _files;
 
     protected abstract long ReadMonotonicMs();
     protected abstract long ReadUnixMs();

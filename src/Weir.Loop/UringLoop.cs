@@ -478,6 +478,9 @@ public sealed unsafe class UringLoop : EventLoop
         return read.Start(fd, into, offset);
     }
 
+    public override LoopTask<SysResult> WarmFileAsync(int fd, NativeSlice scratch, long offset, long length) =>
+        FileReads.WarmAsync(this, fd, scratch, offset, length);
+
     internal void ReturnRead(UringRead read)
     {
         read.NextFree = _freeReads;

@@ -52,6 +52,45 @@ public sealed class FilesTests
         }
     }
 
+    /// <summary>A small file is read into memory, a large one leaves by sendfile once it is there, and one that a
+    /// filter wants to see piece by piece.</summary>
+    [Theory]
+    [InlineData(3000, "")]
+    [InlineData(60_000, "gzip")]
+    [InlineData(200_000, "")]
+    [InlineData(200_000, "gzip")]
+    [InlineData(3_000_000, "")]
+    public void A_file_that_is_not_in_the_page_cache_arrives_whole(int size, string filter)
+    {
+        using var files = new TempDir();
+        byte[] bytes = Noise(size);
+        files.Write("f.txt", bytes);
+        using var weir = Start(files, filter.Length > 0 ? "gzip on; gzip_min_length 1; gzip_types text/plain;" : "");
+        using RawClient client = weir.Connect();
+        string[] accept = filter.Length > 0 ? ["Accept-Encoding: gzip"] : [];
+        for (int i = 0; i < 3; i++)
+        {
+            // coreutils' way to say posix_fadvise(POSIX_FADV_DONTNEED); a dirty page would stay.
+            ChildProcess.Run("dd", $"of={files.At("f.txt")}", "oflag=nocache", "conv=notrunc,fdatasync", "count=0");
+            byte[] body = client.Get("/f.txt", accept).Body;
+            Assert.Equal(bytes, filter.Length > 0 ? Unzipped(body) : body);
+        }
+        if (Conf.Engine == "io_uring")
+        {
+            // The ring reads: no thread was started for it.
+            Assert.DoesNotContain(Directory.GetDirectories($"/proc/{weir.Process.Pid}/task"),
+                static task => File.ReadAllText(task + "/comm").StartsWith("weir-blocking", StringComparison.Ordinal));
+        }
+    }
+
+    private static byte[] Unzipped(byte[] body)
+    {
+        using var gzip = new GZipStream(new MemoryStream(body), CompressionMode.Decompress);
+        using var all = new MemoryStream();
+        gzip.CopyTo(all);
+        return all.ToArray();
+    }
+
     [Fact]
     public void Without_a_file_cache_every_answer_is_what_the_file_is_now()
     {

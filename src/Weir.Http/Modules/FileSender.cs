@@ -1,7 +1,8 @@
 // Sends bytes of an open file as a response's body. What the page cache holds of a small file is read straight into
 // slabs and leaves with the head in one send; larger files go as file slices, window by window, each known to be cached
-// before the kernel is asked to send it. What is not cached is read by BlockingWork, so that the loop never waits for a
-// disk. The sender takes over the caller's reference on the file.
+// before the kernel is asked to send it. What is not cached is read by the engine (an entry of io_uring, a thread of
+// BlockingWork elsewhere), so that the loop never waits for a disk. The sender takes over the caller's reference on the
+// file.
 using Weir.Kernel;
 using Weir.Kernel.Net;
 using Weir.Loop;
@@ -22,8 +23,6 @@ internal static class FileSender
     private const int WindowBytes = 512 * 1024;
     private const int SlabBytes = 64 * 1024;
     private const int PageBytes = 4096;
-
-    private static readonly RequestSlot<ColdRead> s_coldRead = new();
 
     /// <summary>Pushes what was found; its references are taken over.</summary>
     internal static LoopTask<PhaseResult> SendFoundAsync(HttpRequest r, ref FoundFile found)
@@ -134,8 +133,7 @@ internal static class FileSender
             SysResult read = ReadNow(file.Fd, slab.Memory.Slice(0, want), at);
             if (read.Errno == Errno.EAGAIN)
             {
-                ColdRead cold = r.Rent(s_coldRead);
-                read = await cold.ReadAsync(r.Loop, file.Fd, slab.Memory.Slice(0, want), at);
+                read = await r.Loop.ReadFileAsync(file.Fd, slab.Memory.Slice(0, want), at);
             }
             if (read.Value <= 0)
             {
@@ -162,8 +160,7 @@ internal static class FileSender
             if (!IsCached(file.Fd, at, length))
             {
                 BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
-                ColdRead cold = r.Rent(s_coldRead);
-                SysResult read = await cold.WarmAsync(r.Loop, file.Fd, scratch.Memory, at, length);
+                SysResult read = await r.Loop.WarmFileAsync(file.Fd, scratch.Memory, at, length);
                 scratch.Release();
                 if (read.Value < length)
                 {
@@ -193,9 +190,7 @@ internal static class FileSender
             if (!IsCached(file.Fd, at + ranges[i].Start, ranges[i].Length))
             {
                 BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
-                ColdRead cold = r.Rent(s_coldRead);
-                await cold.WarmAsync(r.Loop, file.Fd, scratch.Memory, at + ranges[i].Start,
-                    ranges[i].Length);
+                await r.Loop.WarmFileAsync(file.Fd, scratch.Memory, at + ranges[i].Start, ranges[i].Length);
                 scratch.Release();
             }
         }
@@ -226,67 +221,5 @@ internal static class FileSender
         file.Release();
         r.Abort(AbortReason.Failed);
         return PhaseResult.Done;
-    }
-}
-
-/// <summary>Reads of a file that may wait for a disk, on a thread of BlockingWork.</summary>
-internal sealed class ColdRead : RequestState
-{
-    private readonly Operation _operation = new();
-
-    internal async LoopTask<SysResult> ReadAsync(EventLoop loop, int fd, NativeSlice into, long offset)
-    {
-        _operation.Set(fd, into, offset, into.Length);
-        await loop.Blocking.RunAsync(_operation);
-        return _operation.Result;
-    }
-
-    /// <summary>Reads through a range so that it is in the page cache; the value is the bytes there are.</summary>
-    internal async LoopTask<SysResult> WarmAsync(EventLoop loop, int fd, NativeSlice scratch, long offset, long length)
-    {
-        _operation.Set(fd, scratch, offset, length);
-        await loop.Blocking.RunAsync(_operation);
-        return _operation.Result;
-    }
-
-    protected internal override void Reset() => _operation.Set(-1, default, 0, 0);
-
-    private sealed class Operation : BlockingOperation
-    {
-        private int _fd;
-        private NativeSlice _into;
-        private long _offset;
-        private long _length;
-
-        internal SysResult Result { get; private set; }
-
-        internal void Set(int fd, NativeSlice into, long offset, long length)
-        {
-            _fd = fd;
-            _into = into;
-            _offset = offset;
-            _length = length;
-        }
-
-        protected override void Work()
-        {
-            long done = 0;
-            while (done < _length)
-            {
-                int want = (int)Math.Min(_into.Length, _length - done);
-                SysResult read = Sys.ReadAt(_fd, _into.Slice(0, want), _offset + done);
-                if (read.Value <= 0)
-                {
-                    Result = read.IsError ? read : new SysResult(done);
-                    return;
-                }
-                done += read.Value;
-                if (_length == _into.Length)
-                {
-                    break;
-                }
-            }
-            Result = new SysResult(done);
-        }
     }
 }

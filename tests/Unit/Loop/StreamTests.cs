@@ -607,4 +607,31 @@ public sealed class StreamTests
             Assert.NotEqual(c.Number, server.Number);
         });
     }
+
+    [Theory(DisplayName = "files: pieces are read from any place, a range is read through to its end")]
+    [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
+    [InlineData(Rig.Memory)]
+    [InlineData(Rig.Portable)]
+    public void FileReads(string engine)
+    {
+        using var rig = new Rig(engine);
+        byte[] content = Rig.Pattern(300_000);
+        int fd = Sys.Open(rig.TempFile(content), Sys.O_RDONLY).Int;
+        rig.Run(async () =>
+        {
+            BufferSlab slab = rig.Loop.Buffers.Rent(65536);
+            Assert.Equal(65536, (await rig.Loop.ReadFileAsync(fd, slab.Memory, 1000)).Value);
+            Assert.True(content.AsSpan(1000, 65536).SequenceEqual(slab.Span));
+            Assert.Equal(100, (await rig.Loop.ReadFileAsync(fd, slab.Memory, 299_900)).Value);
+            Assert.Equal(0, (await rig.Loop.ReadFileAsync(fd, slab.Memory, 300_000)).Value);
+
+            Assert.Equal(250_000, (await rig.Loop.WarmFileAsync(fd, slab.Memory, 0, 250_000)).Value);
+            Assert.Equal(200_000, (await rig.Loop.WarmFileAsync(fd, slab.Memory, 100_000, 250_000)).Value);
+            Assert.Equal(Errno.EBADF, (await rig.Loop.WarmFileAsync(-1, slab.Memory, 0, 1)).Errno);
+            slab.Release();
+        });
+        Sys.Close(fd);
+        Assert.Equal(engine is Rig.Epoll or Rig.Portable, rig.Loop.Blocking.ThreadCount > 0);
+    }
 }
