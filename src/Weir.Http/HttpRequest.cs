@@ -92,7 +92,7 @@ public sealed partial class HttpRequest : Session.Session
     public NativeSlice ClientAddress { get; set; }
 
     /// <summary>The client's address in force: <see cref="ClientAddress"/>, else the peer's.</summary>
-    public ReadOnlySpan<byte> RemoteAddress => Main.ClientAddress.IsEmpty ? Connection.PeerAddress
+    public override ReadOnlySpan<byte> RemoteAddress => Main.ClientAddress.IsEmpty ? Connection.PeerAddress
         : Main.ClientAddress.Span;
 
     /// <summary>It was in the buffer already when the answer before it was made ($pipe).</summary>

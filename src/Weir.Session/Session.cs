@@ -23,6 +23,9 @@ public abstract class Session
     /// <summary>The client's connection.</summary>
     public Connection Connection { get; protected set; } = null!;
 
+    /// <summary>The client's address in force, a native sockaddr.</summary>
+    public virtual ReadOnlySpan<byte> RemoteAddress => Connection.PeerAddress;
+
     /// <summary>Captures of the last regular expression that matched: $1 to $9; index 0 is the whole match.</summary>
     public CaptureSet Captures;
 

@@ -49,7 +49,7 @@ public sealed class OwnedTable
             return null;
         }
         using ZoneLock held = zone.Lock();
-        ref long width = ref zone.Header.UserWord;
+        ref long width = ref zone.UserWords.Layout;
         if (width == 0)
         {
             int wanted = Math.Clamp(ownersTypical, WidthMin, WidthMax);

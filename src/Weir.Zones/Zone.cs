@@ -44,6 +44,9 @@ public sealed class Zone : IDisposable
     /// <summary>How often the zone was rebuilt after a holder of its lock had died.</summary>
     public int RepairCount => Header.Repairs;
 
+    /// <summary>Words of the feature that uses the zone; under the lock.</summary>
+    public ref ZoneUserWords UserWords => ref Header.User;
+
     internal ref ZoneHeader Header => ref At<ZoneHeader>(0);
 
     internal int SizeBytes => _memory.Length;
@@ -176,14 +179,23 @@ public sealed class Zone : IDisposable
     private NativeSlice Mutex => _memory.Slice(ZoneHeader.MutexOffset, RobustMutex.SizeBytes);
 }
 
-/// <summary>A zone's lock being held; dispose it in the method that took it.</summary>
+/// <summary>A zone's lock being held; dispose it in the method that took it. The default holds none.</summary>
 public readonly ref struct ZoneLock
 {
-    private readonly Zone _zone;
+    private readonly Zone? _zone;
 
     internal ZoneLock(Zone zone) => _zone = zone;
 
-    public void Dispose() => _zone.Unlock();
+    public void Dispose() => _zone?.Unlock();
+}
+
+/// <summary>Words for whoever lays out a zone's content: how it did, and what it has taken account of.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct ZoneUserWords
+{
+    public long Layout;
+    public long SeenDepartures;
+    public long SeenRepairs;
 }
 
 /// <summary>Page 0 of a zone.</summary>
@@ -210,9 +222,9 @@ internal struct ZoneHeader
     [FieldOffset(32)]
     public ulong Stamp;
 
-    /// <summary>Whoever lays out the zone's content keeps one word here.</summary>
+    /// <summary>Whoever lays out the zone's content keeps these.</summary>
     [FieldOffset(40)]
-    public long UserWord;
+    public ZoneUserWords User;
 
     [FieldOffset(128)]
     public SlabHeader Slab;

@@ -263,7 +263,8 @@ internal sealed class LimitReqState : RequestState, IPeerWatcher
 
     private readonly LoopOperation<bool> _wait = new();
     private readonly CallbackTimer _timer;
-    private Connection? _client;
+    private ClientStream? _client;
+    private EventLoop? _loop;
 
     public LimitReqState() => _timer = new CallbackTimer(() => End(goesOn: true));
 
@@ -278,12 +279,13 @@ internal sealed class LimitReqState : RequestState, IPeerWatcher
     public LoopTask<bool> WaitAsync(HttpRequest r, long ms)
     {
         LoopTask<bool> task = _wait.Begin();
-        r.Loop.Timers.Set(_timer, r.Loop.NowMs + Math.Max(ms, 1));
+        _loop = r.Loop;
+        _loop.Timers.Set(_timer, _loop.NowMs + Math.Max(ms, 1));
         if (r.IsMain)
         {
-            _client = r.Connection;
+            _client = r.Stream;
             _client.Watcher = this;
-            if (_client.PeerClosed)
+            if (_client.IsClientGone)
             {
                 End(goesOn: false);
             }
@@ -305,14 +307,15 @@ internal sealed class LimitReqState : RequestState, IPeerWatcher
 
     private void Detach()
     {
+        _loop?.Timers.Cancel(_timer);
+        _loop = null;
         if (_client is { } client)
         {
-            client.Loop.Timers.Cancel(_timer);
+            _client = null;
             if (client.Watcher == this)
             {
                 client.Watcher = null;
             }
-            _client = null;
         }
     }
 

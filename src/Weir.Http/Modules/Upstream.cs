@@ -24,6 +24,15 @@ internal sealed class UpstreamBlock(string name, HttpBuild build)
     public Inherited<int> KeepAliveRequests;
     public ResolverBlock Resolver { get; } = new();
     public int ServerCount { get; set; }
+    public BalancerRule? Balancing { get; set; }
+
+    /// <summary>What the balancing method cannot do.</summary>
+    public bool RefusesBackup { get; set; }
+    public bool RefusesSlowStart { get; set; }
+    public UpstreamZone? Zone { get; set; }
+    public StickyRule? Sticky { get; set; }
+    public QueueRule? Queue { get; set; }
+    public List<PeerSpec> Everyone => [.. Primary, .. Backup, .. Named.Select(static n => n.Template)];
     public UpstreamGroup? Frozen { get; set; }
 }
 
@@ -70,6 +79,8 @@ internal sealed class UpstreamModule : HttpModule
             }
         });
         UpstreamVariables.Declare(d);
+        UpstreamBalancing.Declare(d);
+        UpstreamSticky.Declare(d);
     }
 
     private static void EnterGroup(DirectiveUse use, UpstreamGroups groups)
@@ -118,6 +129,7 @@ internal sealed class UpstreamModule : HttpModule
     public override void InitMain(HttpBuild build, object main)
     {
         var groups = (UpstreamGroups)main;
+        UpstreamBalancing.OpenZones(build, groups);
         foreach (UpstreamBlock block in groups.Explicit.Values)
         {
             ResolverSettings? resolver = block.Named.Count == 0 ? null
@@ -135,6 +147,11 @@ internal sealed class UpstreamModule : HttpModule
                 Backup = [.. block.Backup],
                 Named = [.. block.Named],
                 Resolver = resolver,
+                Balancing = block.Balancing ?? BalancerRule.RoundRobin,
+                Zone = block.Zone?.Open,
+                Sticky = block.Sticky,
+                Queue = block.Queue,
+                StartsSlowly = block.Everyone.Exists(static p => p.SlowStartMs > 0),
                 KeepAlive = new KeepAliveSettings
                 {
                     ConnectionsMax = block.KeepAlive.IsSet ? block.KeepAlive.Value : 32,
@@ -212,127 +229,5 @@ internal sealed class UpstreamModule : HttpModule
                 UpstreamStates.Of(loop).Forget(group);
             }
         }
-    }
-}
-
-/// <summary>`server` inside `upstream`, and addresses from hosts.</summary>
-internal static class UpstreamServers
-{
-    internal static void Add(ConfWalker walker, ConfDirective use, UpstreamBlock group)
-    {
-        int weight = 1, maxConnections = 0, maxFails = 1;
-        long failTimeout = 10;
-        bool backup = false, down = false, resolve = false;
-        for (int i = 1; i < use.Args.Length; i++)
-        {
-            string arg = use[i];
-            bool good = arg switch
-            {
-                "backup" => backup = true,
-                "down" => down = true,
-                "resolve" => resolve = true,
-                _ when arg.StartsWith("weight=", StringComparison.Ordinal) => TryInt(arg[7..], 1, out weight),
-                _ when arg.StartsWith("max_conns=", StringComparison.Ordinal) => TryInt(arg[10..], 0,
-                    out maxConnections),
-                _ when arg.StartsWith("max_fails=", StringComparison.Ordinal) => TryInt(arg[10..], 0, out maxFails),
-                _ when arg.StartsWith("fail_timeout=", StringComparison.Ordinal) => ConfValues.TrySec(arg[13..],
-                    out failTimeout),
-                _ => false,
-            };
-            if (!good)
-            {
-                string? hint = arg.StartsWith("slow_start=", StringComparison.Ordinal)
-                    || arg.StartsWith("service=", StringComparison.Ordinal) || arg.StartsWith("route=",
-                        StringComparison.Ordinal)
-                    || arg == "drain" ? "this build of weir does not support it yet" : null;
-                walker.Error(use.Args[i], $"invalid parameter \"{arg}\"", hint);
-                return;
-            }
-        }
-        group.ServerCount++;
-        HttpBuild build = group.Build;
-        PeerSpec Spec(byte[] address, NativeSlice name) => new()
-        {
-            Address = address,
-            Name = name,
-            Weight = weight,
-            ConnectionsMax = maxConnections,
-            FailsMax = maxFails,
-            FailTimeoutSec = failTimeout,
-            Down = down,
-        };
-        string text = use[0];
-        if (!TrySplit(text, 80, out string host, out int port, out bool _))
-        {
-            walker.Error(use.Args[0], $"invalid port in upstream \"{text}\"");
-            return;
-        }
-        if (resolve && !SocketAddress.TryParse(text, 80, out SocketAddress? _, out string _))
-        {
-            group.Named.Add(new NamedServer
-            {
-                Host = build.Memory.Store(host),
-                Port = port,
-                IsBackup = backup,
-                Template = Spec([], default),
-            });
-            return;
-        }
-        SocketAddress[]? addresses = Addresses(build, host, port, out string? error);
-        if (addresses is null)
-        {
-            walker.Error(use.Args[0], $"{error} in upstream \"{text}\"");
-            return;
-        }
-        foreach (SocketAddress address in addresses)
-        {
-            (backup ? group.Backup : group.Primary).Add(Spec(address.Native.ToArray(),
-                build.Memory.Store(address.ToString())));
-        }
-    }
-
-    private static bool TryInt(string text, int least, out int value)
-    {
-        bool good = ConfValues.TryNumber(text, out long n) && n >= least && n <= int.MaxValue;
-        value = (int)n;
-        return good;
-    }
-
-    /// <summary>Splits host and port; unix paths stay whole.</summary>
-    internal static bool TrySplit(string text, int defaultPort, out string host, out int port, out bool hasPort)
-    {
-        host = text;
-        port = defaultPort;
-        hasPort = false;
-        if (text.StartsWith("unix:", StringComparison.Ordinal))
-        {
-            return text.Length > 5;
-        }
-        int colon = text.StartsWith('[') ? text.IndexOf("]:", StringComparison.Ordinal) + 1 : text.LastIndexOf(':');
-        if (colon <= 0)
-        {
-            return text.Length > 0;
-        }
-        host = text[..colon];
-        hasPort = true;
-        bool good = ConfValues.TryNumber(text.AsSpan(colon + 1), out long n) && n is > 0 and < 65536;
-        port = (int)n;
-        return good;
-    }
-
-    internal static SocketAddress[]? Addresses(HttpBuild build, string host, int port, out string? error)
-    {
-        if (host.StartsWith("unix:", StringComparison.Ordinal))
-        {
-            SocketAddress? unix = SocketAddress.Unix(host[5..]);
-            error = unix is null ? "invalid path" : null;
-            return unix is null ? null : [unix];
-        }
-        if (SocketAddress.TryParse($"{host}:{port}", port, out SocketAddress? literal, out string _))
-        {
-            error = null;
-            return [literal!];
-        }
-        return build.Resources.Resolve(host, port, out error);
     }
 }

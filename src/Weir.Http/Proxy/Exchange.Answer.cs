@@ -161,6 +161,7 @@ public sealed partial class Exchange
             return default;
         }
         AnswerHead.Pass(this);
+        Group.Group.Sticky?.Answered(r, _peer!, _walk.IsBound);
         _buffered = AnswerHead.DecideBuffering(this);
         if (status == 101)
         {

@@ -1,8 +1,9 @@
-// What an exchange sends beyond its first write: the rest of a large request, a body that is streamed from the client,
-// and the two directions of a tunnel after an upgrade. Each runs as a loop task of its own beside the reader; the
-// exchange waits for its end before the connection is given back.
+// What stands around the exchange's own steps: the rest of a large request and a body that is streamed from the client,
+// the two directions of a tunnel after an upgrade (each a loop task of its own beside the reader, whose end the
+// exchange waits for), and whom to ask where that takes a lookup of a name or a place in a queue.
 using Weir.Kernel;
 using Weir.Loop;
+using Weir.Session.Upstream;
 
 namespace Weir.Http.Proxy;
 
@@ -204,5 +205,100 @@ public sealed partial class Exchange
             _senderEnd.SetResult(default);
         }
         return default;
+    }
+
+    // Whom to ask: addresses that only now become known, and a place in the queue of a group.
+
+    /// <summary>A host that a variable named: its addresses are a group for this exchange alone.</summary>
+    private async LoopTask<int> FindGroupAsync()
+    {
+        HttpRequest r = Request;
+        if (Resolver is null)
+        {
+            r.LogError(LogLevel.Error, $"no resolver defined to resolve {TargetName}");
+            return 502;
+        }
+        ResolveOutcome outcome = await Session.Upstream.Resolver.Of(r.Loop, Resolver).ResolveAsync(TargetName.Span);
+        if (outcome.Name is not { } name)
+        {
+            r.LogError(LogLevel.Error, $"{TargetName} could not be resolved ({outcome.Code}: {outcome.Message})");
+            return 502;
+        }
+        Use(name.Peers(TargetPortNumber));
+        return 0;
+    }
+
+    /// <summary>Asks these addresses, in this exchange only.</summary>
+    internal void Use(ReadOnlySpan<PeerSpec> addresses)
+    {
+        _own ??= new GroupState(Request.Loop);
+        _own.Restart(addresses);
+        Group = _own;
+    }
+
+    private GroupState? _own;
+
+    private QueuePlace? _place;
+    private Peer? _entered;
+
+    /// <summary>Takes a server, waiting for one where none has room. False when there is none in time.</summary>
+    private async LoopTask<bool> EnterQueuedAsync(UpstreamQueue queue)
+    {
+        while (true)
+        {
+            bool fresh = _walk.IsFresh;
+            if (!fresh || !queue.MustWait)
+            {
+                _entered = Group.Enter(ref _walk);
+                if (_entered is not null || !fresh)
+                {
+                    return true;
+                }
+            }
+            if (IsAbandoned)
+            {
+                return false;
+            }
+            _walk.Restart();
+            _place ??= new QueuePlace();
+            QueueEnd end = await queue.WaitAsync(_place);
+            if (end != QueueEnd.Room)
+            {
+                string? why = end switch
+                {
+                    QueueEnd.Timeout => "upstream queue timed out",
+                    QueueEnd.Overflow => "upstream queue is full",
+                    _ => null,
+                };
+                if (why is not null)
+                {
+                    LogWith(LogLevel.Error, why, 0, "connecting to upstream", Group.Group.Name.ToString());
+                }
+                return false;
+            }
+        }
+    }
+
+    private void CancelQueued()
+    {
+        if (_place is { } place)
+        {
+            Group.Queue?.Cancel(place);
+        }
+    }
+
+    /// <summary>The request was torn down: nobody waits in this place any more.</summary>
+    private void LeaveQueue()
+    {
+        if (_place is { IsQueued: true } place)
+        {
+            Group.Queue?.Drop(place);
+            _place = null;
+        }
+        if (_entered is { } peer)
+        {
+            _entered = null;
+            Group.Leave(ref _walk, peer, PeerEnd.Fine);
+        }
     }
 }

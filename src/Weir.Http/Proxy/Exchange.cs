@@ -182,13 +182,18 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         _tlsName = Tls?.For(r.Loop, Tls.NameOf(this));
         bool isLocal = Group.Group.KeepAlive.Local;
         _tag = _tlsName is { } name ? isLocal ? name.In(r.Location) : name : isLocal ? r.Location : Protocol.Scheme;
-        Group.StartWalk(ref _walk, Settings.NextTries.Value);
+        Group.StartWalk(ref _walk, Settings.NextTries.Value, r);
         PhaseResult result;
         Watch(true);
         while (true)
         {
             // An attempt. Written here in one piece: every level of methods that waits for the server costs a request
             // the moving of a state machine.
+            if (Group.Queue is { } queue && !await EnterQueuedAsync(queue))
+            {
+                result = PhaseResult.Answer(IsAbandoned ? 499 : 502);
+                break;
+            }
             UpstreamFault fault = PickServer(out Peer? fresh);
             if (fresh is not null)
             {
@@ -230,35 +235,6 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
 
     private PhaseResult _result;
 
-    /// <summary>A host that a variable named: its addresses are a group for this exchange alone.</summary>
-    private async LoopTask<int> FindGroupAsync()
-    {
-        HttpRequest r = Request;
-        if (Resolver is null)
-        {
-            r.LogError(LogLevel.Error, $"no resolver defined to resolve {TargetName}");
-            return 502;
-        }
-        ResolveOutcome outcome = await Session.Upstream.Resolver.Of(r.Loop, Resolver).ResolveAsync(TargetName.Span);
-        if (outcome.Name is not { } name)
-        {
-            r.LogError(LogLevel.Error, $"{TargetName} could not be resolved ({outcome.Code}: {outcome.Message})");
-            return 502;
-        }
-        Use(name.Peers(TargetPortNumber));
-        return 0;
-    }
-
-    /// <summary>Asks these addresses, in this exchange only.</summary>
-    internal void Use(ReadOnlySpan<PeerSpec> addresses)
-    {
-        _own ??= new GroupState(Request.Loop);
-        _own.Restart(addresses);
-        Group = _own;
-    }
-
-    private GroupState? _own;
-
     // The client.
 
     private void Watch(bool on)
@@ -286,6 +262,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         {
             return;
         }
+        CancelQueued();
         if (_connecting is { } connecting)
         {
             connecting.Close();
@@ -310,7 +287,8 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         EventLoop loop = r.Loop;
         _requestSent = false;
         _reused = false;
-        Peer? peer = Group.Enter(ref _walk);
+        Peer? peer = _entered ?? Group.Enter(ref _walk);
+        _entered = null;
         bool afterRedirect = _firstAttempt && _record.Count > 0;
         _firstAttempt = false;
         if (peer is null)
@@ -479,7 +457,10 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         if (_peer is { } peer)
         {
             _peer = null;
-            if (Group.Leave(ref _walk, peer, end))
+            ref UpstreamAttempt attempt = ref _record.Current;
+            var facts = new AttemptFacts(attempt.Status, attempt.StartMs, attempt.HeaderMs, attempt.SentBytes,
+                attempt.ReceivedBytes);
+            if (Group.Leave(ref _walk, peer, end, in facts))
             {
                 LogWith(LogLevel.Warn, "upstream server temporarily disabled", 0, "connecting to upstream",
                     _peerName.ToString());
@@ -562,8 +543,10 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         if (_peer is { } peer)
         {
             _peer = null;
-            Group.Leave(ref _walk, peer, PeerEnd.Fine);
+            Group.Leave(ref _walk, peer, PeerEnd.Fine,
+                new AttemptFacts(0, _record.Current.StartMs, -1, 0, 0));
         }
+        LeaveQueue();
         ReleaseInput();
         ReleaseSlabs();
         EventLoop loop = Request.Loop;

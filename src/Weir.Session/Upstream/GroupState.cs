@@ -1,111 +1,54 @@
-// What one loop knows of a group: whose turn it is (smooth weighted round robin), who failed and when, how many
-// connections each server has, and the idle connections. One loop's thread; made at first use, retired with its
-// configuration.
+// What one loop knows of a group: its servers, whose turn it is, who failed and when, how many connections each has,
+// and the idle connections. Choosing is a Balancer's; what changes is in records, here or in a zone (then under its
+// lock). One loop's thread; made at first use, retired with its configuration.
 using Weir.Kernel;
 using Weir.Loop;
+using Weir.Zones;
 
 namespace Weir.Session.Upstream;
-
-/// <summary>A server's address and what is known of it on this loop.</summary>
-public sealed class Peer
-{
-    internal Peer(PeerSpec spec) => Start(spec);
-
-    internal void Start(PeerSpec spec)
-    {
-        Spec = spec;
-        EffectiveWeight = spec.Weight;
-        CurrentWeight = 0;
-        Fails = 0;
-        Connections = 0;
-        CheckedSec = 0;
-        AccessedSec = 0;
-        IsGone = false;
-    }
-
-    public PeerSpec Spec { get; private set; } = null!;
-    public int CurrentWeight { get; internal set; }
-    public int EffectiveWeight { get; internal set; }
-    public int Fails { get; internal set; }
-    public int Connections { get; internal set; }
-    internal long CheckedSec { get; set; }
-    internal long AccessedSec { get; set; }
-
-    /// <summary>The name it came from does not lead to it any more.</summary>
-    internal bool IsGone { get; set; }
-}
-
-/// <summary>How an attempt at a peer ended.</summary>
-public enum PeerEnd : byte
-{
-    Fine,
-
-    /// <summary>The server is to blame.</summary>
-    Failed,
-
-    /// <summary>Another server is tried, but this one did nothing wrong (403, 404).</summary>
-    Next,
-}
-
-/// <summary>One exchange's way through a group: what it has tried and how often it may go on. Reused.</summary>
-public struct PeerWalk
-{
-    private ulong[]? _tried;
-
-    /// <summary>Attempts left.</summary>
-    public int TriesLeft { get; set; }
-
-    internal bool InBackup { get; private set; }
-
-    internal void Start(int peers, int tries)
-    {
-        InBackup = false;
-        TriesLeft = tries;
-        Forget(peers);
-    }
-
-    internal void EnterBackup(int peers)
-    {
-        InBackup = true;
-        Forget(peers);
-    }
-
-    private void Forget(int peers)
-    {
-        int words = (peers + 63) / 64;
-        if (_tried is null || _tried.Length < words)
-        {
-            _tried = new ulong[Math.Max(words, 1)];
-        }
-        Array.Clear(_tried);
-    }
-
-    internal readonly bool HasTried(int index) => (_tried![index >> 6] & (1UL << (index & 63))) != 0;
-
-    internal readonly void Mark(int index) => _tried![index >> 6] |= 1UL << (index & 63);
-}
 
 /// <summary>A group on one loop.</summary>
 public sealed class GroupState
 {
     private readonly List<Peer> _primary = [];
     private readonly List<Peer> _backup = [];
+    private readonly Balancer _balancer;
+    private readonly GroupZone? _zone;
+    private readonly uint _entry;
+    private GroupRecord _own;
+    private int _tries;
+    private long _triesAt = -1;
 
     internal GroupState(UpstreamGroup group, EventLoop loop)
     {
         Group = group;
         Loop = loop;
         Idle = new IdleConnections(this);
-        Fill(_primary, group.Primary);
-        Fill(_backup, group.Backup);
+        Smooth = new RoundRobin(this);
+        if (group.Zone is { } zone)
+        {
+            using ZoneLock held = zone.Lock();
+            _entry = zone.Group(group.Name.Span);
+            _zone = _entry == 0 ? null : zone;
+        }
+        _balancer = group.Balancing == BalancerRule.RoundRobin ? Smooth : group.Balancing.Create(this);
+        Assign(group.Primary);
+        Assign(group.Backup, backup: true);
         if (group.Named.Length > 0)
         {
             Named = new NamedPeers(this);
+        }
+        if (group.Queue is not null)
+        {
+            Queue = new UpstreamQueue(this, group.Queue);
         }
     }
 
     /// <summary>The servers with changing addresses; null without such.</summary>
     public NamedPeers? Named { get; }
+
+    /// <summary>Who waits for a server; null where nobody does.</summary>
+    public UpstreamQueue? Queue { get; }
 
     /// <summary>An empty group that <see cref="Restart"/> fills.</summary>
     public GroupState(EventLoop loop) : this(s_none, loop)
@@ -129,18 +72,38 @@ public sealed class GroupState
     public IReadOnlyList<Peer> Primary => _primary;
     public IReadOnlyList<Peer> Backup => _backup;
 
-    private static void Fill(List<Peer> peers, PeerSpec[] specs)
+    /// <summary>Counts changes of the lists on this loop.</summary>
+    internal int ListVersion { get; private set; }
+
+    internal RoundRobin Smooth { get; }
+
+    internal List<Peer> PrimaryList => _primary;
+
+    /// <summary>The group's own state. In a zone: only under <see cref="Lock"/>.</summary>
+    internal ref GroupRecord Record
     {
-        foreach (PeerSpec spec in specs)
+        get
         {
-            peers.Add(new Peer(spec));
+            if (_zone is not null)
+            {
+                return ref _zone.GroupOf(_entry);
+            }
+            return ref _own;
         }
     }
+
+    /// <summary>All workers keep the group's state together.</summary>
+    public bool IsShared => _zone is not null;
+
+    /// <summary>Holds the zone's lock where there is a zone.</summary>
+    internal ZoneLock Lock() => _zone is null ? default : _zone.Lock();
 
     /// <summary>Makes the peers those of these addresses; the ones that stay keep what is known of them.</summary>
     public void Assign(ReadOnlySpan<PeerSpec> specs, bool backup = false)
     {
         List<Peer> peers = backup ? _backup : _primary;
+        using ZoneLock held = Lock();
+        Smooth.Settle();
         foreach (Peer peer in peers)
         {
             peer.IsGone = true;
@@ -150,7 +113,9 @@ public sealed class GroupState
             Peer? known = Known(peers, spec);
             if (known is null)
             {
-                peers.Add(new Peer(spec));
+                var peer = new Peer(spec);
+                Attach(peer, backup);
+                peers.Add(peer);
             }
             else
             {
@@ -161,9 +126,51 @@ public sealed class GroupState
         {
             if (peers[i].IsGone)
             {
-                Idle.CloseOf(peers[i]);
+                Peer gone = peers[i];
+                Idle.CloseOf(gone);
                 peers.RemoveAt(i);
+                if (gone.LocalConnections == 0)
+                {
+                    Leave(gone);
+                }
             }
+        }
+        ListVersion++;
+        _balancer.Changed();
+    }
+
+    private void Attach(Peer peer, bool backup)
+    {
+        if (_zone is null)
+        {
+            return;
+        }
+        ReadOnlySpan<byte> name = Group.Name.Span;
+        byte[] address = peer.Spec.Address;
+        Span<byte> key = stackalloc byte[name.Length + address.Length + 1];
+        name.CopyTo(key);
+        key[name.Length] = (byte)(backup ? 2 : 1);
+        address.CopyTo(key[(name.Length + 1)..]);
+        uint block = _zone.Attach(key, peer.Spec);
+        if (block != 0)
+        {
+            peer.Share(_zone, block);
+        }
+        else
+        {
+            Loop.Report?.Invoke(LogLevel.Error,
+                $"the zone of upstream \"{Group.Name}\" is full: a server is not shared by the workers", 0);
+        }
+    }
+
+    /// <summary>A server that is in no list any more and that nobody asks: its shared entry may go.</summary>
+    private void Leave(Peer peer)
+    {
+        if (peer.IsShared)
+        {
+            uint block = peer.Block;
+            peer.Unshare();
+            _zone!.Detach(block);
         }
     }
 
@@ -185,13 +192,16 @@ public sealed class GroupState
                 _primary.Add(new Peer(specs[i]));
             }
         }
+        _own = default;
+        ListVersion++;
     }
 
     private static Peer? Known(List<Peer> peers, PeerSpec spec)
     {
         foreach (Peer peer in peers)
         {
-            if (peer.Spec.Address.AsSpan().SequenceEqual(spec.Address))
+            if (peer.IsGone && peer.Spec.Stamp == spec.Stamp
+                && peer.Spec.Address.AsSpan().SequenceEqual(spec.Address))
             {
                 return peer;
             }
@@ -200,14 +210,31 @@ public sealed class GroupState
     }
 
     /// <summary>Begins an exchange's walk: as many tries as there are servers that are not down, or fewer.</summary>
-    public void StartWalk(ref PeerWalk walk, int triesMax)
+    public void StartWalk(ref PeerWalk walk, int triesMax, Session? session = null)
     {
-        int tries = CountUp(_primary) + CountUp(_backup);
+        int tries = CountUp();
         if (triesMax > 0 && tries > triesMax)
         {
             tries = triesMax;
         }
         walk.Start(_primary.Count, tries);
+        _balancer.Begin(ref walk, session);
+        if (Group.Sticky is { } sticky && session is not null)
+        {
+            walk.Wanted = sticky.Wanted(session);
+        }
+    }
+
+    private int CountUp()
+    {
+        using ZoneLock held = Lock();
+        long at = (Record.FlagVersion << 20) + ListVersion;
+        if (at != _triesAt)
+        {
+            _tries = CountUp(_primary) + CountUp(_backup);
+            _triesAt = at;
+        }
+        return _tries;
     }
 
     private static int CountUp(List<Peer> peers)
@@ -215,115 +242,258 @@ public sealed class GroupState
         int n = 0;
         foreach (Peer peer in peers)
         {
-            n += peer.Spec.Down ? 0 : 1;
+            n += (peer.Record.Flags & PeerFlags.Down) != 0 ? 0 : 1;
         }
         return n;
     }
 
-    /// <summary>The next peer for this walk, or null when none can serve. The caller owes a <see
-    /// cref="Leave"/>.</summary>
+    /// <summary>The next peer for this walk, or null when none can serve. The caller owes its
+    /// leaving.</summary>
     public Peer? Enter(ref PeerWalk walk)
     {
-        Peer? peer = walk.InBackup ? null : EnterOne(_primary, ref walk);
+        using ZoneLock held = Lock();
+        walk.IsBound = false;
+        if (!walk.Wanted.IsEmpty && walk.IsFresh && !walk.InBackup && FindBound(ref walk) is { } bound)
+        {
+            walk.IsBound = true;
+            return Take(bound);
+        }
+        Peer? peer = walk.InBackup ? null : Take(_primary, ref walk);
         if (peer is null && _backup.Count > 0)
         {
             if (!walk.InBackup)
             {
                 walk.EnterBackup(_backup.Count);
             }
-            peer = EnterOne(_backup, ref walk);
-        }
-        if (peer is not null)
-        {
-            peer.Connections++;
+            peer = Take(_backup, ref walk);
         }
         return peer;
     }
 
-    private Peer? EnterOne(List<Peer> peers, ref PeerWalk walk)
+    /// <summary>Whether some server could be asked now by whoever has tried none.</summary>
+    internal bool HasRoom()
     {
-        if (IsSingle)
+        using ZoneLock held = Lock();
+        return HasRoom(_primary) || HasRoom(_backup);
+    }
+
+    private bool HasRoom(List<Peer> peers)
+    {
+        foreach (Peer peer in peers)
         {
-            Peer only = peers[0];
-            bool full = only.Spec.ConnectionsMax > 0 && only.Connections >= only.Spec.ConnectionsMax;
-            return only.Spec.Down || full ? null : only;
-        }
-        long nowSec = Loop.NowMs / 1000;
-        Peer? best = null;
-        int bestIndex = -1;
-        int total = 0;
-        for (int i = 0; i < peers.Count; i++)
-        {
-            Peer peer = peers[i];
-            PeerSpec spec = peer.Spec;
-            if (spec.Down || walk.HasTried(i)
-                || spec.FailsMax > 0 && peer.Fails >= spec.FailsMax && nowSec - peer.CheckedSec <= spec.FailTimeoutSec
-                || spec.ConnectionsMax > 0 && peer.Connections >= spec.ConnectionsMax)
+            if (peer.Record.CanServe(Loop.NowMs))
             {
-                continue;
-            }
-            peer.CurrentWeight += peer.EffectiveWeight;
-            total += peer.EffectiveWeight;
-            if (peer.EffectiveWeight < spec.Weight)
-            {
-                peer.EffectiveWeight++;
-            }
-            if (best is null || peer.CurrentWeight > best.CurrentWeight)
-            {
-                best = peer;
-                bestIndex = i;
+                return true;
             }
         }
-        if (best is null)
+        return false;
+    }
+
+    private Peer? FindBound(ref PeerWalk walk)
+    {
+        for (int list = 0; list < 2; list++)
+        {
+            List<Peer> peers = list == 0 ? _primary : _backup;
+            for (int i = 0; i < peers.Count; i++)
+            {
+                if (peers[i].BindName.SequenceEqual(walk.Wanted.Span)
+                    && (peers[i].Record.CanServeBound(Loop.NowMs) || IsSingle && !peers[i].Record.IsFull))
+                {
+                    if (list == 0)
+                    {
+                        walk.Mark(i);
+                    }
+                    return peers[i];
+                }
+            }
+        }
+        return null;
+    }
+
+    private Peer? Take(List<Peer> peers, ref PeerWalk walk)
+    {
+        if (IsSingle && !walk.InBackup)
+        {
+            ref PeerRecord only = ref peers[0].Record;
+            bool serves = only.Flags == PeerFlags.None && !only.IsFull;
+            if (!serves)
+            {
+                only.UnavailableTotal += only.IsFull ? 1 : 0;
+            }
+            return serves ? Take(peers[0]) : null;
+        }
+        int index = walk.InBackup ? _balancer.ChooseBackup(peers, ref walk) : _balancer.Choose(peers, ref walk);
+        if (index < 0)
         {
             return null;
         }
-        walk.Mark(bestIndex);
-        best.CurrentWeight -= total;
-        if (nowSec - best.CheckedSec > best.Spec.FailTimeoutSec)
+        walk.Mark(index);
+        return Take(peers[index]);
+    }
+
+    private Peer Take(Peer peer)
+    {
+        ref PeerRecord record = ref peer.Record;
+        long nowSec = Loop.NowMs / 1000;
+        if (nowSec - record.CheckedSec > record.FailTimeoutSec && !IsSingle)
         {
-            best.CheckedSec = nowSec;
+            record.CheckedSec = nowSec;
         }
-        return best;
+        if (record.ConnectionsMax > 0 && record.Connections + 1 >= record.ConnectionsMax)
+        {
+            Smooth.Deviate();
+        }
+        record.Requests++;
+        record.SelectedUnixMs = Loop.UnixMs;
+        if (peer.IsShared)
+        {
+            _zone!.Connect(peer.Block);
+        }
+        else
+        {
+            record.Connections++;
+        }
+        peer.LocalConnections++;
+        peer.LocalStartsMs += Loop.NowMs;
+        return peer;
     }
 
     /// <summary>Ends an attempt. True when the peer has just been put aside for its failures.</summary>
-    public bool Leave(ref PeerWalk walk, Peer peer, PeerEnd end)
+    public bool Leave(ref PeerWalk walk, Peer peer, PeerEnd end) =>
+        Leave(ref walk, peer, end, new AttemptFacts(0, Loop.NowMs, -1, 0, 0));
+
+    /// <summary>Ends an attempt, with what was measured of it. True when the peer has just been put aside for its
+    /// failures.</summary>
+    public bool Leave(ref PeerWalk walk, Peer peer, PeerEnd end, in AttemptFacts facts)
     {
-        bool disabled = false;
-        peer.Connections--;
-        if (IsSingle)
+        bool disabled;
+        using (Lock())
         {
-            peer.Fails = 0;
-            walk.TriesLeft = 0;
-            return false;
-        }
-        if (end == PeerEnd.Failed)
-        {
-            long nowSec = Loop.NowMs / 1000;
-            peer.Fails++;
-            peer.AccessedSec = nowSec;
-            peer.CheckedSec = nowSec;
-            if (peer.Spec.FailsMax > 0)
+            ref PeerRecord record = ref peer.Record;
+            if (record.IsFull)
             {
-                peer.EffectiveWeight -= peer.Spec.Weight / peer.Spec.FailsMax;
-                disabled = peer.Fails >= peer.Spec.FailsMax;
+                Smooth.Deviate();
             }
-            if (peer.EffectiveWeight < 0)
+            if (peer.IsShared)
             {
-                peer.EffectiveWeight = 0;
+                _zone!.Disconnect(peer.Block);
+            }
+            else
+            {
+                record.Connections--;
+            }
+            peer.LocalConnections--;
+            peer.LocalStartsMs -= facts.StartMs;
+            Measure(ref record, in facts, end);
+            if (IsSingle && _primary[0] == peer)
+            {
+                record.Fails = 0;
+                walk.TriesLeft = 0;
+                disabled = false;
+            }
+            else
+            {
+                disabled = end == PeerEnd.Failed ? Fail(ref record) : Serve(ref record);
+                if (walk.TriesLeft > 0)
+                {
+                    walk.TriesLeft--;
+                }
+            }
+            if (peer.IsGone && peer.LocalConnections == 0)
+            {
+                Leave(peer);
             }
         }
-        else if (peer.AccessedSec < peer.CheckedSec)
-        {
-            // It was tried again after its time aside, and served.
-            peer.Fails = 0;
-        }
-        if (walk.TriesLeft > 0)
-        {
-            walk.TriesLeft--;
-        }
+        Queue?.Wake();
         return disabled;
+    }
+
+    private bool Fail(ref PeerRecord record)
+    {
+        Smooth.Deviate();
+        long nowSec = Loop.NowMs / 1000;
+        record.AccessedSec = nowSec;
+        record.CheckedSec = nowSec;
+        bool disabled = false;
+        record.Fails++;
+        if (record.FailsMax > 0)
+        {
+            record.EffectiveWeight -= record.Weight / record.FailsMax;
+            disabled = record.Fails >= record.FailsMax;
+            if (disabled && record.Fails == record.FailsMax)
+            {
+                record.UnavailableTotal++;
+                record.DownSinceUnixMs = Loop.UnixMs;
+            }
+        }
+        record.EffectiveWeight = Math.Max(record.EffectiveWeight, 0);
+        return disabled;
+    }
+
+    /// <summary>It was tried again after its time aside, and served.</summary>
+    private bool Serve(ref PeerRecord record)
+    {
+        if (record.Fails > 0 && record.AccessedSec < record.CheckedSec)
+        {
+            Smooth.Deviate();
+            if (record.FailsMax > 0 && record.Fails >= record.FailsMax)
+            {
+                Recovered(ref record);
+            }
+            record.Fails = 0;
+        }
+        return false;
+    }
+
+    /// <summary>A server is back: its slow start begins, its downtime ends.</summary>
+    internal void Recovered(ref PeerRecord record)
+    {
+        record.SlowStartFromMs = Loop.NowMs;
+        if (record.DownSinceUnixMs > 0)
+        {
+            record.DowntimeMs += Math.Max(Loop.UnixMs - record.DownSinceUnixMs, 0);
+            record.DownSinceUnixMs = 0;
+        }
+    }
+
+    private const int AverageOf = 8;
+
+    private void Measure(ref PeerRecord record, in AttemptFacts facts, PeerEnd end)
+    {
+        record.SentBytes += facts.SentBytes;
+        record.ReceivedBytes += facts.ReceivedBytes;
+        record.FailsTotal += end == PeerEnd.Failed ? 1 : 0;
+        switch (facts.Status / 100)
+        {
+            case 1:
+                record.Responses1++;
+                break;
+            case 2:
+                record.Responses2++;
+                break;
+            case 3:
+                record.Responses3++;
+                break;
+            case 4:
+                record.Responses4++;
+                break;
+            case 5:
+                record.Responses5++;
+                break;
+            default:
+                break;
+        }
+        if (facts.HeaderMs >= 0)
+        {
+            record.HeaderTimeUs = Average(record.HeaderTimeUs, facts.HeaderMs);
+            record.ResponseTimeUs = Average(record.ResponseTimeUs, Loop.NowMs - facts.StartMs);
+        }
+    }
+
+    private static long Average(long averageUs, long ms)
+    {
+        long us = Math.Max(ms * 1000, 1);
+        return averageUs == 0 ? us : Math.Max(((averageUs * (AverageOf - 1)) + us) / AverageOf, 1);
     }
 
     internal void Retire()
@@ -331,70 +501,22 @@ public sealed class GroupState
         IsRetired = true;
         Idle.CloseAll();
     }
-}
 
-/// <summary>The states of all groups on one loop.</summary>
-public sealed class UpstreamStates
-{
-    private static readonly LoopSlot<UpstreamStates> s_slot = new();
-
-    private readonly EventLoop _loop;
-    private readonly Dictionary<UpstreamGroup, GroupState> _states = [];
-    internal UpstreamConnection? FreeConnections;
-
-    private UpstreamStates(EventLoop loop) => _loop = loop;
-
-    public static UpstreamStates Of(EventLoop loop) => loop.Slot(s_slot, static l => new UpstreamStates(l));
-
-    /// <summary>The state of a group, made at its first use.</summary>
-    public GroupState For(UpstreamGroup group)
+    /// <summary>The last exchange has ended: nothing of this loop stays in the zone.</summary>
+    internal void Detach()
     {
-        if (!_states.TryGetValue(group, out GroupState? state))
+        if (_zone is null)
         {
-            state = new GroupState(group, _loop);
-            _states.Add(group, state);
+            return;
         }
-        return state;
-    }
-
-    /// <summary>Its configuration is no longer current: idle connections are closed, none are kept any more.</summary>
-    public void Retire(UpstreamGroup group)
-    {
-        if (_states.TryGetValue(group, out GroupState? state))
+        using ZoneLock held = Lock();
+        foreach (Peer peer in _primary)
         {
-            state.Retire();
+            Leave(peer);
         }
-    }
-
-    /// <summary>The last request of its configuration has ended.</summary>
-    public void Forget(UpstreamGroup group)
-    {
-        if (_states.Remove(group, out GroupState? state))
+        foreach (Peer peer in _backup)
         {
-            state.Retire();
+            Leave(peer);
         }
-    }
-
-    public int Count => _states.Count;
-
-    /// <summary>Connections to upstream servers, leased and idle.</summary>
-    public int OpenConnections { get; internal set; }
-
-    /// <summary>Attempts under way at the peers of all groups.</summary>
-    public int Leases()
-    {
-        int leases = 0;
-        foreach (GroupState state in _states.Values)
-        {
-            foreach (Peer peer in state.Primary)
-            {
-                leases += peer.Connections;
-            }
-            foreach (Peer peer in state.Backup)
-            {
-                leases += peer.Connections;
-            }
-        }
-        return leases;
     }
 }

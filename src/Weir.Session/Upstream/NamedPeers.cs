@@ -78,16 +78,7 @@ public sealed class NamedPeers
         return default;
     }
 
-    private static PeerSpec Like(PeerSpec template, PeerSpec address) => new()
-    {
-        Address = address.Address,
-        Name = default,
-        Weight = template.Weight,
-        ConnectionsMax = template.ConnectionsMax,
-        FailsMax = template.FailsMax,
-        FailTimeoutSec = template.FailTimeoutSec,
-        Down = template.Down,
-    };
+    private static PeerSpec Like(PeerSpec template, PeerSpec address) => template.At(address.Address);
 
     private void Assign()
     {

@@ -23,6 +23,61 @@ public sealed class PeerSpec
     public int FailsMax { get; init; } = 1;
     public long FailTimeoutSec { get; init; } = 10;
     public bool Down { get; init; }
+
+    /// <summary>Asked only for sessions that are bound to it.</summary>
+    public bool Drain { get; init; }
+
+    /// <summary>How long it takes to its full weight after it came back; 0 for at once.</summary>
+    public long SlowStartMs { get; init; }
+
+    /// <summary>What sessions are bound to it by (`route=`).</summary>
+    public NativeSlice Route { get; init; }
+
+    /// <summary>The server as the configuration names it: what hashing places it by.</summary>
+    public NativeSlice Server { get; init; }
+
+    /// <summary>The same at another address.</summary>
+    public PeerSpec At(byte[] address) => new()
+    {
+        Address = address,
+        Name = default,
+        Weight = Weight,
+        ConnectionsMax = ConnectionsMax,
+        FailsMax = FailsMax,
+        FailTimeoutSec = FailTimeoutSec,
+        Down = Down,
+        Drain = Drain,
+        SlowStartMs = SlowStartMs,
+        Route = Route,
+        Server = Server,
+    };
+
+    /// <summary>Equal for what says the same: shared state is kept then.</summary>
+    internal ulong Stamp
+    {
+        get
+        {
+            if (field == 0)
+            {
+                var hash = new StampHash();
+                hash.Add(Weight);
+                hash.Add(ConnectionsMax);
+                hash.Add(FailsMax);
+                hash.Add(FailTimeoutSec);
+                hash.Add(SlowStartMs);
+                hash.Add((Down ? 1 : 0) | (Drain ? 2 : 0));
+                field = hash.Value;
+            }
+            return field;
+        }
+    }
+
+    private struct StampHash()
+    {
+        public ulong Value { get; private set; } = 14695981039346656037;
+
+        public void Add(long value) => Value = ((Value ^ (ulong)value) * 1099511628211) | 1;
+    }
 }
 
 /// <summary>A server of a group whose addresses change while the configuration lives (`resolve`).</summary>
@@ -49,6 +104,20 @@ public sealed record KeepAliveSettings
     public long TimeoutMs { get; init; } = 60_000;
 }
 
+/// <summary>How sessions are bound to servers (`sticky`). One object for all loops: it keeps nothing of a
+/// session.</summary>
+public abstract class StickyRule
+{
+    /// <summary>The name of the server that a session is bound to; empty for none.</summary>
+    public abstract NativeSlice Wanted(Session session);
+
+    /// <summary>A server has answered: the head of the answer may still be changed.</summary>
+    /// <param name="session">The session.</param>
+    /// <param name="peer">The server.</param>
+    /// <param name="isBound">It was asked because the session is bound to it.</param>
+    public abstract void Answered(Session session, Peer peer, bool isBound);
+}
+
 /// <summary>A group of servers.</summary>
 public sealed class UpstreamGroup
 {
@@ -65,6 +134,21 @@ public sealed class UpstreamGroup
 
     /// <summary>Servers whose addresses are looked up while running.</summary>
     public NamedServer[] Named { get; init; } = [];
+
+    /// <summary>How the next server is chosen.</summary>
+    public BalancerRule Balancing { get; init; } = BalancerRule.RoundRobin;
+
+    /// <summary>Where all workers keep the group's state together; null for each on its own.</summary>
+    public GroupZone? Zone { get; init; }
+
+    /// <summary>How sessions are bound to servers; null where they are not.</summary>
+    public StickyRule? Sticky { get; init; }
+
+    /// <summary>How many requests may wait for a server, and how long; null for none.</summary>
+    public QueueRule? Queue { get; init; }
+
+    /// <summary>Some server begins slowly: weights are told apart more finely.</summary>
+    public bool StartsSlowly { get; init; }
 
     /// <summary>Who looks them up; null without such servers.</summary>
     public ResolverSettings? Resolver { get; init; }

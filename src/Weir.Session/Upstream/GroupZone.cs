@@ -1,0 +1,209 @@
+// Groups whose state all workers share (`zone` in an upstream): a table of groups and one of servers in a zone. A
+// server's entry holds its PeerRecord and a word per worker: life, lists that name it, connections. The total of
+// connections is kept beside and made anew when a worker has gone or the zone was repaired, so that no kill leaks a
+// connection. Everything but Lock itself is called under the zone's lock.
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Weir.Zones;
+
+namespace Weir.Session.Upstream;
+
+/// <summary>One zone with groups in it, as one process sees it.</summary>
+public sealed class GroupZone
+{
+    public const ulong Layout = 0x5053_0000_0000_0003;
+
+    /// <summary>About what a server takes, for the size that a zone must have at least.</summary>
+    public const int PeerBytesTypical = 1024;
+
+    private const int WordsMin = 16, WordsMax = 128;
+    private const int UseShift = 24;
+    private const uint ConnectionsMask = (1u << UseShift) - 1;
+
+    private readonly Zone _zone;
+    private readonly SharedTable _groups;
+    private readonly SharedTable _peers;
+    private readonly int _words;
+
+    private GroupZone(Zone zone, SharedTable groups, SharedTable peers, ZoneOwner owner, int words)
+    {
+        _zone = zone;
+        _groups = groups;
+        _peers = peers;
+        Owner = owner;
+        _words = words;
+    }
+
+    public ZoneOwner Owner { get; }
+
+    /// <summary>Opens the tables; null when the zone is too small even for them.</summary>
+    public static GroupZone? Open(Zone zone, ZoneOwner owner, int workers)
+    {
+        SharedTable? groups = SharedTable.Open(zone, 0, 64);
+        SharedTable? peers = SharedTable.Open(zone, 1, 256);
+        if (groups is null || peers is null)
+        {
+            return null;
+        }
+        using ZoneLock held = zone.Lock();
+        if (zone.UserWords.Layout == 0)
+        {
+            int wanted = Math.Clamp(workers * 2, WordsMin, WordsMax);
+            zone.UserWords.Layout = System.Numerics.BitOperations.RoundUpToPowerOf2((uint)wanted);
+        }
+        return new GroupZone(zone, groups, peers, owner, (int)zone.UserWords.Layout);
+    }
+
+    /// <summary>Takes the lock, and counts anew when that is due.</summary>
+    public ZoneLock Lock()
+    {
+        ZoneLock held = _zone.Lock();
+        ref ZoneUserWords words = ref _zone.UserWords;
+        if (words.SeenDepartures != Owner.Departures || words.SeenRepairs != _zone.RepairCount)
+        {
+            Recount();
+        }
+        return held;
+    }
+
+    /// <summary>The group's entry, made when it is missing; 0 when there is no room.</summary>
+    internal uint Group(ReadOnlySpan<byte> name)
+    {
+        uint hash = SharedTable.HashOf(name);
+        uint entry = _groups.Find(name, hash);
+        return entry != 0 ? entry : _groups.Add(name, hash, Unsafe.SizeOf<GroupRecord>());
+    }
+
+    internal ref GroupRecord GroupOf(uint entry) => ref _groups.Value<GroupRecord>(entry);
+
+    /// <summary>The entry of a server, made when it is missing, with one use more by this process; 0 when there is no
+    /// room. What the configuration says is written when it says something else than before.</summary>
+    internal uint Attach(ReadOnlySpan<byte> key, PeerSpec spec)
+    {
+        uint hash = SharedTable.HashOf(key);
+        uint entry = _peers.Find(key, hash);
+        if (entry == 0)
+        {
+            int bytes = Unsafe.SizeOf<PeerRecord>() + (_words * sizeof(long));
+            entry = _peers.Add(key, hash, bytes);
+            while (entry == 0 && DropUnused())
+            {
+                entry = _peers.Add(key, hash, bytes);
+            }
+            if (entry == 0)
+            {
+                return 0;
+            }
+        }
+        ref PeerRecord record = ref Record(entry);
+        if (record.SpecStamp != spec.Stamp)
+        {
+            int connections = record.Connections;
+            Peer.Write(ref record, spec);
+            record.Connections = connections;
+        }
+        Change(entry, uses: 1, connections: 0);
+        return entry;
+    }
+
+    /// <summary>One use less; the entry stays until its room is needed.</summary>
+    internal void Detach(uint entry) => Change(entry, uses: -1, connections: 0);
+
+    internal ref PeerRecord Record(uint entry) => ref _peers.Value<PeerRecord>(entry);
+
+    /// <summary>Counts a connection of this process: its own word first, the total may be made anew from it.</summary>
+    internal void Connect(uint entry)
+    {
+        if (Change(entry, uses: 0, connections: 1))
+        {
+            Record(entry).Connections++;
+        }
+    }
+
+    internal void Disconnect(uint entry)
+    {
+        ref PeerRecord record = ref Record(entry);
+        if (Change(entry, uses: 0, connections: -1) && record.Connections > 0)
+        {
+            record.Connections--;
+        }
+    }
+
+    private bool Change(uint entry, int uses, int connections)
+    {
+        int index = Owner.Slot - 1;
+        if (index >= _words)
+        {
+            // More workers at once than the zone was laid out for: this one's connections are not counted.
+            return false;
+        }
+        ref long word = ref Words(entry)[index];
+        uint low = (uint)(word >> 32) == Owner.Life ? (uint)word : 0;
+        int open = Math.Max((int)(low & ConnectionsMask) + connections, 0);
+        int used = Math.Clamp((int)(low >> UseShift) + uses, 0, 255);
+        Volatile.Write(ref word, ((long)Owner.Life << 32) | ((uint)used << UseShift) | (uint)open);
+        return true;
+    }
+
+    private void Recount()
+    {
+        ref ZoneUserWords seen = ref _zone.UserWords;
+        long departures = Owner.Departures;
+        int repairs = _zone.RepairCount;
+        bool repaired = seen.SeenRepairs != repairs;
+        bool changes = repaired;
+        for (uint entry = _peers.Oldest; entry != 0; entry = _peers.Newer(entry))
+        {
+            (int _, int connections) = Living(entry);
+            ref PeerRecord record = ref Record(entry);
+            changes |= record.ConnectionsMax > 0 && record.Connections != connections;
+            record.Connections = connections;
+            if (repaired)
+            {
+                // Weights in turn may have been left between two steps.
+                record.CurrentWeight = 0;
+            }
+        }
+        for (uint entry = changes ? _groups.Oldest : 0; entry != 0; entry = _groups.Newer(entry))
+        {
+            ref GroupRecord group = ref GroupOf(entry);
+            group.Position = 0;
+            group.Version++;
+        }
+        seen.SeenDepartures = departures;
+        seen.SeenRepairs = repairs;
+    }
+
+    /// <summary>Uses and connections of the processes that live.</summary>
+    internal (int Uses, int Connections) Living(uint entry)
+    {
+        Span<long> words = Words(entry);
+        int uses = 0, connections = 0;
+        for (int i = 0; i < words.Length; i++)
+        {
+            long word = words[i];
+            if (word != 0 && Owner.IsLive(i + 1, (uint)(word >> 32)))
+            {
+                uses += (int)((uint)word >> UseShift);
+                connections += (int)((uint)word & ConnectionsMask);
+            }
+        }
+        return (uses, connections);
+    }
+
+    private bool DropUnused()
+    {
+        for (uint entry = _peers.Oldest; entry != 0; entry = _peers.Newer(entry))
+        {
+            if (Living(entry) == (0, 0))
+            {
+                _peers.Remove(entry);
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private Span<long> Words(uint entry) =>
+        MemoryMarshal.Cast<byte, long>(_peers.Value(entry)[Unsafe.SizeOf<PeerRecord>()..])[.._words];
+}

@@ -1,0 +1,123 @@
+// least_conn: the server with the fewest connections for its weight. least_time: the one that answers soonest, counting
+// what it has to do already. Ties go round by weight. One loop's thread; under the zone's lock where state is shared.
+namespace Weir.Session.Upstream;
+
+/// <summary>`least_conn`.</summary>
+public sealed class LeastConnRule : BalancerRule
+{
+    public override string Name => "least_conn";
+
+    internal override Balancer Create(GroupState group) => new LeastConn(group);
+}
+
+/// <summary>`least_time`: by the first byte or by the last, and whether attempts under way count as long as they have
+/// taken.</summary>
+public sealed class LeastTimeRule(bool byHeader, bool inFlight) : BalancerRule
+{
+    public override string Name => "least_time";
+
+    public bool ByHeader { get; } = byHeader;
+    public bool InFlight { get; } = inFlight;
+
+    internal override Balancer Create(GroupState group) => new LeastTime(group, this);
+}
+
+/// <summary>Chooses the least of a cost; among equals in turn.</summary>
+internal abstract class LeastBalancer(GroupState group) : Balancer(group)
+{
+    public sealed override int ChooseBackup(List<Peer> peers, ref PeerWalk walk) => Choose(peers, ref walk);
+
+    /// <summary>What asking the server costs, before its weight divides it.</summary>
+    protected abstract long CostOf(Peer peer, in PeerRecord record);
+
+    public sealed override int Choose(List<Peer> peers, ref PeerWalk walk)
+    {
+        Smooth.Settle();
+        long nowMs = Group.Loop.NowMs;
+        int best = -1;
+        Int128 bestCost = 0;
+        long bestWeight = 1;
+        bool many = false;
+        for (int i = 0; i < peers.Count; i++)
+        {
+            if (!MayAsk(peers, i, in walk))
+            {
+                continue;
+            }
+            ref PeerRecord peer = ref peers[i].Record;
+            Int128 cost = CostOf(peers[i], in peer);
+            long weight = RoundRobin.ShareOf(in peer, peer.Weight, nowMs);
+            if (best < 0 || cost * bestWeight < bestCost * weight)
+            {
+                best = i;
+                bestCost = cost;
+                bestWeight = weight;
+                many = false;
+            }
+            else if (cost * bestWeight == bestCost * weight)
+            {
+                many = true;
+            }
+        }
+        if (best < 0)
+        {
+            return -1;
+        }
+        int total = 0;
+        if (many)
+        {
+            best = InTurn(peers, best, bestCost, bestWeight, in walk, ref total);
+        }
+        peers[best].Record.CurrentWeight -= total;
+        return best;
+    }
+
+    private int InTurn(List<Peer> peers, int from, Int128 bestCost, long bestWeight, in PeerWalk walk, ref int total)
+    {
+        long nowMs = Group.Loop.NowMs;
+        int best = from;
+        for (int i = from; i < peers.Count; i++)
+        {
+            if (!MayAsk(peers, i, in walk))
+            {
+                continue;
+            }
+            ref PeerRecord peer = ref peers[i].Record;
+            if (CostOf(peers[i], in peer) * (Int128)bestWeight
+                != bestCost * RoundRobin.ShareOf(in peer, peer.Weight, nowMs))
+            {
+                continue;
+            }
+            peer.CurrentWeight += peer.EffectiveWeight;
+            total += peer.EffectiveWeight;
+            if (peer.EffectiveWeight < peer.Weight)
+            {
+                peer.EffectiveWeight++;
+            }
+            if (peer.CurrentWeight > peers[best].Record.CurrentWeight)
+            {
+                best = i;
+            }
+        }
+        return best;
+    }
+}
+
+internal sealed class LeastConn(GroupState group) : LeastBalancer(group)
+{
+    protected override long CostOf(Peer peer, in PeerRecord record) => record.Connections;
+}
+
+internal sealed class LeastTime(GroupState group, LeastTimeRule rule) : LeastBalancer(group)
+{
+    protected override long CostOf(Peer peer, in PeerRecord record)
+    {
+        long us = rule.ByHeader ? record.HeaderTimeUs : record.ResponseTimeUs;
+        if (rule.InFlight && peer.LocalConnections > 0)
+        {
+            long waitedMs = ((Group.Loop.NowMs * peer.LocalConnections) - peer.LocalStartsMs) / peer.LocalConnections;
+            us = Math.Max(us, waitedMs * 1000);
+        }
+        return us * (record.Connections + 1);
+    }
+}
