@@ -110,7 +110,7 @@ public sealed partial class Master
         {
             bool exists = _workers.Exists(w => !w.IsExiting && w.Index == index && w.Role.Name == role.Name)
                 || _respawns.Exists(r => r.Index == index && r.Role.Name == role.Name);
-            if (!exists && (role == _start.WorkerRole || role.Restart == RestartPolicy.Always))
+            if (!exists && (role == _start.WorkerRole || role.Restart != RestartPolicy.Never))
             {
                 StartProcess(_running, role, index, prepared: false);
             }
@@ -119,7 +119,7 @@ public sealed partial class Master
 
     private WorkerProcess? StartProcess(LiveSnapshot live, Role role, int index, bool prepared)
     {
-        int slot = _counters!.Claim();
+        int slot = _counters!.Claim(serves: role == _start.WorkerRole);
         SysResult pair = Channel.CreatePair(out Channel? channel, out int childFd);
         if (slot < 0 || channel is null)
         {
@@ -235,7 +235,9 @@ public sealed partial class Master
                     $"{worker.Role.Name} {worker.Pid} exited with fatal code {exit.Code} and cannot be respawned");
             }
         }
-        if (worker.IsOfPending && _pending is not null)
+        bool isDone = worker.IsRunning && worker.Role.Restart == RestartPolicy.OnFailure && !exit.Signaled
+            && exit.Code == 0;
+        if (worker.IsOfPending && _pending is not null && !isDone)
         {
             // Its end is a no, also when it was the last to be waited for.
             AbortPending($"{worker.Role.Name} {worker.Pid} ended while starting");
@@ -244,7 +246,8 @@ public sealed partial class Master
         }
         Remove(worker);
         bool again = !fatal && !worker.IsExiting && !_quit && !_terminate && !_noAccepting
-            && worker.Role.Restart == RestartPolicy.Always
+            && (worker.Role.Restart == RestartPolicy.Always || worker.Role.Restart == RestartPolicy.OnFailure
+                && (exit.Signaled || exit.Code != 0))
             && (worker.Role != _start.WorkerRole || worker.Index < _running!.Snapshot.Settings.WorkerCount);
         if (!again)
         {

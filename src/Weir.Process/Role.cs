@@ -9,6 +9,9 @@ public enum RestartPolicy : byte
 {
     Always,
     Never,
+
+    /// <summary>Until it has done its work: when it was killed, or failed.</summary>
+    OnFailure,
 }
 
 /// <summary>One kind of process.</summary>

@@ -4,6 +4,7 @@
 // never changes the process's user, and never reads a configuration that was not given to it.
 using Weir.Conf;
 using Weir.Http;
+using Weir.Http.Cache;
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Zones;
@@ -49,6 +50,7 @@ public sealed class WebServer : IDisposable
     private readonly CounterSlots _counters = CounterSlots.CreatePrivate();
     private readonly Dictionary<ZoneSpec, Zone> _zones = [];
     private readonly Dictionary<HostedApplication, PhaseHandler> _handlers = [];
+    private CacheKeeper? _keeper;
     private bool _disposed;
 
     private WebServer(EventLoop loop)
@@ -127,6 +129,8 @@ public sealed class WebServer : IDisposable
         }
         Http.Log = configuration.DefaultLog;
         Http.Apply(configuration, spec => [opened[spec]]);
+        _keeper?.Stop();
+        _keeper = CacheKeeper.Start(Loop, configuration, CacheDuties.Manages | CacheDuties.Loads);
         return true;
     }
 
@@ -178,12 +182,17 @@ public sealed class WebServer : IDisposable
             return;
         }
         _disposed = true;
+        _keeper?.Stop();
         Http.Quit();
         Loop.CloseIdle();
         Http.Configuration?.Retire();
-        foreach (Zone zone in _zones.Values)
+        // Memory that another thread may be in goes with the process.
+        if (_keeper is not { IsWorking: true })
         {
-            zone.Dispose();
+            foreach (Zone zone in _zones.Values)
+            {
+                zone.Dispose();
+            }
         }
         _counters.Dispose();
     }

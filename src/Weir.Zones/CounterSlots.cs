@@ -113,8 +113,9 @@ public sealed class CounterSlots : IDisposable
     /// <summary>The slot's counters; only its owner may add to them.</summary>
     public CounterSlot this[int slot] => new(_memory.Slice(HeaderBytes + (slot * SlotBytes), SlotBytes));
 
-    /// <summary>Master: a free slot for a new owner, or -1.</summary>
-    public int Claim()
+    /// <summary>Master: a free slot for a new owner, or -1. One that does not serve holds its slot for what it signs in
+    /// zones and is not counted among the workers.</summary>
+    public int Claim(bool serves = true)
     {
         for (int slot = 1; slot <= SlotsMax; slot++)
         {
@@ -124,7 +125,7 @@ public sealed class CounterSlots : IDisposable
                 // A new life first: what the last owner held must not look alive for a moment.
                 Word(slot, LifeOffset)++;
                 Header(UsedOffset) = Math.Max(Header(UsedOffset), slot);
-                Volatile.Write(ref owner, 1);
+                Volatile.Write(ref owner, serves ? 1 : 2);
                 return slot;
             }
         }
@@ -209,7 +210,7 @@ public sealed class CounterSlots : IDisposable
             int count = 0;
             for (int slot = 1; slot <= SlotsMax; slot++)
             {
-                count += Volatile.Read(ref Word(slot, OwnerOffset)) != 0 ? 1 : 0;
+                count += Volatile.Read(ref Word(slot, OwnerOffset)) == 1 ? 1 : 0;
             }
             return count;
         }

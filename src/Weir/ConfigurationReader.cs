@@ -3,6 +3,7 @@
 using System.Globalization;
 using Weir.Conf;
 using Weir.Http;
+using Weir.Http.Cache;
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Process;
@@ -106,6 +107,7 @@ internal sealed class ConfigurationReader(ConfigurationSource source) : IMasterP
             Environment = EnvironmentOf(main),
             Directories = resources.Directories,
             Secrets = resources.Secrets,
+            Helpers = CachePaths.Of(configuration).Count > 0 ? [CacheProgram.Manager, CacheProgram.Loader] : [],
             Snapshot = new Snapshot
             {
                 ConfPath = source.Path,

@@ -7,7 +7,7 @@ using Weir.Lab;
 using Weir.Process;
 
 Role worker = new(Role.WorkerName, "weir: worker process", RestartPolicy.Always, WorkerProgram.Run);
-if (RoleEntry.TryRun([worker], out int exitCode))
+if (RoleEntry.TryRun([worker, CacheProgram.Manager, CacheProgram.Loader], out int exitCode))
 {
     return exitCode;
 }

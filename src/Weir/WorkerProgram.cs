@@ -2,6 +2,7 @@
 // is built off the loop, acknowledged, and made current when all workers have acknowledged.
 using Weir.Conf;
 using Weir.Http;
+using Weir.Http.Cache;
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Process;
@@ -14,11 +15,9 @@ internal sealed class WorkerProgram : IWorkerProgram
     private readonly WorkerHost _host;
     private EventLoop _loop = null!;
     private HttpServer _http = null!;
-    private Built? _prepared;
+    private BuiltConfiguration? _prepared;
+    private CacheKeeper? _keeper;
     private bool _quitting;
-
-    private sealed record Built(uint Generation, MainSettings Main, HttpConfiguration Configuration,
-        WorkerSnapshot Snapshot);
 
     private WorkerProgram(WorkerHost host) => _host = host;
 
@@ -29,7 +28,7 @@ internal sealed class WorkerProgram : IWorkerProgram
     {
         NativeHeap.UseOneArena();
         _host.Program = this;
-        Built first = Build(_host.First, out string? error)!;
+        BuiltConfiguration first = BuiltConfiguration.Build(_host, _host.First, out string? error)!;
         if (error is not null)
         {
             _host.Log.Write(LogLevel.Emerg, $"the worker cannot build its configuration: {error}");
@@ -137,31 +136,7 @@ internal sealed class WorkerProgram : IWorkerProgram
         }
     }
 
-    private Built? Build(WorkerSnapshot snapshot, out string? error)
-    {
-        Snapshot content = snapshot.Content;
-        MemoryConfFiles files = MemoryConfFiles.Deserialize(content.Files);
-        ConfTree tree = ConfParser.Parse(files, content.ConfPath, content.GlobalText);
-        string confPrefix = Path.GetDirectoryName(content.ConfPath) is { Length: > 0 } directory ? directory : "/";
-        var build = new HttpBuild(new SnapshotResources(snapshot, confPrefix, _host.AllCounters, _host.Owner),
-            tree.Errors);
-        HttpConfiguration configuration = build.Run(tree);
-        error = null;
-        foreach (ConfError problem in tree.Errors.All)
-        {
-            if (problem.Level == ConfLevel.Emerg)
-            {
-                error = problem.Format();
-                configuration.Release();
-                return null;
-            }
-        }
-        tree.ForgetTexts();
-        snapshot.ForgetFiles();
-        return new Built(snapshot.Generation, build.Main, configuration, snapshot);
-    }
-
-    private void Apply(Built built)
+    private void Apply(BuiltConfiguration built)
     {
         built.Configuration.Own(built.Snapshot);
         _http.Log = built.Configuration.DefaultLog;
@@ -172,6 +147,12 @@ internal sealed class WorkerProgram : IWorkerProgram
         // The descriptors stay the host's: the loop closes copies.
         _http.Apply(built.Configuration, spec => built.Snapshot.Listeners(spec).Select(static fd =>
             Descriptors.Duplicate(fd).Int));
+        if (_host.SignalFd < 0)
+        {
+            // The only process: there are no others to look after the caches.
+            _keeper?.Stop();
+            _keeper = CacheKeeper.Start(_loop, built.Configuration, CacheDuties.Manages | CacheDuties.Loads);
+        }
     }
 
     /// <summary>nginx closes idle connections at once unless keepalive_min_timeout says otherwise; a request that is
@@ -190,11 +171,11 @@ internal sealed class WorkerProgram : IWorkerProgram
     {
         var thread = new Thread(() =>
         {
-            Built? built = null;
+            BuiltConfiguration? built = null;
             string? error;
             try
             {
-                built = Build(snapshot, out error);
+                built = BuiltConfiguration.Build(_host, snapshot, out error);
             }
             catch (Exception e)
             {

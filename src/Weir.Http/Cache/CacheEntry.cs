@@ -48,6 +48,9 @@ internal struct CacheMeta
 
     /// <summary>The loader has been through all files.</summary>
     public byte IsLoaded;
+
+    /// <summary>The purges that an earlier server left behind are known.</summary>
+    public byte HasReadMarks;
 }
 
 /// <summary>A purge that is not carried out on the disk yet; its key is the kind and the text.</summary>

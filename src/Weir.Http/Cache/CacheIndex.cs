@@ -339,6 +339,21 @@ public sealed class CacheIndex
         }
     }
 
+    /// <summary>The purges of an earlier server have been read.</summary>
+    internal bool HasReadMarks
+    {
+        get
+        {
+            using ZoneLock held = _zone.Lock();
+            return Meta.HasReadMarks != 0;
+        }
+        set
+        {
+            using ZoneLock held = _zone.Lock();
+            Meta.HasReadMarks = value ? (byte)1 : (byte)0;
+        }
+    }
+
     public long Bytes
     {
         get

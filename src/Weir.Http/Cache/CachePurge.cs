@@ -99,10 +99,26 @@ internal static class CachePurge
         loop.Blocking.RunAsync(unlink).Forget();
     }
 
-    /// <summary>Reads the marks that an earlier server left behind.</summary>
-    internal static void ReadMarks(CachePath path, CacheIndex index)
+    // Marks on the disk. `purges` grows; the manager takes it aside before it goes through the files, and removes what
+    // it
+    // took when it has been through all of them.
+
+    private const string TakenName = "purges.taken";
+
+    /// <summary>Reads the marks that an earlier server left behind, once for all processes. Blocking.</summary>
+    internal static void EnsureMarks(CachePath path, CacheIndex index)
     {
-        string file = $"{path.Directory}/{MarksName}";
+        if (index.HasReadMarks)
+        {
+            return;
+        }
+        ReadMarks($"{path.Directory}/{TakenName}", index);
+        ReadMarks($"{path.Directory}/{MarksName}", index);
+        index.HasReadMarks = true;
+    }
+
+    private static void ReadMarks(string file, CacheIndex index)
+    {
         if (!File.Exists(file))
         {
             return;
@@ -116,6 +132,25 @@ internal static class CachePurge
                     atMs);
             }
         }
+    }
+
+    internal static void TakeMarks(CachePath path)
+    {
+        if (!File.Exists($"{path.Directory}/{TakenName}"))
+        {
+            Descriptors.Rename($"{path.Directory}/{MarksName}", $"{path.Directory}/{TakenName}");
+        }
+    }
+
+    internal static void DropTakenMarks(CachePath path) => Descriptors.Unlink($"{path.Directory}/{TakenName}");
+
+    /// <summary>Reads the marks, off the loop.</summary>
+    internal static LoopTask<Unit> EnsureMarksAsync(EventLoop loop, CachePath path, CacheIndex index) =>
+        index.HasReadMarks ? default : loop.Blocking.RunAsync(new ReadMarksWork(path, index));
+
+    private sealed class ReadMarksWork(CachePath path, CacheIndex index) : BlockingOperation
+    {
+        protected override void Work() => EnsureMarks(path, index);
     }
 
     private sealed class WriteMark(CachePath path, PurgeKind kind, string text, long atMs) : BlockingOperation

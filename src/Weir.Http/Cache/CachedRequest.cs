@@ -204,6 +204,10 @@ internal sealed partial class CachedRequest : AnswerTee
     private async LoopTask<PhaseResult> LoadAsync(CacheLook look)
     {
         HttpRequest r = Request;
+        if (!_index.HasReadMarks)
+        {
+            await CachePurge.EnsureMarksAsync(r.Loop, _path, _index);
+        }
         for (int tries = 0; tries < 3; tries++)
         {
             CacheLoads.Result read = await CacheLoads.ReadAsync(r.Loop, _path.FileOf(_key), _key);

@@ -1,0 +1,216 @@
+// What the cache manager does, in bounded steps: files that nobody used for a while go, then those used longest ago
+// while the cache is too large or the disk too full, then those that a purge named. A file goes before its entry, so
+// that a manager that is killed leaves at worst an entry without a file, which is noticed when it is used. Blocking;
+// one thread at a time. The loader that finds the files of an earlier server is CacheLoader.
+using System.IO.Enumeration;
+using Weir.Kernel;
+using Weir.Kernel.Net;
+
+namespace Weir.Http.Cache;
+
+/// <summary>Keeps one cache within its bounds.</summary>
+internal sealed class CacheManager(CachePath path)
+{
+    private const long IdleMs = 1000, IdleMsMax = 10_000;
+
+    private readonly CacheIndex _index = path.Index!;
+    private IEnumerator<string>? _purging;
+    private uint _purgingUpTo;
+
+    /// <summary>A step; the value is when the next should follow, milliseconds.</summary>
+    internal long Step()
+    {
+        long startMs = Sys.MonotonicMs();
+        CachePurge.EnsureMarks(path, _index);
+        int files = 0;
+        while (files < path.ManagerFiles && Sys.MonotonicMs() - startMs < path.ManagerThresholdMs)
+        {
+            if (!DropOne(out long idleMs))
+            {
+                return _purging is not null || _index.HasMarks ? PurgeStep(startMs) : idleMs;
+            }
+            files++;
+        }
+        return path.ManagerSleepMs;
+    }
+
+    /// <summary>Removes one file that has to go; false when there is none.</summary>
+    private bool DropOne(out long idleMs)
+    {
+        idleMs = IdleMs;
+        if (!_index.TryOldest(out CacheVictim victim))
+        {
+            idleMs = IdleMsMax;
+            return false;
+        }
+        long idleSec = Sys.UnixMs() / 1000 - victim.UsedSec;
+        bool goes = idleSec > path.InactiveSec || _index.Bytes > path.MaxBytes
+            || path.MinFreeBytes > 0 && Descriptors.FreeBytes(path.Directory) is { IsError: false } free
+                && free.Value < path.MinFreeBytes;
+        if (!goes)
+        {
+            return false;
+        }
+        Descriptors.Unlink(path.FileOf(victim.Key));
+        _index.Remove(victim);
+        return true;
+    }
+
+    // Purges.
+
+    /// <summary>Looks into files for what purges named.</summary>
+    private long PurgeStep(long startMs)
+    {
+        if (_purging is null)
+        {
+            CachePurge.TakeMarks(path);
+            _purgingUpTo = _index.Purges;
+            _purging = CacheLoader.Files(path).GetEnumerator();
+        }
+        Span<byte> head = stackalloc byte[CacheFileHead.HeadBytes];
+        for (int i = 0; i < path.ManagerFiles && Sys.MonotonicMs() - startMs < path.ManagerThresholdMs; i++)
+        {
+            if (!_purging.MoveNext())
+            {
+                _purging.Dispose();
+                _purging = null;
+                _index.DropMarks(_purgingUpTo);
+                CachePurge.DropTakenMarks(path);
+                return path.ManagerSleepMs;
+            }
+            DropIfPurged(_purging.Current);
+        }
+        return path.ManagerSleepMs;
+    }
+
+    private void DropIfPurged(string file)
+    {
+        if (!CacheKey.TryParseName(System.Text.Encoding.ASCII.GetBytes(Path.GetFileName(file)), out CacheKey key)
+            || !TryReadHead(file, out CacheFileHead head, out byte[] text))
+        {
+            return;
+        }
+        ReadOnlySpan<byte> all = text;
+        ReadOnlySpan<byte> keyText = all.Slice(CacheFileHead.HeadBytes, head.KeyLength);
+        ReadOnlySpan<byte> tags = all.Slice(
+            CacheFileHead.HeadBytes + head.KeyLength + head.VaryLength + head.ResponseLength, head.TagsLength);
+        if (_index.IsPurged(keyText, tags, head.StoredMs, out uint _))
+        {
+            Descriptors.Unlink(file);
+            _index.Forget(key, head.Id);
+        }
+    }
+
+    private static bool TryReadHead(string file, out CacheFileHead head, out byte[] text)
+    {
+        head = default;
+        text = new byte[4096];
+        SysResult opened = Descriptors.OpenRead(file);
+        if (opened.IsError)
+        {
+            return false;
+        }
+        int have = Descriptors.ReadAt(opened.Int, text, 0).Int;
+        bool good = CacheFileHead.TryReadFixed(text.AsSpan(0, Math.Max(have, 0)), out head);
+        if (good && head.BodyStart > have)
+        {
+            text = new byte[head.BodyStart];
+            have = Descriptors.ReadAt(opened.Int, text, 0).Int;
+        }
+        Descriptors.Close(opened.Int);
+        return good && CacheFileHead.TryRead(text.AsSpan(0, Math.Max(have, 0)), out head);
+    }
+}
+
+/// <summary>Finds the files of an earlier server and makes their entries, in bounded steps; it opens none of them:
+/// names
+/// and sizes say enough. Until it has been through, workers look for files themselves.</summary>
+internal sealed class CacheLoader(CachePath path)
+{
+    private const long TempAgeSec = 600;
+
+    private IEnumerator<Found>? _files;
+
+    /// <summary>A file of the cache's directory.</summary>
+    private readonly record struct Found(string Name, string Directory, long Bytes, DateTimeOffset Modified);
+
+    /// <summary>Files seen.</summary>
+    internal long Count { get; private set; }
+
+    /// <summary>A step; true when all files have been seen.</summary>
+    internal bool Step()
+    {
+        CacheIndex index = path.Index!;
+        if (index.IsLoaded)
+        {
+            return true;
+        }
+        long startMs = Sys.MonotonicMs();
+        long nowSec = Sys.UnixMs() / 1000;
+        _files ??= All().GetEnumerator();
+        for (int files = 0; files < path.LoaderFiles; files++)
+        {
+            if (!_files.MoveNext())
+            {
+                _files.Dispose();
+                _files = null;
+                index.IsLoaded = true;
+                return true;
+            }
+            Take(_files.Current, index, nowSec);
+            if ((files & 31) == 31 && Sys.MonotonicMs() - startMs >= path.LoaderThresholdMs)
+            {
+                break;
+            }
+        }
+        return false;
+    }
+
+    private void Take(Found file, CacheIndex index, long nowSec)
+    {
+        Count++;
+        Span<byte> name = stackalloc byte[CacheKey.NameLength];
+        if (file.Name.Length == CacheKey.NameLength
+            && System.Text.Encoding.ASCII.GetBytes(file.Name, name) == name.Length && CacheKey.TryParseName(name, out CacheKey key)
+            && IsInPlace(key, file.Directory))
+        {
+            index.Load(key, file.Bytes, nowSec);
+        }
+        else if (IsAbandoned(file, nowSec))
+        {
+            Descriptors.Unlink($"{file.Directory}/{file.Name}");
+        }
+    }
+
+    /// <summary>A file under construction that nobody has touched for long: its writer is dead.</summary>
+    private static bool IsAbandoned(Found file, long nowSec) => file.Name.Count(static c => c == '.') >= 2
+        && file.Name.All(static c => c is '.' or 'm' || char.IsAsciiHexDigitLower(c))
+        && nowSec - file.Modified.ToUnixTimeSeconds() > TempAgeSec;
+
+    private bool IsInPlace(CacheKey key, string directory)
+    {
+        string place = path.FileOf(key);
+        return place.AsSpan(0, place.LastIndexOf('/')).SequenceEqual(directory.AsSpan().TrimEnd('/'));
+    }
+
+    private static EnumerationOptions Options => new()
+    {
+        RecurseSubdirectories = true, IgnoreInaccessible = true, AttributesToSkip = FileAttributes.ReparsePoint,
+        MaxRecursionDepth = 3,
+    };
+
+    private IEnumerable<Found> All() => !Directory.Exists(path.Directory) ? [] : new FileSystemEnumerable<Found>(
+        path.Directory, static (ref FileSystemEntry e) =>
+            new Found(e.FileName.ToString(), e.Directory.ToString(), e.Length, e.LastWriteTimeUtc), Options)
+    {
+        ShouldIncludePredicate = static (ref FileSystemEntry e) => !e.IsDirectory,
+    };
+
+    /// <summary>The paths of all files that have the name of a key.</summary>
+    internal static IEnumerable<string> Files(CachePath path) => !Directory.Exists(path.Directory) ? []
+        : new FileSystemEnumerable<string>(path.Directory, static (ref FileSystemEntry e) => e.ToFullPath(), Options)
+        {
+            ShouldIncludePredicate = static (ref FileSystemEntry e) =>
+                !e.IsDirectory && e.FileName.Length == CacheKey.NameLength,
+        };
+}
