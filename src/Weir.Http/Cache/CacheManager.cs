@@ -171,8 +171,8 @@ internal sealed class CacheLoader(CachePath path)
         Count++;
         Span<byte> name = stackalloc byte[CacheKey.NameLength];
         if (file.Name.Length == CacheKey.NameLength
-            && System.Text.Encoding.ASCII.GetBytes(file.Name, name) == name.Length && CacheKey.TryParseName(name, out CacheKey key)
-            && IsInPlace(key, file.Directory))
+            && System.Text.Encoding.ASCII.GetBytes(file.Name, name) == name.Length
+            && CacheKey.TryParseName(name, out CacheKey key) && IsInPlace(key, file.Directory))
         {
             index.Load(key, file.Bytes, nowSec);
         }
