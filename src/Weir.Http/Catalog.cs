@@ -58,6 +58,7 @@ public static class Catalog
         new FastCgiModule(),
         new MemcachedModule(),
         new SliceModule(),
+        new GrpcModule(),
         new GunzipModule(s_gzip),
         s_brotli,
         s_zstd,

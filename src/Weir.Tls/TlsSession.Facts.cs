@@ -44,6 +44,15 @@ public sealed unsafe partial class TlsSession
         }
     }
 
+    /// <summary>As a client: offers protocols by ALPN, in order of preference, as on the wire (length, name).</summary>
+    public void Offer(ReadOnlySpan<byte> protocols)
+    {
+        fixed (byte* p = protocols)
+        {
+            Native.SSL_set_alpn_protos(_ssl, p, (uint)protocols.Length);
+        }
+    }
+
     public bool IsResumed => Native.SSL_session_reused(_ssl) == 1;
 
     /// <summary>OpenSSL's verdict on the peer's certificate; 0 is good (also where there is no certificate).</summary>

@@ -37,7 +37,8 @@ internal sealed class ProxyPass
 
 internal sealed class ProxySettings : UpstreamSettings
 {
-    public Inherited<bool> Version11;
+    /// <summary>10, 11 or 20.</summary>
+    public Inherited<int> Version;
     public Inherited<Template> Method;
     public Inherited<Template> Body;
     public Inherited<bool> PassTrailers;
@@ -59,7 +60,7 @@ internal sealed class ProxySettings : UpstreamSettings
     internal void Merge(HttpBuild build, ProxySettings p)
     {
         MergeCommon(build, p);
-        Version11.Merge(p.Version11, true);
+        Version.Merge(p.Version, 11);
         Method.Merge(p.Method, null!);
         Body.Merge(p.Body, null!);
         PassTrailers.Merge(p.PassTrailers, false);
@@ -95,8 +96,8 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
                 s.SetHeaders.Add((u[0], value));
             }
         });
-        d.Location<ProxySettings>("proxy_http_version", static (u, s) => u.SetEnum(ref s.Version11,
-            [new ConfChoice<bool>("1.0", false), new("1.1", true)]));
+        d.Location<ProxySettings>("proxy_http_version", static (u, s) => u.SetEnum(ref s.Version,
+            [new ConfChoice<int>("1.0", 10), new("1.1", 11), new("2", 20)]));
         d.Location<ProxySettings>("proxy_method", static (u, s) => u.SetTemplate(ref s.Method));
         d.Location<ProxySettings>("proxy_set_body", static (u, s) => u.SetTemplate(ref s.Body));
         d.Location<ProxySettings>("proxy_pass_trailers", static (u, s) => u.SetFlag(ref s.PassTrailers));
@@ -244,9 +245,15 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
                 : memory.Store(target.Port.ToString(System.Globalization.CultureInfo.InvariantCulture));
         }
         RedirectRule[] rewrites = ProxyRewrites.Rules(build, settings, target, named);
-        var protocol = new ProxyProtocolHttp(headers, settings, rewrites);
+        UpstreamProtocol Protocol(SetHeader[] set)
+        {
+            var http1 = new ProxyProtocolHttp(set, settings, rewrites);
+            return settings.Version.Value != 20 ? http1
+                : new Http2Protocol(set, settings.Method.Value, settings.PassTrailers.Value, http1);
+        }
+        UpstreamProtocol protocol = Protocol(headers);
         CacheRules? cache = settings.Cache.Zone.Value is null ? null : CacheDirectives.Rules(build, settings.Cache,
-            "proxy", new ProxyProtocolHttp(Headers(build, settings, s_conditions), settings, rewrites));
+            "proxy", Protocol(Headers(build, settings, s_conditions)));
         bool mayBeTls = target.IsTls
             || target.Template is not null && !target.Url.StartsWith("http://", StringComparison.OrdinalIgnoreCase);
         return new ProxyHandler(settings, protocol, group, target.Template)

@@ -62,7 +62,9 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
     }
 
     /// <summary>The target as nginx forms it: as the client sent it, or with the location's name replaced.</summary>
-    private NativeSlice Target(HttpRequest r, NativeSlice uriPart)
+    private NativeSlice Target(HttpRequest r, NativeSlice uriPart) => TargetOf(r, uriPart, LocationName);
+
+    internal static NativeSlice TargetOf(HttpRequest r, NativeSlice uriPart, NativeSlice locationName)
     {
         if (uriPart.IsEmpty && r.IsUriAsSent && !r.UnparsedUri.IsEmpty && (r.IsMain || r.IsClone))
         {
@@ -71,7 +73,7 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
         NativeSlice path = r.Uri;
         if (!uriPart.IsEmpty)
         {
-            path = path.Slice(Math.Min(LocationName.Length, path.Length));
+            path = path.Slice(Math.Min(locationName.Length, path.Length));
         }
         bool escape = ((r.Head.UriFlags & UriFlags.Percent) != 0 || r.IsInternal || !r.IsUriAsSent)
             && UriEscaper.NeedsEscape(path.Span);

@@ -211,7 +211,7 @@ internal static class ProxyRewrites
 
 /// <summary>HTTP with the rewriting of proxy_redirect and proxy_cookie_*.</summary>
 internal sealed class ProxyProtocolHttp(SetHeader[] headers, ProxySettings settings, RedirectRule[] redirects)
-    : HttpProtocol(headers, settings.Version11.Value, settings.Method.Value, settings.PassTrailers.Value)
+    : HttpProtocol(headers, settings.Version.Value == 11, settings.Method.Value, settings.PassTrailers.Value)
 {
     private readonly CookieRule[] _domains = settings.CookieDomains.Array;
     private readonly CookieRule[] _paths = settings.CookiePaths.Array;

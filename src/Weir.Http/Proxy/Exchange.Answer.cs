@@ -3,6 +3,7 @@
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Protocol.Http1;
+using Weir.Session.Upstream;
 
 namespace Weir.Http.Proxy;
 
@@ -52,7 +53,8 @@ public sealed partial class Exchange
             ReadStep step = Protocol.ReadHead(this);
             if (step == ReadStep.Reject)
             {
-                fault = new UpstreamFault(FaultKind.InvalidHeader, FaultLeg.Head);
+                fault = Stream is UpstreamStream { IsUnprocessed: true } ? Unprocessed()
+                    : new UpstreamFault(FaultKind.InvalidHeader, FaultLeg.Head);
                 return false;
             }
             if (step == ReadStep.NeedMore)
@@ -97,6 +99,14 @@ public sealed partial class Exchange
 
     private bool _holdsHead;
 
+    /// <summary>The server has said that it did not work on the request.</summary>
+    private UpstreamFault Unprocessed()
+    {
+        LogWith(LogLevel.Info, "upstream did not process the request", 0, "reading response header from upstream");
+        _unprocessed = true;
+        return new UpstreamFault(FaultKind.Error, FaultLeg.Head);
+    }
+
     private UpstreamFault FailHead(RecvLease lease)
     {
         string action = _holdsHead ? "reading upstream" : "reading response header from upstream";
@@ -107,6 +117,10 @@ public sealed partial class Exchange
         if (_senderStatus != 0)
         {
             return new UpstreamFault(FaultKind.Client, FaultLeg.Send, _senderStatus);
+        }
+        if (Stream is UpstreamStream { IsUnprocessed: true })
+        {
+            return Unprocessed();
         }
         if (lease.Error == Errno.ETIMEDOUT)
         {

@@ -1,9 +1,10 @@
-// What stands around the exchange's own steps: the rest of a large request and a body that is streamed from the client,
-// the two directions of a tunnel after an upgrade (each a loop task of its own beside the reader, whose end the
-// exchange waits for), and whom to ask where that takes a lookup of a name or a place in a queue.
+// What stands around the exchange's own steps: whom to ask where that takes a lookup of a name or a place in a queue,
+// how a connection or a stream of one is had, and beside the reader, as loop tasks of their own whose end the exchange
+// waits for, the rest of a large request, a body that is streamed from the client, a tunnel's two directions.
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Session.Upstream;
+using Weir.Tls;
 
 namespace Weir.Http.Proxy;
 
@@ -300,5 +301,129 @@ public sealed partial class Exchange
             _entered = null;
             Group.Leave(ref _walk, peer, PeerEnd.Fine);
         }
+    }
+
+    // Connecting.
+
+    private async LoopTask<UpstreamFault> ConnectAsync(Peer peer)
+    {
+        EventLoop loop = Request.Loop;
+        byte[] local = Settings.Bind.Value?.Of(Request) ?? [];
+        LoopTask<ConnectOutcome> task = loop.ConnectAsync(peer.Spec.Address, local,
+            (int)Settings.ConnectTimeoutMs.Value,
+            out Connection connection);
+        _connecting = connection;
+        ConnectOutcome outcome = await task;
+        _connecting = null;
+        if (outcome.IsError)
+        {
+            return FailConnect(outcome.Error);
+        }
+        connection.Tune(Settings.SocketKeepAlive.Value, (int)Settings.SocketReceiveBytes.Value,
+            (int)Settings.SocketSendBytes.Value);
+        if (Tls is { } tls)
+        {
+            _connecting = connection = tls.Begin(connection, _tlsName!, peer, Protocol.IsMultiplexed);
+            UpstreamFault fault = await tls.ShakeAsync(this, (TlsConnection)connection, _tlsName!);
+            _connecting = null;
+            if (!fault.IsNone)
+            {
+                connection.Close();
+                return LeaveUnconnected(fault);
+            }
+        }
+        if (Protocol.IsMultiplexed)
+        {
+            connection = Group.Multiplexed.Add(connection, peer, _tag);
+        }
+        _record.Current.ConnectMs = loop.NowMs - _record.Current.StartMs;
+        _lease = UpstreamConnection.Rent(loop, connection, peer);
+        _lease.Tag = _tag;
+        _lease.Requests = 1;
+        return default;
+    }
+
+    /// <summary>Takes a stream of a connection that is there.</summary>
+    private bool TakeStream(Peer peer)
+    {
+        if (Group.Multiplexed.Take(peer, _tag) is not { } stream)
+        {
+            return false;
+        }
+        _lease = UpstreamConnection.Rent(Request.Loop, stream, peer);
+        _lease.Requests = 1;
+        _reused = stream.Upstream.Requests > 1;
+        _record.Current.ConnectMs = 0;
+        return true;
+    }
+
+    /// <summary>Connects, or waits for who connects to the same server at this moment.</summary>
+    private async LoopTask<UpstreamFault> ConnectSharedAsync(Peer peer)
+    {
+        MultiplexedConnections shared = Group.Multiplexed;
+        object tag = _tag;
+        while (!shared.BeginConnecting(peer, tag))
+        {
+            int errno = await shared.WaitAsync(peer, tag, _sharedConnect);
+            if (IsAbandoned)
+            {
+                return LeaveUnconnected(ClientGone());
+            }
+            if (errno is not 0 and not Errno.ECANCELED)
+            {
+                return FailConnect(errno);
+            }
+            if (TakeStream(peer))
+            {
+                return default;
+            }
+        }
+        _connectErrno = 0;
+        UpstreamFault fault = await ConnectAsync(peer);
+        int error = fault.IsNone ? 0 : fault.Kind == FaultKind.Client ? Errno.ECANCELED
+            : _connectErrno != 0 ? _connectErrno : Errno.EPROTO;
+        shared.EndConnecting(peer, tag, error);
+        return fault;
+    }
+
+    private LoopOperation<int> _sharedConnect = new();
+    private int _connectErrno;
+
+    /// <summary>The request was torn down: nobody waits for another's connection any more.</summary>
+    private void LeaveSharedConnect()
+    {
+        if (_sharedConnect.IsPending)
+        {
+            Group.Multiplexed.Forget(_sharedConnect);
+            _sharedConnect = new LoopOperation<int>();
+        }
+    }
+
+    private UpstreamFault FailConnect(int errno)
+    {
+        UpstreamFault fault;
+        _connectErrno = errno;
+        if (IsAbandoned)
+        {
+            fault = ClientGone();
+        }
+        else if (errno == Errno.ETIMEDOUT)
+        {
+            LogWith(LogLevel.Error, "upstream timed out", errno, "connecting to upstream");
+            fault = new UpstreamFault(FaultKind.Timeout, FaultLeg.Connect);
+        }
+        else
+        {
+            LogWith(LogLevel.Error, "connect() failed", errno, "connecting to upstream");
+            fault = new UpstreamFault(FaultKind.Error, FaultLeg.Connect);
+        }
+        return LeaveUnconnected(fault);
+    }
+
+    private UpstreamFault LeaveUnconnected(UpstreamFault fault)
+    {
+        EndRecord(fault.Status);
+        LeavePeer(fault.Kind == FaultKind.Client ? PeerEnd.Fine : PeerEnd.Failed);
+        return fault;
     }
 }

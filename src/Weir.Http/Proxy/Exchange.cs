@@ -197,7 +197,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             UpstreamFault fault = PickServer(out Peer? fresh);
             if (fresh is not null)
             {
-                fault = await ConnectAsync(fresh);
+                fault = Protocol.IsMultiplexed ? await ConnectSharedAsync(fresh) : await ConnectAsync(fresh);
             }
             if (_lease is not null)
             {
@@ -233,7 +233,13 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         return result;
     }
 
+    private const int ResendsMax = 3;
     private PhaseResult _result;
+    private bool _unprocessed;
+    private int _resends;
+
+    /// <summary>Bytes of the answer that did not come through the input.</summary>
+    internal void Count(long bytes) => _record.Current.ReceivedBytes += bytes;
 
     // The client.
 
@@ -309,8 +315,14 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             LeavePeer(PeerEnd.Fine);
             return gone;
         }
-        _lease = Group.Idle.Take(peer, _tag);
-        if (_lease is not null)
+        if (Protocol.IsMultiplexed)
+        {
+            if (TakeStream(peer))
+            {
+                return default;
+            }
+        }
+        else if ((_lease = Group.Idle.Take(peer, _tag)) is not null)
         {
             _reused = true;
             _lease.Requests++;
@@ -321,73 +333,12 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         return default;
     }
 
-    private async LoopTask<UpstreamFault> ConnectAsync(Peer peer)
-    {
-        EventLoop loop = Request.Loop;
-        byte[] local = Settings.Bind.Value?.Of(Request) ?? [];
-        LoopTask<ConnectOutcome> task = loop.ConnectAsync(peer.Spec.Address, local,
-            (int)Settings.ConnectTimeoutMs.Value,
-            out Connection connection);
-        _connecting = connection;
-        ConnectOutcome outcome = await task;
-        _connecting = null;
-        if (outcome.IsError)
-        {
-            return FailConnect(outcome.Error);
-        }
-        connection.Tune(Settings.SocketKeepAlive.Value, (int)Settings.SocketReceiveBytes.Value,
-            (int)Settings.SocketSendBytes.Value);
-        if (Tls is { } tls)
-        {
-            _connecting = connection = tls.Begin(connection, _tlsName!, peer);
-            UpstreamFault fault = await tls.ShakeAsync(this, (TlsConnection)connection, _tlsName!);
-            _connecting = null;
-            if (!fault.IsNone)
-            {
-                connection.Close();
-                return LeaveUnconnected(fault);
-            }
-        }
-        _record.Current.ConnectMs = loop.NowMs - _record.Current.StartMs;
-        _lease = UpstreamConnection.Rent(loop, connection, peer);
-        _lease.Tag = _tag;
-        _lease.Requests = 1;
-        return default;
-    }
-
     private NativeSlice _peerName;
 
     private static NativeSlice NameOf(HttpRequest r, byte[] address)
     {
         Span<byte> text = stackalloc byte[SocketAddress.TextBytesMax];
         return r.Arena.Store(text[..SocketAddress.Format(address, text, withPort: true)]);
-    }
-
-    private UpstreamFault FailConnect(int errno)
-    {
-        UpstreamFault fault;
-        if (IsAbandoned)
-        {
-            fault = ClientGone();
-        }
-        else if (errno == Errno.ETIMEDOUT)
-        {
-            LogWith(LogLevel.Error, "upstream timed out", errno, "connecting to upstream");
-            fault = new UpstreamFault(FaultKind.Timeout, FaultLeg.Connect);
-        }
-        else
-        {
-            LogWith(LogLevel.Error, "connect() failed", errno, "connecting to upstream");
-            fault = new UpstreamFault(FaultKind.Error, FaultLeg.Connect);
-        }
-        return LeaveUnconnected(fault);
-    }
-
-    private UpstreamFault LeaveUnconnected(UpstreamFault fault)
-    {
-        EndRecord(fault.Status);
-        LeavePeer(fault.Kind == FaultKind.Client ? PeerEnd.Fine : PeerEnd.Failed);
-        return fault;
     }
 
     /// <summary>Starts sending the request, and makes ready for the answer's head.</summary>
@@ -431,7 +382,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         {
             _record.Current.SentBytes = lease.Stream.SentBytes - _sentBefore;
             _lease = null;
-            if (fault.IsNone && _keep && _start == _end)
+            if (fault.IsNone && _keep && _start == _end && !Protocol.IsMultiplexed)
             {
                 Group.Idle.Give(lease);
             }
@@ -449,7 +400,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             FaultKind.Status when fault.UpstreamStatus is 403 or 404 => PeerEnd.Next,
             _ => PeerEnd.Failed,
         };
-        LeavePeer(_bodyFailed ? PeerEnd.Failed : end);
+        LeavePeer(_bodyFailed ? PeerEnd.Failed : _unprocessed ? PeerEnd.Fine : end);
     }
 
     private void LeavePeer(PeerEnd end)
@@ -485,6 +436,17 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         {
             return false;
         }
+        if (_unprocessed)
+        {
+            // The server did not look at it: any request may be sent again, and no server is to blame.
+            _unprocessed = false;
+            if (++_resends > ResendsMax || StreamsBody)
+            {
+                return false;
+            }
+            _walk.TriesLeft++;
+            return true;
+        }
         if (_reused && fault.Kind == FaultKind.Error)
         {
             // An idle connection that the server closed at this very moment says nothing about the server.
@@ -513,7 +475,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         string? before = r.LogAction;
         string text = errno == 0 ? message : $"{message} ({errno}: {Errno.Describe(errno)})";
         r.LogAction = action;
-        string scheme = Tls is null ? Protocol.Scheme : "https://";
+        string scheme = Tls is null ? Protocol.Scheme : Protocol.SecureScheme;
         r.LogUpstream = address is null ? null : $"{scheme}{address}{TargetUri}";
         r.LogError(level, text);
         r.LogAction = before;
@@ -538,6 +500,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         Connection? connecting = _connecting;
         _connecting = null;
         connecting?.Close();
+        LeaveSharedConnect();
         _lease?.Close();
         _lease = null;
         if (_peer is { } peer)
@@ -574,6 +537,8 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         HasOwnBody = false;
         _clientGone = false;
         _bodyFailed = false;
+        _unprocessed = false;
+        _resends = 0;
         _keep = false;
         _senderActive = false;
         _stopSending = false;

@@ -27,7 +27,7 @@ internal abstract class HttpProtocol(SetHeader[] headers, bool version11, Templa
     /// <summary>A target without spaces and controls: where a variable brought some, they are escaped, or the server
     /// would
     /// read another request line than was meant.</summary>
-    private static NativeSlice Printable(HttpRequest r, NativeSlice target)
+    internal static NativeSlice Printable(HttpRequest r, NativeSlice target)
     {
         ReadOnlySpan<byte> text = target.Span;
         if (text.IndexOfAnyInRange((byte)0, (byte)0x20) < 0 && text.IndexOf((byte)0x7f) < 0)
@@ -155,7 +155,7 @@ internal abstract class HttpProtocol(SetHeader[] headers, bool version11, Templa
                 continue;
             }
             ReadOnlySpan<byte> name = field.Name(bytes);
-            if (IsSet(name, field.Hash) || nominates && IsNominated(head, name, bytes))
+            if (IsSet(headers, name, field.Hash) || nominates && IsNominated(head, name, bytes))
             {
                 continue;
             }
@@ -166,7 +166,7 @@ internal abstract class HttpProtocol(SetHeader[] headers, bool version11, Templa
         }
     }
 
-    private bool IsSet(ReadOnlySpan<byte> name, uint hash)
+    internal static bool IsSet(SetHeader[] headers, ReadOnlySpan<byte> name, uint hash)
     {
         foreach (ref readonly SetHeader header in headers.AsSpan())
         {
@@ -179,7 +179,7 @@ internal abstract class HttpProtocol(SetHeader[] headers, bool version11, Templa
     }
 
     /// <summary>Whether the client's Connection header makes this one hop-by-hop (RFC 9110 §7.6.1).</summary>
-    private static bool IsNominated(RequestHead head, ReadOnlySpan<byte> name, ReadOnlySpan<byte> bytes)
+    internal static bool IsNominated(RequestHead head, ReadOnlySpan<byte> name, ReadOnlySpan<byte> bytes)
     {
         for (int i = head.Find(KnownHeader.Connection); i >= 0; i = head.FindNext(i))
         {
@@ -191,7 +191,7 @@ internal abstract class HttpProtocol(SetHeader[] headers, bool version11, Templa
         return false;
     }
 
-    private static bool IsNeverPassed(KnownHeader known) => known is KnownHeader.Host or KnownHeader.Connection
+    internal static bool IsNeverPassed(KnownHeader known) => known is KnownHeader.Host or KnownHeader.Connection
         or KnownHeader.ContentLength or KnownHeader.TransferEncoding or KnownHeader.Expect or KnownHeader.Upgrade
         or KnownHeader.KeepAlive or KnownHeader.Te or KnownHeader.Trailer or KnownHeader.ProxyConnection;
 

@@ -30,31 +30,38 @@ internal static class UpstreamDirectives
         new("Vary", (int)IgnoredHeaders.Vary),
     ];
 
+    /// <summary>What every family has that relays bodies through buffers of its own.</summary>
     internal static void Declare<T>(HttpDeclarations d, string family) where T : UpstreamSettings
     {
+        DeclareCommon<T>(d, family);
         CacheDirectives.Declare<T>(d, family);
         d.Location<T>($"{family}_buffering", static (u, s) => u.SetFlag(ref s.Buffering));
         d.Location<T>($"{family}_request_buffering", static (u, s) => u.SetFlag(ref s.RequestBuffering));
         d.Location<T>($"{family}_ignore_client_abort", static (u, s) => u.SetFlag(ref s.IgnoreClientAbort));
+        d.Location<T>($"{family}_send_lowat", static (u, s) => u.SetSize(ref s.SendLowatBytes));
+        d.Location<T>($"{family}_buffers", static (u, s) => u.SetBufs(ref s.Buffers));
+        d.Location<T>($"{family}_busy_buffers_size", static (u, s) => u.SetSize(ref s.BusyBuffersBytes));
+        d.Location<T>($"{family}_pass_request_headers", static (u, s) => u.SetFlag(ref s.PassRequestHeaders));
+        d.Location<T>($"{family}_pass_request_body", static (u, s) => u.SetFlag(ref s.PassRequestBody));
+        d.Location<T>($"{family}_force_ranges", static (u, s) => u.SetFlag(ref s.ForceRanges));
+        d.Location<T>($"{family}_limit_rate", static (u, s) => u.SetTemplate(ref s.LimitRate));
+        d.Location<T>($"{family}_temp_path", static (u, s) => CoreLocations.SetTempPath(u, ref s.TempPath));
+        d.Location<T>($"{family}_max_temp_file_size", static (u, s) => u.SetSize(ref s.TempFileBytesMax));
+        d.Location<T>($"{family}_temp_file_write_size", static (u, s) => u.SetSize(ref s.TempWriteBytes));
+    }
+
+    /// <summary>What every family has.</summary>
+    internal static void DeclareCommon<T>(HttpDeclarations d, string family) where T : UpstreamSettings
+    {
         d.Location<T>($"{family}_bind", static (u, s) => SetBind(u, s));
         d.Location<T>($"{family}_socket_keepalive", static (u, s) => u.SetFlag(ref s.SocketKeepAlive));
         d.Location<T>($"{family}_socket_rcvbuf", static (u, s) => u.SetSize(ref s.SocketReceiveBytes));
         d.Location<T>($"{family}_socket_sndbuf", static (u, s) => u.SetSize(ref s.SocketSendBytes));
         d.Location<T>($"{family}_connect_timeout", static (u, s) => u.SetMsec(ref s.ConnectTimeoutMs));
         d.Location<T>($"{family}_send_timeout", static (u, s) => u.SetMsec(ref s.SendTimeoutMs));
-        d.Location<T>($"{family}_send_lowat", static (u, s) => u.SetSize(ref s.SendLowatBytes));
         d.Location<T>($"{family}_read_timeout", static (u, s) => u.SetMsec(ref s.ReadTimeoutMs));
         d.Location<T>($"{family}_buffer_size", static (u, s) => u.SetSize(ref s.BufferSizeBytes));
-        d.Location<T>($"{family}_buffers", static (u, s) => u.SetBufs(ref s.Buffers));
-        d.Location<T>($"{family}_busy_buffers_size", static (u, s) => u.SetSize(ref s.BusyBuffersBytes));
-        d.Location<T>($"{family}_pass_request_headers", static (u, s) => u.SetFlag(ref s.PassRequestHeaders));
-        d.Location<T>($"{family}_pass_request_body", static (u, s) => u.SetFlag(ref s.PassRequestBody));
         d.Location<T>($"{family}_intercept_errors", static (u, s) => u.SetFlag(ref s.InterceptErrors));
-        d.Location<T>($"{family}_force_ranges", static (u, s) => u.SetFlag(ref s.ForceRanges));
-        d.Location<T>($"{family}_limit_rate", static (u, s) => u.SetTemplate(ref s.LimitRate));
-        d.Location<T>($"{family}_temp_path", static (u, s) => CoreLocations.SetTempPath(u, ref s.TempPath));
-        d.Location<T>($"{family}_max_temp_file_size", static (u, s) => u.SetSize(ref s.TempFileBytesMax));
-        d.Location<T>($"{family}_temp_file_write_size", static (u, s) => u.SetSize(ref s.TempWriteBytes));
         d.Location<T>($"{family}_next_upstream", static (u, s) =>
         {
             if (u.Walker.Fresh(u.Directive, in s.Next) && u.Walker.TryBitmask(u.Directive, s_next, out int mask))

@@ -1,5 +1,6 @@
-// What an exchange needs from a protocol: how a request is written and how an answer's head and body are read. HTTP and
-// FastCGI derive from it. One object per location, without state: what one exchange needs is in the Exchange.
+// What an exchange needs from a protocol: how a request is written and how an answer's head and body are read. HTTP/1,
+// HTTP/2 and FastCGI derive from it. One object per location, without state: what one exchange needs is in its
+// Exchange.
 using Weir.Kernel;
 using Weir.Loop;
 
@@ -20,6 +21,12 @@ public abstract class UpstreamProtocol
 {
     /// <summary>What the log puts before a server's address.</summary>
     public abstract string Scheme { get; }
+
+    /// <summary>The same for a server that is spoken to by TLS.</summary>
+    public virtual string SecureScheme => "https://";
+
+    /// <summary>An exchange takes one stream of a connection that others use as well.</summary>
+    public virtual bool IsMultiplexed => false;
 
     /// <summary>Writes the head, and the collected body with its end unless the body is streamed. 0, or a
     /// status.</summary>

@@ -123,10 +123,13 @@ public abstract class UpstreamSettings
     /// <summary>Headers hidden when nothing says otherwise.</summary>
     protected abstract ReadOnlySpan<string> HiddenByDefault { get; }
 
+    /// <summary>Whether bodies are buffered where no directive says otherwise.</summary>
+    protected virtual bool BuffersByDefault => true;
+
     protected void MergeCommon(HttpBuild build, UpstreamSettings p)
     {
-        Buffering.Merge(p.Buffering, true);
-        RequestBuffering.Merge(p.RequestBuffering, true);
+        Buffering.Merge(p.Buffering, BuffersByDefault);
+        RequestBuffering.Merge(p.RequestBuffering, BuffersByDefault);
         IgnoreClientAbort.Merge(p.IgnoreClientAbort, false);
         Bind.Merge(p.Bind, null);
         SocketKeepAlive.Merge(p.SocketKeepAlive, false);

@@ -134,12 +134,16 @@ public sealed class UpstreamTls : IDisposable
     internal UpstreamTlsName For(EventLoop loop, NativeSlice name) => UpstreamTlsNames.Of(loop).Get(this, name.Span);
 
     /// <summary>A session over a fresh connection.</summary>
-    internal TlsConnection Begin(Connection connection, UpstreamTlsName name, object peer)
+    internal TlsConnection Begin(Connection connection, UpstreamTlsName name, object peer, bool http2)
     {
         TlsSession session = TlsSession.Connect(_context) ?? throw new OutOfMemoryException("no memory for TLS");
         if (_settings.SendsServerName.Value && !name.IsAddress)
         {
             session.AskFor(name.Text);
+        }
+        if (http2)
+        {
+            session.Offer("\u0002h2"u8);
         }
         if (_settings.SessionReuse.Value)
         {
@@ -169,6 +173,11 @@ public sealed class UpstreamTls : IDisposable
             default:
                 x.LogWith(LogLevel.Error, "peer closed connection in SSL handshake", error, action);
                 return new UpstreamFault(FaultKind.Error, FaultLeg.Connect);
+        }
+        if (x.Protocol.IsMultiplexed && !session.Alpn.IsEmpty && !session.Alpn.SequenceEqual("h2"u8))
+        {
+            x.LogWith(LogLevel.Error, "upstream does not speak HTTP/2", 0, action);
+            return new UpstreamFault(FaultKind.Error, FaultLeg.Connect);
         }
         if (!_settings.Verifies.Value)
         {

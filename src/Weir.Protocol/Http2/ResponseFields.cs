@@ -81,8 +81,6 @@ public ref struct ResponseFields : IHpackSink
         "\r\n"u8.CopyTo(_text[lineEnd..]);
         _head.Status = (value[0] - '0') * 100 + (value[1] - '0') * 10 + value[2] - '0';
         _head.Version = 20;
-        _head.StatusLine = new TextRange(0, lineEnd);
-        _head.Reason = new TextRange(lineEnd, 0);
         _end = lineEnd + 2;
         _head.HeadersStart = _end;
         // HTTP/2 cannot change protocols on a connection (§8.6).

@@ -24,6 +24,7 @@ public sealed class GroupState
         Group = group;
         Loop = loop;
         Idle = new IdleConnections(this);
+        Multiplexed = new MultiplexedConnections(this);
         Smooth = new RoundRobin(this);
         if (group.Zone is { } zone)
         {
@@ -62,6 +63,9 @@ public sealed class GroupState
 
     /// <summary>Idle connections to the group's servers.</summary>
     public IdleConnections Idle { get; }
+
+    /// <summary>HTTP/2 connections to the group's servers.</summary>
+    public MultiplexedConnections Multiplexed { get; }
 
     /// <summary>The configuration is no longer current: connections are not kept any more.</summary>
     public bool IsRetired { get; private set; }
@@ -128,6 +132,7 @@ public sealed class GroupState
             {
                 Peer gone = peers[i];
                 Idle.CloseOf(gone);
+                Multiplexed.CloseOf(gone);
                 peers.RemoveAt(i);
                 if (gone.LocalConnections == 0)
                 {
@@ -500,6 +505,7 @@ public sealed class GroupState
     {
         IsRetired = true;
         Idle.CloseAll();
+        Multiplexed.RetireAll();
     }
 
     /// <summary>The last exchange has ended: nothing of this loop stays in the zone.</summary>
