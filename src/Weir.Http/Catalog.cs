@@ -55,6 +55,7 @@ public static class Catalog
         new UpstreamModule(),
         new CacheModule(),
         new ProxyModule(),
+        new HealthCheckModule(),
         new FastCgiModule(),
         new MemcachedModule(),
         new SliceModule(),

@@ -98,6 +98,9 @@ public sealed class HttpBuild
     public HttpConfiguration Configuration { get; }
     public MainSettings Main { get; }
 
+    /// <summary>Every block that was read.</summary>
+    internal IReadOnlyList<HttpBlock> Blocks => _blocks;
+
     /// <summary>Shared zones by name.</summary>
     public SharedZones ZoneNames { get; } = new();
     public NativeArena Memory => Configuration.Memory;

@@ -2,6 +2,7 @@
 // bound to it, reference-counted per loop because nothing native may wait for a finalizer. Its memory holds every text
 // that requests refer to.
 using Weir.Kernel;
+using Weir.Loop;
 
 using Weir.Session;
 
@@ -11,6 +12,7 @@ namespace Weir.Http;
 public sealed class HttpConfiguration : IDisposable
 {
     private int _references = 1;
+    private readonly List<Action<EventLoop>> _start = [];
     private readonly List<Action> _retire = [];
     private readonly List<IDisposable> _owned = [];
 
@@ -54,6 +56,17 @@ public sealed class HttpConfiguration : IDisposable
         foreach (LogHandler handler in LogHandlers)
         {
             handler.Flush();
+        }
+    }
+
+    /// <summary>Runs on a loop that makes the configuration its current one.</summary>
+    public void OnStart(Action<EventLoop> action) => _start.Add(action);
+
+    internal void Start(EventLoop loop)
+    {
+        foreach (Action<EventLoop> action in _start)
+        {
+            action(loop);
         }
     }
 

@@ -217,6 +217,7 @@ public sealed class HttpServer : IParkOwner
             }
         });
         ReviewHttp2();
+        configuration.Start(Loop);
         old?.Retire();
     }
 

@@ -32,6 +32,8 @@ internal sealed class UpstreamBlock(string name, HttpBuild build)
     public UpstreamZone? Zone { get; set; }
     public StickyRule? Sticky { get; set; }
     public QueueRule? Queue { get; set; }
+    public EjectionRule? Ejection { get; set; }
+    public RetryBudgetRule? RetryBudget { get; set; }
     public List<PeerSpec> Everyone => [.. Primary, .. Backup, .. Named.Select(static n => n.Template)];
     public UpstreamGroup? Frozen { get; set; }
 }
@@ -81,6 +83,7 @@ internal sealed class UpstreamModule : HttpModule
         UpstreamVariables.Declare(d);
         UpstreamBalancing.Declare(d);
         UpstreamSticky.Declare(d);
+        UpstreamResilience.Declare(d);
     }
 
     private static void EnterGroup(DirectiveUse use, UpstreamGroups groups)
@@ -140,6 +143,10 @@ internal sealed class UpstreamModule : HttpModule
                     null, null);
                 continue;
             }
+            if (HealthCheckModule.IsMandatory(build, block.Name))
+            {
+                block.Everyone.ForEach(static p => p.MustPassCheck = true);
+            }
             block.Frozen = new UpstreamGroup
             {
                 Name = build.Memory.Store(block.Name),
@@ -151,6 +158,8 @@ internal sealed class UpstreamModule : HttpModule
                 Zone = block.Zone?.Open,
                 Sticky = block.Sticky,
                 Queue = block.Queue,
+                Ejection = block.Ejection,
+                RetryBudget = block.RetryBudget,
                 StartsSlowly = block.Everyone.Exists(static p => p.SlowStartMs > 0),
                 KeepAlive = new KeepAliveSettings
                 {

@@ -219,7 +219,7 @@ public sealed partial class Exchange
         }
         long timeoutMs = Settings.NextTimeoutMs.Value;
         return (Settings.Next.Value & reason) == reason && !StreamsBody
-            && (timeoutMs == 0 || Request.Loop.NowMs - _startedMs < timeoutMs);
+            && (timeoutMs == 0 || Request.Loop.NowMs - _startedMs < timeoutMs) && Group.HasRetry();
     }
 
     // The body.

@@ -458,8 +458,15 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
             reason |= NextUpstream.NonIdempotent;
         }
         long timeoutMs = Settings.NextTimeoutMs.Value;
-        return _walk.TriesLeft > 0 && (Settings.Next.Value & reason) == reason && !(_requestSent && StreamsBody)
+        bool may = _walk.TriesLeft > 0 && (Settings.Next.Value & reason) == reason && !(_requestSent && StreamsBody)
             && (timeoutMs == 0 || Request.Loop.NowMs - _startedMs < timeoutMs);
+        if (may && !Group.MayRetry())
+        {
+            LogWith(LogLevel.Warn, "retry budget is used up", 0, "connecting to upstream",
+                Group.Group.Name.ToString());
+            return false;
+        }
+        return may;
     }
 
     // The log.

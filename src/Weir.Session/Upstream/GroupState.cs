@@ -8,7 +8,7 @@ using Weir.Zones;
 namespace Weir.Session.Upstream;
 
 /// <summary>A group on one loop.</summary>
-public sealed class GroupState
+public sealed partial class GroupState
 {
     private readonly List<Peer> _primary = [];
     private readonly List<Peer> _backup = [];
@@ -233,6 +233,10 @@ public sealed class GroupState
     private int CountUp()
     {
         using ZoneLock held = Lock();
+        if (Group.RetryBudget is { } budget)
+        {
+            CountForBudget(budget);
+        }
         long at = (Record.FlagVersion << 20) + ListVersion;
         if (at != _triesAt)
         {
@@ -348,6 +352,13 @@ public sealed class GroupState
         {
             Smooth.Deviate();
         }
+        if ((record.Flags & PeerFlags.Ejected) != 0)
+        {
+            // Its time aside is over, else it would not be here.
+            SetFlags(ref record, record.Flags & ~PeerFlags.Ejected);
+            record.FailuresSeen = 0;
+            Recovered(ref record);
+        }
         record.Requests++;
         record.SelectedUnixMs = Loop.UnixMs;
         if (peer.IsShared)
@@ -390,6 +401,10 @@ public sealed class GroupState
             peer.LocalConnections--;
             peer.LocalStartsMs -= facts.StartMs;
             Measure(ref record, in facts, end);
+            if (Group.Ejection is { } ejection)
+            {
+                Judge(peer, ejection, end == PeerEnd.Failed || facts.Status >= 500);
+            }
             if (IsSingle && _primary[0] == peer)
             {
                 record.Fails = 0;
@@ -459,46 +474,6 @@ public sealed class GroupState
             record.DowntimeMs += Math.Max(Loop.UnixMs - record.DownSinceUnixMs, 0);
             record.DownSinceUnixMs = 0;
         }
-    }
-
-    private const int AverageOf = 8;
-
-    private void Measure(ref PeerRecord record, in AttemptFacts facts, PeerEnd end)
-    {
-        record.SentBytes += facts.SentBytes;
-        record.ReceivedBytes += facts.ReceivedBytes;
-        record.FailsTotal += end == PeerEnd.Failed ? 1 : 0;
-        switch (facts.Status / 100)
-        {
-            case 1:
-                record.Responses1++;
-                break;
-            case 2:
-                record.Responses2++;
-                break;
-            case 3:
-                record.Responses3++;
-                break;
-            case 4:
-                record.Responses4++;
-                break;
-            case 5:
-                record.Responses5++;
-                break;
-            default:
-                break;
-        }
-        if (facts.HeaderMs >= 0)
-        {
-            record.HeaderTimeUs = Average(record.HeaderTimeUs, facts.HeaderMs);
-            record.ResponseTimeUs = Average(record.ResponseTimeUs, Loop.NowMs - facts.StartMs);
-        }
-    }
-
-    private static long Average(long averageUs, long ms)
-    {
-        long us = Math.Max(ms * 1000, 1);
-        return averageUs == 0 ? us : Math.Max(((averageUs * (AverageOf - 1)) + us) / AverageOf, 1);
     }
 
     internal void Retire()

@@ -33,7 +33,8 @@ public sealed class Peer
         record.FailsMax = spec.FailsMax;
         record.FailTimeoutSec = spec.FailTimeoutSec;
         record.SlowStartMs = spec.SlowStartMs;
-        record.Flags = (spec.Down ? PeerFlags.Down : 0) | (spec.Drain ? PeerFlags.Drain : 0);
+        record.Flags = (spec.Down ? PeerFlags.Down : 0) | (spec.Drain ? PeerFlags.Drain : 0)
+            | (spec.MustPassCheck ? PeerFlags.Checking : 0);
         record.SpecStamp = spec.Stamp;
     }
 
@@ -59,7 +60,7 @@ public sealed class Peer
     internal long LocalStartsMs { get; set; }
 
     /// <summary>The name it came from does not lead to it any more.</summary>
-    internal bool IsGone { get; set; }
+    public bool IsGone { get; internal set; }
 
     internal uint Block => _block;
 

@@ -27,6 +27,14 @@ public enum PeerFlags
     Ejected = 16,
 }
 
+/// <summary>What a health check changed.</summary>
+public enum HealthChange
+{
+    None,
+    Healthy,
+    Unhealthy,
+}
+
 /// <summary>The changing state of one server.</summary>
 [StructLayout(LayoutKind.Sequential)]
 public struct PeerRecord
@@ -78,8 +86,7 @@ public struct PeerRecord
     public int FailuresInRow;
     public int LastCheckPassed;
     public int Ejections;
-    public int RecentRequests;
-    public int RecentFailures;
+    public int FailuresSeen;
 
     /// <summary>Whether it may get a request now.</summary>
     public readonly bool CanServe(long nowMs) => (Flags == PeerFlags.None || !IsBarred(nowMs)) && HasRoom(nowMs);

@@ -27,6 +27,9 @@ public sealed class PeerSpec
     /// <summary>Asked only for sessions that are bound to it.</summary>
     public bool Drain { get; init; }
 
+    /// <summary>Asked only after it has passed a health check.</summary>
+    public bool MustPassCheck { get; set; }
+
     /// <summary>How long it takes to its full weight after it came back; 0 for at once.</summary>
     public long SlowStartMs { get; init; }
 
@@ -47,6 +50,7 @@ public sealed class PeerSpec
         FailTimeoutSec = FailTimeoutSec,
         Down = Down,
         Drain = Drain,
+        MustPassCheck = MustPassCheck,
         SlowStartMs = SlowStartMs,
         Route = Route,
         Server = Server,
@@ -65,7 +69,7 @@ public sealed class PeerSpec
                 hash.Add(FailsMax);
                 hash.Add(FailTimeoutSec);
                 hash.Add(SlowStartMs);
-                hash.Add((Down ? 1 : 0) | (Drain ? 2 : 0));
+                hash.Add((Down ? 1 : 0) | (Drain ? 2 : 0) | (MustPassCheck ? 4 : 0));
                 field = hash.Value;
             }
             return field;
@@ -118,6 +122,13 @@ public abstract class StickyRule
     public abstract void Answered(Session session, Peer peer, bool isBound);
 }
 
+/// <summary>`outlier_ejection`: after so many failures in a row a server is set aside, for longer each time, as long as
+/// no more than this share of the group is.</summary>
+public sealed record EjectionRule(int Failures, long TimeMs, int PercentMax);
+
+/// <summary>`retry_budget`: retries may be this share of the requests, but so many in each span always.</summary>
+public sealed record RetryBudgetRule(int Percent, int Least, long SpanMs);
+
 /// <summary>A group of servers.</summary>
 public sealed class UpstreamGroup
 {
@@ -146,6 +157,12 @@ public sealed class UpstreamGroup
 
     /// <summary>How many requests may wait for a server, and how long; null for none.</summary>
     public QueueRule? Queue { get; init; }
+
+    /// <summary>When a server that fails among others is set aside; null for never.</summary>
+    public EjectionRule? Ejection { get; init; }
+
+    /// <summary>How many retries the group bears; null for any number.</summary>
+    public RetryBudgetRule? RetryBudget { get; init; }
 
     /// <summary>Some server begins slowly: weights are told apart more finely.</summary>
     public bool StartsSlowly { get; init; }

@@ -1,0 +1,186 @@
+// Health checks by one worker for all, what a match asks for, servers that are set aside as outliers, and retries that
+// stay within their budget.
+using System.Globalization;
+using Weir.Tests.Harness;
+using Xunit;
+
+namespace Weir.Tests.Wire;
+
+public sealed class HealthTests
+{
+    private const int PatientMs = 30_000;
+
+    /// <summary>A server whose health the test decides.</summary>
+    private sealed class Patient : IDisposable
+    {
+        private string _health = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
+
+        public Patient(string name) => Server = Upstream.Answering(r => r.Target == "/health" ? Checked()
+            : Upstream.Ok(name));
+
+        public Upstream Server { get; }
+
+        public int Checks;
+
+        public string Health
+        {
+            set => Volatile.Write(ref _health, value);
+        }
+
+        private string Checked()
+        {
+            Interlocked.Increment(ref Checks);
+            return Volatile.Read(ref _health);
+        }
+
+        public void Dispose() => Server.Dispose();
+    }
+
+    private const string Sick = "HTTP/1.1 503 Sick\r\nContent-Length: 0\r\n\r\n";
+
+    private static Conf Pool(string check, string http, int workers, params Patient[] patients) => Conf.Server(
+        $"location / {{ proxy_pass http://g; health_check uri=/health interval=50ms {check}; }}",
+        http + " upstream g { zone z 64k; " + string.Concat(patients.Select(static p => string.Create(
+            CultureInfo.InvariantCulture, $"server 127.0.0.1:{p.Server.Port} fail_timeout=1h;"))) + " }", workers,
+        master: workers > 1);
+
+    private static string Asked(ServerProcess weir) =>
+        string.Concat(Enumerable.Range(0, 6).Select(_ => weir.Get("/").Text).Distinct().Order());
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void A_server_whose_checks_fail_is_left_out_until_they_pass(int workers)
+    {
+        using var a = new Patient("a");
+        using var b = new Patient("b");
+        using var weir = ServerProcess.Weir(Pool("fails=2 passes=2", "", workers, a, b));
+        Assert.Equal("ab", Asked(weir));
+        b.Health = Sick;
+        Wait.For("b is left out", () => Asked(weir) == "a", PatientMs);
+        Assert.Contains("is unhealthy: status 503", weir.ErrorLog, StringComparison.Ordinal);
+        a.Health = Sick;
+        Wait.For("nobody is left", () => weir.Get("/").Status == 502, PatientMs);
+        a.Health = b.Health = Upstream.Ok("well");
+        Wait.For("both are back", () => weir.Get("/").Status == 200 && Asked(weir) == "ab", PatientMs);
+    }
+
+    [Fact]
+    [Trait("Needs", "master")]
+    public void One_worker_checks_for_all_and_another_goes_on_when_it_is_killed()
+    {
+        using var a = new Patient("a");
+        using var b = new Patient("b");
+        using var weir = ServerProcess.Weir(Pool("", "", 2, a, b));
+        Wait.For("checks", () => Volatile.Read(ref a.Checks) > 3, PatientMs);
+        b.Health = Sick;
+        Wait.For("b is left out", () => Asked(weir) == "a", PatientMs);
+        int[] before = weir.Workers();
+        ChildProcess.Send(before[0], Signal.Kill);
+        Wait.For("a new worker", () => weir.Workers() is { Length: 2 } now && !now.Contains(before[0]), PatientMs);
+        ChildProcess.Send(before[1], Signal.Kill);
+        Wait.For("another new worker", () => weir.Workers() is { Length: 2 } now && !now.Intersect(before).Any(),
+            PatientMs);
+        int seen = Volatile.Read(ref a.Checks);
+        Wait.For("checks go on", () => Volatile.Read(ref a.Checks) > seen + 3, PatientMs);
+        Assert.Equal("a", Asked(weir));
+        b.Health = Upstream.Ok("well");
+        Wait.For("b is back", () => Asked(weir) == "ab", PatientMs);
+    }
+
+    [Fact]
+    public void A_match_says_what_a_healthy_answer_looks_like()
+    {
+        using var a = new Patient("a");
+        using var b = new Patient("b");
+        using var weir = ServerProcess.Weir(Pool("match=well", """
+            match well { status 200-299 404; header Content-Type ~ "^text/"; header ! X-Sick; body ~ "^o"; }
+            """, 1, a, b));
+        Wait.For("checks", () => Volatile.Read(ref a.Checks) > 1 && Volatile.Read(ref b.Checks) > 1, PatientMs);
+        Assert.Equal("ab", Asked(weir));
+        foreach ((string answer, string fault) in new[]
+        {
+            ("HTTP/1.1 302 Found\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\no", "status 302"),
+            ("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 1\r\n\r\no", "header \"Content-Type\""),
+            ("HTTP/1.1 200 OK\r\nContent-Type: text/a\r\nX-Sick: 1\r\nContent-Length: 1\r\n\r\no", "header \"X-Sick\""),
+            ("HTTP/1.1 200 OK\r\nContent-Type: text/a\r\nContent-Length: 1\r\n\r\nx", "body, \"^o\""),
+            ("nonsense\r\n\r\n", "an invalid answer"),
+        })
+        {
+            b.Health = answer;
+            Wait.For(fault, () => weir.ErrorLog.Contains("is unhealthy: " + fault, StringComparison.Ordinal),
+                PatientMs);
+            b.Health = "HTTP/1.1 404 No\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\no";
+            Wait.For("b is back", () => Asked(weir) == "ab", PatientMs);
+        }
+    }
+
+    [Fact]
+    public void A_mandatory_check_comes_before_the_first_request()
+    {
+        using var a = new Patient("a") { Health = Sick };
+        using var weir = ServerProcess.Weir(Pool("mandatory", "", 1, a));
+        Wait.For("checks", () => Volatile.Read(ref a.Checks) > 1, PatientMs);
+        Assert.Equal(502, weir.Get("/").Status);
+        a.Health = Upstream.Ok("well");
+        Wait.For("it serves", () => weir.Get("/").Text == "a", PatientMs);
+    }
+
+    [Fact]
+    public void A_server_that_fails_among_others_is_set_aside()
+    {
+        using Upstream bad = Upstream.Answering("HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops");
+        using Upstream good = Upstream.Answering(static _ => Upstream.Ok("good"));
+        using Upstream worse = Upstream.Answering("HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops");
+        using var weir = ServerProcess.Weir(Conf.Server("location / { proxy_pass http://g; }", string.Create(
+            CultureInfo.InvariantCulture, $$"""
+            upstream g { outlier_ejection failures=3 time=1h max=40%; server 127.0.0.1:{{bad.Port}};
+                server 127.0.0.1:{{good.Port}}; server 127.0.0.1:{{worse.Port}}; }
+            """)));
+        for (int i = 0; i < 40; i++)
+        {
+            weir.Get("/");
+        }
+        // One of three is the most that may be aside.
+        Assert.Equal(3, Math.Min(bad.Requests.Count, worse.Requests.Count));
+        Assert.InRange(Math.Max(bad.Requests.Count, worse.Requests.Count), 15, 22);
+        Assert.Contains("is set aside after 3 failures in a row", weir.ErrorLog, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Retries_stay_within_their_budget()
+    {
+        using Upstream bad = Upstream.Answering("HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops");
+        using Upstream worse = Upstream.Answering("HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops");
+        using var weir = ServerProcess.Weir(Conf.Server(
+            "location / { proxy_pass http://g; proxy_next_upstream http_500; }", string.Create(
+            CultureInfo.InvariantCulture, $$"""
+            upstream g { retry_budget 10% min=5 span=1h; server 127.0.0.1:{{bad.Port}} max_fails=0;
+                server 127.0.0.1:{{worse.Port}} max_fails=0; }
+            """)));
+        for (int i = 0; i < 20; i++)
+        {
+            Assert.Equal(500, weir.Get("/").Status);
+        }
+        Assert.Equal(25, bad.Requests.Count + worse.Requests.Count);
+    }
+
+    [Theory]
+    [InlineData("location / { health_check; }", "needs a \"proxy_pass\" to an upstream")]
+    [InlineData("location / { proxy_pass http://n; health_check; }", "needs a \"zone\" in upstream \"n\"")]
+    [InlineData("location / { proxy_pass http://g; health_check match=m; }", "unknown match \"m\"")]
+    [InlineData("location / { proxy_pass http://g; health_check interval=0; }", "invalid parameter \"interval=0\"")]
+    [InlineData("location / { proxy_pass https://g; health_check; }", "cannot ask servers over TLS")]
+    [InlineData("} match m { status 99; } server {", "invalid status \"99\"")]
+    [InlineData("} match m { require $a; } server {", "unknown directive \"require\"")]
+    [InlineData("} upstream h { server 127.0.0.1:1; retry_budget 101%; } server {", "invalid percent value \"101%\"")]
+    [InlineData("} upstream h { server 127.0.0.1:1; outlier_ejection max=5; } server {", "invalid parameter \"max=5\"")]
+    public void What_makes_no_sense_is_refused(string text, string message)
+    {
+        using var weir = ServerProcess.Weir(Conf.Http("upstream g { zone z 64k; server 127.0.0.1:1; } "
+            + "upstream n { server 127.0.0.1:1; } server { listen 127.0.0.1:%PORT%; " + text + "}"),
+            waitReady: false, arguments: ["-t"]);
+        Assert.True(weir.Process.WaitForExit(PatientMs));
+        Assert.Contains(message, weir.Process.Errors + weir.ErrorLog, StringComparison.Ordinal);
+    }
+}
