@@ -2,6 +2,7 @@
 // the protocol ends a stream or the connection with the code that RFC 9113 names, and what floods it is counted.
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Text;
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;
@@ -23,6 +24,7 @@ internal sealed partial class Http2Driver
     private FrameReader _reader = new(fromClient: true);
     private HeaderBlock _block;
     private StreamNumbers _numbers;
+    private Http2SkippedNumbers _skipped;
     private Http2Floods _floods;
     private int _prefaceSeen;
     private int _answered;
@@ -128,7 +130,8 @@ internal sealed partial class Http2Driver
             return true;
         }
         _counts.Floods++;
-        End(Http2Error.EnhanceYourCalm, $"client sent too many frames of a kind ({kind})");
+        End(Http2Error.EnhanceYourCalm, 
+            $"client sent too many frames of the kind \"{Encoding.ASCII.GetString(Http2Counts.Name(kind))}\"");
         return false;
     }
 
@@ -229,9 +232,13 @@ internal sealed partial class Http2Driver
             Skip(block);
             if (!late && !_isFailed)
             {
-                Fail(Http2Reason.StreamClosed);
+                Fail(_skipped.Contains(id) ? Http2Reason.StreamIdNotGrowing : Http2Reason.StreamClosed);
             }
             return;
+        }
+        if (id > _numbers.Last + 2)
+        {
+            _skipped.Add(_numbers.Last == 0 ? 1 : _numbers.Last + 2, id - 2);
         }
         Http2Reason reason = _numbers.Open(id);
         if (reason != Http2Reason.None)
@@ -309,7 +316,7 @@ internal sealed partial class Http2Driver
             _counts.Glitches[(int)Http2Glitch.HeaderBlock]++;
             head.Refuse(RejectReason.HeadersTooLarge);
         }
-        else if (HasLongLine(head))
+        else if (Http2Heads.HasLongLine(head, _headerBuffers.Bytes))
         {
             head.Refuse(RejectReason.HeaderLineTooLong);
         }
@@ -321,6 +328,8 @@ internal sealed partial class Http2Driver
         {
             r.SetRejectedHead(r.Arena.Store(text[..head.HeadersStart]));
         }
+        // As nginx counts: what came, compressed, without the heads of frames.
+        r.RequestBytes = block.Length;
         stream.IsTunnel = !sink.Fields.Protocol.IsEmpty;
         stream.BeginBody(head.ContentLength, ends);
         SetPriority(stream, sink.Priority, sink.HasPriority);
@@ -331,28 +340,6 @@ internal sealed partial class Http2Driver
             LeaveNow();
         }
         RunStreamAsync(stream, r).Forget();
-    }
-
-    /// <summary>large_client_header_buffers bounds each line as it does in HTTP/1.</summary>
-    private bool HasLongLine(RequestHead head)
-    {
-        long max = _headerBuffers.Bytes;
-        if (head.HeadLength <= max)
-        {
-            return false;
-        }
-        if (head.RequestLine.Length + 2 > max)
-        {
-            return true;
-        }
-        foreach (ref readonly HeaderField field in head.Fields)
-        {
-            if (field.NameLength + field.ValueLength + 4 > max)
-            {
-                return true;
-            }
-        }
-        return false;
     }
 
     /// <summary>RFC 8441 needs no key, an HTTP/1.1 server does.</summary>
@@ -444,7 +431,7 @@ internal sealed partial class Http2Driver
         }
         if (stream.Request is { } r)
         {
-            r.RequestBytes += piece.FlowBytes + (piece.First ? Http2Limits.FrameHeaderBytes : 0);
+            r.RequestBytes += piece.FlowBytes;
         }
         int offset = piece.Bytes.IsEmpty ? 0 : (int)Unsafe.ByteOffset(ref MemoryMarshal.GetReference(slab.Span),
             ref MemoryMarshal.GetReference(piece.Bytes));

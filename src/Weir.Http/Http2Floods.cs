@@ -42,6 +42,41 @@ internal sealed class Http2Counts
     /// <summary>Connections that were ended because of a flood.</summary>
     internal long Floods { get; set; }
 
+    /// <summary>A kind's name, in the status and in logs.</summary>
+    internal static ReadOnlySpan<byte> Name(Http2Glitch kind) => kind switch
+    {
+        Http2Glitch.Reset => "reset"u8,
+        Http2Glitch.Ping => "ping"u8,
+        Http2Glitch.Settings => "settings"u8,
+        Http2Glitch.Priority => "priority"u8,
+        Http2Glitch.EmptyData => "empty_data"u8,
+        Http2Glitch.WindowUpdate => "window_update"u8,
+        Http2Glitch.Unknown => "unknown"u8,
+        Http2Glitch.BadStream => "bad_stream"u8,
+        Http2Glitch.HeaderBlock => "header_block"u8,
+        _ => "violation"u8,
+    };
+
+    /// <summary>The counts as the members of a JSON object.</summary>
+    internal void Write(ref SpanWriter w)
+    {
+        w.Write("\"connections\":"u8);
+        w.Number(Connections);
+        w.Write(",\"streams\":"u8);
+        w.Number(Streams);
+        w.Write(",\"floods\":"u8);
+        w.Number(Floods);
+        w.Write(",\"glitches\":{"u8);
+        for (int i = 0; i < KindCount; i++)
+        {
+            w.Write(i == 0 ? "\""u8 : ",\""u8);
+            w.Write(Name((Http2Glitch)i));
+            w.Write("\":"u8);
+            w.Number(Glitches[i]);
+        }
+        w.Write("}"u8);
+    }
+
     internal static Http2Counts Of(EventLoop loop) => loop.Slot(s_slot, static _ => new Http2Counts());
 }
 
@@ -98,4 +133,28 @@ internal sealed class Http2RecentResets
     /// <summary>The client may not have heard yet that the stream is reset. When there were more than are remembered
     /// that is assumed of any.</summary>
     internal bool Contains(uint id) => _count > CountMax || _ids.AsSpan(0, _count).Contains(id);
+}
+
+/// <summary>Numbers that a client passed over: it may never use them (RFC 9113 §5.1.1), and using one is told from
+/// speaking of a stream that was closed.</summary>
+internal struct Http2SkippedNumbers
+{
+    private const int CountMax = 8;
+
+    private (uint From, uint To)[]? _gaps;
+    private int _count;
+
+    internal void Add(uint from, uint to) => (_gaps ??= new (uint, uint)[CountMax])[_count++ % CountMax] = (from, to);
+
+    internal readonly bool Contains(uint id)
+    {
+        foreach ((uint from, uint to) in _gaps.AsSpan())
+        {
+            if (id >= from && id <= to)
+            {
+                return true;
+            }
+        }
+        return false;
+    }
 }

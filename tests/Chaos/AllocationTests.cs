@@ -62,6 +62,68 @@ public sealed partial class AllocationTests
         AssertNothing(AllocatedBy(weir, "/"));
     }
 
+    [Fact]
+    public void An_HTTP2_stream_allocates_nothing()
+    {
+        using var files = new TempDir();
+        files.Write("f.txt", new string('x', 1024));
+        using var weir = ServerProcess.Weir(Conf.Server(
+            Status + " http2 on; keepalive_requests 1000000; open_file_cache max=100; location / { }", master: true),
+            files);
+        AssertNothing(AllocatedByStreams(weir, "/f.txt"));
+    }
+
+    [Fact]
+    public void A_proxied_HTTP2_stream_allocates_nothing()
+    {
+        using var upstream = ServerProcess.Weir(Conf.Server("location / { return 200 hello; }"));
+        using var weir = ServerProcess.Weir(Conf.Server(Status + """
+            http2 on; keepalive_requests 1000000;
+            location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }
+            """, http: "upstream app { server 127.0.0.1:%UPSTREAM%; keepalive 128; }", master: true),
+            upstreamPort: upstream.Port);
+        AssertNothing(AllocatedByStreams(weir, "/"));
+    }
+
+    /// <summary>The same over HTTP/2: 64 streams in flight on each of two connections.</summary>
+    private static long AllocatedByStreams(ServerProcess weir, string path)
+    {
+        using RawClient status = weir.Connect();
+        Http2Client[] clients = [Http2Client.Connect(weir.Port), Http2Client.Connect(weir.Port)];
+        RoundsOfStreams(clients, path, WarmRequests / InFlight + 1);
+        Allocated(status);
+        Allocated(status);
+        RoundsOfStreams(clients, path, 2);
+        long allocated = long.MaxValue;
+        for (int window = 0; window < WindowsMax && allocated != 0; window++)
+        {
+            long before = Allocated(status);
+            RoundsOfStreams(clients, path, CountedRequests / InFlight / clients.Length);
+            allocated = Allocated(status) - before;
+        }
+        foreach (Http2Client client in clients)
+        {
+            client.Dispose();
+        }
+        return allocated;
+    }
+
+    private static void RoundsOfStreams(Http2Client[] clients, string path, int rounds)
+    {
+        for (int i = 0; i < rounds; i++)
+        {
+            int[][] ids = [.. clients.Select(c => Enumerable.Range(0, InFlight).Select(_ => c.Begin(path)).ToArray())];
+            for (int c = 0; c < clients.Length; c++)
+            {
+                foreach (int id in ids[c])
+                {
+                    Assert.Equal(200, clients[c].ReadAnswer(id).Status);
+                    clients[c].Forget(id);
+                }
+            }
+        }
+    }
+
     private static void AssertNothing(long bytes) => Assert.Equal(0, bytes);
 
     /// <summary>Bytes the worker's loop allocated while it answered the counted requests. A pool that grows once

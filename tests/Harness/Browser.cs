@@ -18,11 +18,11 @@ public sealed class Browser : IDisposable
     private readonly ClientWebSocket _socket = new();
     private int _calls;
 
-    public Browser()
+    public Browser(params string[] arguments)
     {
         _process = new ChildProcess(Tools.Require("chromium"), ["--headless=new", "--no-sandbox", "--disable-gpu",
             "--disable-dev-shm-usage", "--user-data-dir=" + _home.Path, "--no-first-run", "--hide-scrollbars",
-            "--disable-background-networking", "--remote-debugging-port=0", "about:blank"]);
+            "--disable-background-networking", "--remote-debugging-port=0", .. arguments, "about:blank"]);
         try
         {
             string file = _home.At("DevToolsActivePort");

@@ -317,6 +317,9 @@ public sealed class Http2Client : IDisposable
         return answer;
     }
 
+    /// <summary>Forgets an answer that was looked at.</summary>
+    public void Forget(int streamId) => _answers.Remove(streamId);
+
     /// <summary>Sends a PING and reads until its answer, twice: everything before it has been dealt with, and what
     /// followed of it at once has come.</summary>
     public Http2Client Settle() => PingPong(1).PingPong(2);

@@ -93,7 +93,7 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
         Span<long> sums = stackalloc long[CounterSlots.CountersPerSlot];
         sums.Clear();
         counters?.Sum(sums);
-        NativeSlice body = r.Arena.Allocate(1024);
+        NativeSlice body = r.Arena.Allocate(2048);
         var w = new SpanWriter(body.Span);
         w.Write("{\"server\":\"weir\",\"workers\":"u8);
         w.Number(counters?.OwnerCount ?? 0);
@@ -134,6 +134,9 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
             w.Write("\":"u8);
             w.Number(pool.Count);
         }
+        w.Write("}"u8);
+        w.Write(",\"http2\":{"u8);
+        Http2Counts.Of(r.Loop).Write(ref w);
         w.Write("}"u8);
         // The loop is this thread: what it allocated since the worker started.
         w.Write(",\"allocated_bytes\":"u8);
