@@ -58,7 +58,50 @@ internal static class CacheDirectives
                 s.Cache.Methods.Set((CacheMethods)mask | CacheMethods.Get | CacheMethods.Head);
             }
         });
+        d.Location<T>($"{family}_store", static (u, s) => SetStore(u, s.Cache));
+        d.Location<T>($"{family}_store_access", static (u, s) => SetStoreAccess(u, s.Cache));
         DeclareOwn<T>(d, family);
+    }
+
+    private static void SetStore(DirectiveUse use, CacheSettings settings)
+    {
+        if (!use.Walker.Fresh(use.Directive, in settings.Store))
+        {
+            return;
+        }
+        if (use[0] == "off")
+        {
+            settings.Store.Set(null);
+            return;
+        }
+        if (settings.Zone.IsSet && settings.Zone.Value is not null)
+        {
+            use.Complain($"is incompatible with \"{use.Name.Replace("_store", "_cache", StringComparison.Ordinal)}\"");
+            return;
+        }
+        if (use.TemplateOf(use[0] == "on" ? ""
+            : use[0].StartsWith('$') ? use[0] : use.Build.FullPath(use[0]), 0) is { } path)
+        {
+            settings.Store.Set(path);
+        }
+    }
+
+    private static void SetStoreAccess(DirectiveUse use, CacheSettings settings)
+    {
+        if (!use.Walker.Fresh(use.Directive, in settings.StoreMode))
+        {
+            return;
+        }
+        int mode = 0x180;
+        for (int i = 0; i < use.Count; i++)
+        {
+            if (!ConfValues.TryAccess(use[i], ref mode))
+            {
+                use.Error(i, $"invalid value \"{use[i]}\"");
+                return;
+            }
+        }
+        settings.StoreMode.Set(mode);
     }
 
     /// <summary>What nginx's open source does not have.</summary>

@@ -237,6 +237,11 @@ internal sealed class CacheWrite : BlockingOperation
             opened = Sys.Open(path, Sys.O_CREAT | Sys.O_EXCL | Sys.O_RDWR, Mode);
         }
         fd = opened.IsError ? -1 : opened.Int;
+        if (opened.IsOk && Mode != O_Mode)
+        {
+            // Whatever the process's umask says.
+            Descriptors.ChangeMode(path, (uint)Mode);
+        }
         return opened.Errno;
     }
 
@@ -285,7 +290,10 @@ internal sealed class CacheWrite : BlockingOperation
         return error;
     }
 
-    internal static void MakeDirectories(string path)
+    /// <summary>Who may read a file may go through its directory.</summary>
+    private uint DirectoryMode => (uint)(Mode | 0x1C0 | (Mode & 0x124) >> 2);
+
+    private void MakeDirectories(string path)
     {
         int slash = path.LastIndexOf('/');
         if (slash <= 0)
@@ -293,10 +301,10 @@ internal sealed class CacheWrite : BlockingOperation
             return;
         }
         string directory = path[..slash];
-        if (Descriptors.MakeDirectory(directory, 0x1C0).Errno == Errno.ENOENT)
+        if (Descriptors.MakeDirectory(directory, DirectoryMode).Errno == Errno.ENOENT)
         {
             MakeDirectories(directory);
-            Descriptors.MakeDirectory(directory, 0x1C0);
+            Descriptors.MakeDirectory(directory, DirectoryMode);
         }
     }
 

@@ -84,7 +84,13 @@ public sealed class CacheSettings
         Conforms.Merge(p.Conforms, true);
         BackgroundUpdate.Merge(p.BackgroundUpdate, null);
         Revalidate.Merge(p.Revalidate, null);
-        Store.Merge(p.Store, null);
+        // A location that caches does not store because the level around does, and the other way round.
+        Store.Merge(Zone.IsSet && Zone.Value is not null ? default : p.Store, null);
+        if (Store.IsSet && Store.Value is not null && !Zone.IsSet)
+        {
+            Zone = default;
+            Zone.Merge(null);
+        }
         StoreMode.Merge(p.StoreMode, 0x180);
     }
 }

@@ -253,6 +253,14 @@ internal sealed class FastCgiHandler(FastCgiSettings settings, FastCgiProtocol p
                 return PhaseResult.Answer(500);
             }
         }
-        return cache is null ? x.RunAsync() : CachedRequest.RunAsync(x, cache);
+        if (cache is not null)
+        {
+            return CachedRequest.RunAsync(x, cache);
+        }
+        if (settings.Cache.Store.Value is not null)
+        {
+            StoredFile.Watch(x, settings.Cache);
+        }
+        return x.RunAsync();
     }
 }

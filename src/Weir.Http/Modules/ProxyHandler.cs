@@ -58,7 +58,15 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
             x.OwnBody = body.Evaluate(r);
             x.HasOwnBody = true;
         }
-        return Cache is null ? x.RunAsync() : CachedRequest.RunAsync(x, Cache);
+        if (Cache is not null)
+        {
+            return CachedRequest.RunAsync(x, Cache);
+        }
+        if (settings.Cache.Store.Value is not null)
+        {
+            StoredFile.Watch(x, settings.Cache);
+        }
+        return x.RunAsync();
     }
 
     /// <summary>The target as nginx forms it: as the client sent it, or with the location's name replaced.</summary>
