@@ -72,6 +72,12 @@ OTHERS = """
 
 CACHE = "open_file_cache max=4000 inactive=600s; open_file_cache_valid 600s;"
 
+# Answers of the origin that are kept: after the first round everything is a hit.
+CACHED_HTTP = """upstream origin {{ server 127.0.0.1:{backend}; keepalive 64; }}
+    proxy_cache_path {dir}/cache levels=1:2 keys_zone=bench:10m use_temp_path=off;"""
+CACHED = """location /f/ { proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://origin;
+            proxy_cache bench; proxy_cache_valid 10m; }"""
+
 PROXY_HTTP = "upstream origin {{ server 127.0.0.1:{backend}; keepalive 64; }}"
 PROXY = 'location /p/ { proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://origin; }'
 
@@ -117,6 +123,7 @@ ALL = [
     Scenario("proxy-100k", "proxy", "/b/%d.bin", PROXY.replace("/p/", "/b/"), http=PROXY_HTTP, urls=100),
     Scenario("proxy-stream", "proxy", "/s/%d.html", PROXY.replace("/p/", "/s/"), http=PROXY_HTTP, urls=8,
              connections=16),
+    Scenario("cache-hit", "proxy", "/f/%d.html", CACHED, http=CACHED_HTTP, target=0.60, own_conf=True),
     Scenario("pipelined16", "return", "/r/%d", RETURN, target=0.15, pipeline=16),
     Scenario("short-lived", "static", "/f/%d.html", "location /f/ { }", http=CACHE, close=True, target=0.92),
     Scenario("slow-clients", "return", "/r/%d", RETURN + " location /l/ { }", beside=(200, "/l/0.bin"), own_conf=True),
@@ -178,7 +185,7 @@ def configuration(scenario, realistic, port, directory, files, backend, engine, 
         user=user, dir=directory, engine=engine, port=port, files=files, locations=locations, servers="",
         temp=temp(binary, directory),
         log=f"access_log {directory}/access.log;" if realistic else "access_log off;",
-        http=scenario.http.format(backend=backend) if scenario.http else "")
+        http=scenario.http.format(backend=backend, dir=directory) if scenario.http else "")
 
 
 def growth_configuration(growth, size, port, directory, files, backend, engine, user, binary):

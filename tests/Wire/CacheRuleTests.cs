@@ -247,6 +247,7 @@ public sealed class CacheRuleTests
         go.Set();
         Wait.For("the file", () => CacheTests.Files(weir).Length == 1);
 
-        Assert.Equal(("HIT", half.Length * 2), weir.Get("/") is var r ? (CacheTests.CacheOf(r), r.Text.Length) : default);
+        HttpResponse hit = weir.Get("/");
+        Assert.Equal(("HIT", half.Length * 2), (CacheTests.CacheOf(hit), hit.Text.Length));
     }
 }

@@ -46,6 +46,31 @@ public sealed class SamplesTests : IDisposable
     }
 
     [Fact]
+    public void A_caching_proxy_asks_once_and_answers_for_an_application_that_is_down()
+    {
+        using var app = new Upstream(static c =>
+        {
+            while (c.ReadRequest() is { } request)
+            {
+                c.Send(request.Target == "/stale"
+                    ? Upstream.Ok("page", "Cache-Control: max-age=5", "Age: 10", "ETag: \"1\"", "Connection: close")
+                    : Upstream.Ok("page", "Cache-Tag: article-17"));
+            }
+        });
+        using ServerProcess weir = Start("caching-proxy.conf", ("127.0.0.1:3000", $"127.0.0.1:{app.Port}"),
+            ("/var/cache/weir", _files.At("cache")));
+        Assert.Equal("MISS", weir.Get("/a")["X-Cache"]);
+        Wait.For("a hit", () => weir.Get("/a")["X-Cache"] == "HIT");
+        Assert.Equal("BYPASS", weir.Get("/a", "Cookie: session=1")["X-Cache"]);
+        Assert.Equal(204, weir.Get("/.purge", "X-Tags: article-17").Status);
+        Assert.Equal("MISS", weir.Get("/a")["X-Cache"]);
+        Wait.For("a stored page", () => weir.Get("/stale")["X-Cache"] is not "MISS");
+        app.Dispose();
+        HttpResponse stale = weir.Get("/stale");
+        Assert.Equal((200, "page"), (stale.Status, stale.Text));
+    }
+
+    [Fact]
     public void A_site_over_HTTPS_sends_plain_requests_there_and_refuses_strange_names()
     {
         _files.Write("index.html", "<h1>safe</h1>");
