@@ -3,6 +3,7 @@
 using System.Diagnostics;
 using Weir.Loop;
 using Weir.Protocol.Http1;
+using Weir.Protocol.Http2;
 
 byte[] head =
     ("GET /docs/page-17.html?a=1 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n"
@@ -18,6 +19,12 @@ var wheel = new TimerWheel(1000);
 var timers = Enumerable.Range(0, 1000).Select(static _ => new CallbackTimer(static () => { })).ToArray();
 long now = 1000;
 int next = 0;
+var encoder = new HpackEncoder();
+var decoder = new HpackDecoder();
+byte[] block = new byte[512];
+byte[] scratch = new byte[4096];
+byte[] headText = new byte[2048];
+int blockLength = EncodeHead();
 
 Console.WriteLine($"{"path",-24}{"ns",10}{"bytes",10}");
 Time("head parsing", () =>
@@ -30,6 +37,29 @@ Time("log time formatting", () => TimeFormats.WriteLocal(second++, 120, text));
 Time("buffer pool", () => pool.Rent().Release());
 Time("timer wheel, set", () => wheel.Set(timers[next = (next + 1) % timers.Length], now + 60_000 + next));
 Time("timer wheel, advance", () => wheel.Advance(now += 1));
+
+Time("HPACK, request", () =>
+{
+    var fields = new RequestFields(headText, parsed, in options, extendedConnect: false);
+    decoder.Decode(block.AsSpan(0, blockLength), scratch, 65_536, ref fields);
+    fields.Finish(endStream: true);
+});
+Time("HPACK, writing it", () => EncodeHead());
+
+int EncodeHead()
+{
+    Span<byte> to = block;
+    int n = encoder.Begin(to);
+    n += HpackEncoder.Indexed(to[n..], HpackStaticTable.MethodGet);
+    n += HpackEncoder.Indexed(to[n..], HpackStaticTable.SchemeHttps);
+    n += encoder.Field(to[n..], ":path"u8, "/docs/page-17.html?a=1"u8, HpackIndexing.Literal);
+    n += encoder.Field(to[n..], ":authority"u8, "localhost"u8, HpackIndexing.Literal);
+    n += encoder.Field(to[n..], "user-agent"u8, "Mozilla/5.0 (X11; Linux x86_64)"u8, HpackIndexing.Literal);
+    n += encoder.Field(to[n..], "accept"u8, "text/html,*/*;q=0.8"u8, HpackIndexing.Literal);
+    n += encoder.Field(to[n..], "accept-language"u8, "en-GB,en;q=0.9"u8, HpackIndexing.Literal);
+    n += encoder.Field(to[n..], "cookie"u8, "session=0123456789abcdef; theme=dark"u8, HpackIndexing.Never);
+    return n;
+}
 
 static void Time(string name, Action operation)
 {

@@ -47,6 +47,13 @@ public sealed class AppProcess : IDisposable
             dir.Path, Environment(port));
     });
 
+    /// <summary>A script for Debian's Python; its port is in the environment's PORT.</summary>
+    public static AppProcess Python(string script) => new((dir, port) =>
+    {
+        dir.Write("app.py", script);
+        return new ChildProcess("/usr/bin/python3", [dir.At("app.py")], dir.Path, Environment(port));
+    });
+
     /// <summary>PHP-FPM on a TCP port; scripts are wherever the configuration's SCRIPT_FILENAME says.</summary>
     public static AppProcess PhpFpm(int children = 2) => new((dir, port) =>
     {

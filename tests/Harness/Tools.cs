@@ -13,12 +13,13 @@ public static class Tools
     ];
 
     /// <summary>The path of a program, or null. Knows "php-fpm" whatever version its name carries, and
-    /// "flask".</summary>
+    /// "flask" and "grpc" for Python.</summary>
     public static string? Find(string name) => name switch
     {
         // Not a program, but what some tests need as well.
         "root" => Environment.UserName == "root" ? "/" : null,
-        "flask" => Find("gunicorn") is null ? null : FlaskModule(),
+        "flask" => Find("gunicorn") is null ? null : DebianModule("flask"),
+        "grpc" => DebianModule("grpc"),
         "php-fpm" => FirstFile("php-fpm") ?? Directory.GetFiles("/usr/sbin", "php-fpm*").Order().LastOrDefault(),
         // Debian's own, not one of a version manager: its modules come from Debian too.
         "gunicorn" => File.Exists("/usr/bin/gunicorn") ? "/usr/bin/gunicorn" : FirstFile(name),
@@ -37,10 +38,10 @@ public static class Tools
     private static string? FirstFile(string name) =>
         _folders.Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
 
-    private static string? FlaskModule()
+    private static string? DebianModule(string name)
     {
-        string path = "/usr/lib/python3/dist-packages/flask/__init__.py";
-        return File.Exists(path) ? path : null;
+        string path = $"/usr/lib/python3/dist-packages/{name}/__init__.py";
+        return File.Exists("/usr/bin/python3") && File.Exists(path) ? path : null;
     }
 }
 

@@ -304,9 +304,22 @@ public sealed class Http2UpstreamTests
     }
 
     [Fact]
+    public void A_TLS_server_is_asked_for_HTTP2_by_ALPN()
+    {
+        using ServerProcess back = Secure("http2 on;");
+        using ServerProcess weir = ServerProcess.Weir(Conf.Http($$"""
+            server { listen 127.0.0.1:%PORT%;
+                location / { proxy_http_version 2; proxy_pass https://127.0.0.1:{{back.Port}}; }
+                location /grpc { grpc_pass grpcs://127.0.0.1:{{back.Port}}; } }
+            """));
+        Assert.Equal("https h2 h2", weir.Get("/").Text);
+        Assert.Equal("https h2 h2", weir.Get("/grpc").Text);
+    }
+
+    [Fact]
     public void A_TLS_server_without_HTTP2_is_a_bad_gateway()
     {
-        using ServerProcess back = Secure();
+        using ServerProcess back = Secure("");
         using ServerProcess weir = ServerProcess.Weir(Conf.Http($$"""
             server { listen 127.0.0.1:%PORT%;
                 location / { proxy_http_version 2; proxy_pass https://127.0.0.1:{{back.Port}}; } }
@@ -315,16 +328,16 @@ public sealed class Http2UpstreamTests
         Wait.For("the log", () => weir.ErrorLog.Contains("upstream", StringComparison.Ordinal));
     }
 
-    /// <summary>A server that does not know HTTP/2.</summary>
-    private static ServerProcess Secure()
+    private static ServerProcess Secure(string settings)
     {
         var files = new TempDir();
         new TestAuthority().Write(files, "back", TestKey.Ecdsa, "back.test", "127.0.0.1");
-        return ServerProcess.Weir(Conf.Http("""
+        return ServerProcess.Weir(Conf.Http($$"""
             server {
                 listen 127.0.0.1:%PORT% ssl;
                 ssl_certificate %FILES%/back.crt; ssl_certificate_key %FILES%/back.key;
-                location / { return 200 secure; }
+                {{settings}}
+                location / { return 200 "$scheme $http2 $ssl_alpn_protocol"; }
             }
             """), files);
     }
