@@ -59,7 +59,8 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
 
     public string Protocol
     {
-        get => _protocol ?? (Exchange.Version >= 11 ? HttpProtocol.Http11 : HttpProtocol.Http10);
+        get => _protocol ?? (Exchange.Version >= 20 ? HttpProtocol.Http2
+            : Exchange.Version >= 11 ? HttpProtocol.Http11 : HttpProtocol.Http10);
         set => _protocol = value;
     }
 

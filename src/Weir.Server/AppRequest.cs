@@ -30,9 +30,13 @@ public sealed class AppRequest
     /// <summary>The target as sent.</summary>
     public string Target => field ??= Encoding.UTF8.GetString(Exchange.Target);
 
-    /// <summary>1.0 or 1.1.</summary>
-    public Version HttpVersion => Exchange.Version >= 11 ? System.Net.HttpVersion.Version11
-        : System.Net.HttpVersion.Version10;
+    /// <summary>1.0, 1.1 or 2.0.</summary>
+    public Version HttpVersion => Exchange.Version switch
+    {
+        >= 20 => System.Net.HttpVersion.Version20,
+        >= 11 => System.Net.HttpVersion.Version11,
+        _ => System.Net.HttpVersion.Version10,
+    };
 
     /// <summary>The host the client asked for, without its port; empty where it named none.</summary>
     public string Host => field ??= Encoding.ASCII.GetString(Exchange.Head.Host.Of(Exchange.HeadBytes));

@@ -9,6 +9,8 @@ namespace Weir.Tests.AppServer;
 
 public sealed class AppPassTests
 {
+    private static string Of(Version version) => version.Major == 2 ? " over HTTP/2" : "";
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -19,7 +21,7 @@ public sealed class AppPassTests
         var async = new HostedApplication(static async (request, response) =>
         {
             string text = await request.ReadTextAsync();
-            await response.WriteAsync($"{request.Method} {request.Path} {text}");
+            await response.WriteAsync($"{request.Method} {request.Path} {text}{Of(request.HttpVersion)}");
         }, inline);
         var sync = new HostedApplication(static (request, response) =>
         {
@@ -38,6 +40,7 @@ public sealed class AppPassTests
                 access_log {{directory.At("access.log")}} short;
                 server {
                     listen 127.0.0.1:{{port.Number}};
+                    http2 on;
                     location /async { app_pass async; client_max_body_size 3; }
                     location /sync { app_pass sync; add_header X-Around yes; gzip off; }
                     location /slow { app_pass slow; }
@@ -88,7 +91,15 @@ public sealed class AppPassTests
             client.Send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
             Assert.Equal(503, client.ReadResponse(timeoutMs: 30_000).Status);
         }
-        Assert.Equal(1, slow.GetMetrics().TimedOut);
+        using (Http2Client client = Http2Client.Connect(port.Number))
+        {
+            Assert.Equal("POST /async abc over HTTP/2", client.Post("/async", "abc").Text);
+            int slowStream = client.Begin("/slow");
+            Http2Answer answer = client.Get("/sync?a=1");
+            Assert.Equal(("a=1", "sync", "yes"), (answer.Text, answer["x-app"], answer["x-around"]));
+            Assert.Equal(503, client.ReadAnswer(slowStream).Status);
+        }
+        Assert.Equal(2, slow.GetMetrics().TimedOut);
         loop.Post(server!.Quit);
         Assert.True(thread.Join(30_000));
         loop.Dispose();

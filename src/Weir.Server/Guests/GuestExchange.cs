@@ -318,7 +318,7 @@ public abstract class GuestExchange : IBufferWriter<byte>
         _pathLength = path.Length;
         _queryLength = query.Length;
         _head.CopyFrom(head);
-        Version = Math.Min(head.Version, 11);
+        Version = head.VersionMajor == 2 ? 20 : Math.Min(head.Version, 11);
         Keep(ref _peer, peer);
         Keep(ref _local, local);
         _requestTrailerBytes = 0;
