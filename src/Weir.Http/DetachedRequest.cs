@@ -10,30 +10,24 @@ namespace Weir.Http;
 /// <summary>Starts and ends them.</summary>
 internal static class DetachedRequest
 {
-    private static readonly LoopSlot<Pool> s_pool = new();
+    private static readonly LoopSlot<LoopPool<HttpRequest>> s_pool = new();
 
-    private sealed class Pool
-    {
-        internal HttpRequest? Free;
-    }
+    private static LoopPool<HttpRequest> PoolOf(EventLoop loop) =>
+        loop.Slot(s_pool, static loop => new LoopPool<HttpRequest>(loop, "detached requests", RequestStatePool.Max));
 
     internal static HttpRequest Start(HttpRequest original)
     {
-        Pool pool = original.Loop.Slot(s_pool, static _ => new Pool());
-        HttpRequest r = pool.Free ?? new HttpRequest();
-        pool.Free = r.NextFree;
-        r.NextFree = null;
+        HttpRequest r = PoolOf(original.Loop).TryTake() ?? new HttpRequest();
         r.BeginDetached(original, r.DetachedStream ??= new DetachedStream(original.Loop));
         return r;
     }
 
     internal static void End(HttpRequest r)
     {
-        Pool pool = r.Loop.Slot(s_pool, static _ => new Pool());
+        LoopPool<HttpRequest> pool = PoolOf(r.Loop);
         r.End();
         r.Forget();
-        r.NextFree = pool.Free;
-        pool.Free = r;
+        pool.Return(r);
     }
 }
 

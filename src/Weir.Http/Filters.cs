@@ -81,9 +81,52 @@ public abstract class RequestState
     protected internal abstract void Reset();
 }
 
-internal sealed class RequestStatePool
+/// <summary>Free states of one kind on one loop.</summary>
+internal sealed class RequestStatePool(EventLoop loop, string name) : LoopPool(loop, name)
 {
-    internal RequestState? Free;
+    /// <summary>As many as requests are kept.</summary>
+    internal const int Max = 1024;
+
+    private readonly EventLoop _loop = loop;
+    private RequestState? _free;
+    private int _count;
+
+    public override int Count => _count;
+
+    internal RequestState? TryTake()
+    {
+        RequestState? state = _free;
+        if (state is not null)
+        {
+            _free = state.NextFree;
+            state.NextFree = null;
+            _count--;
+        }
+        return state;
+    }
+
+    internal void Return(RequestState state)
+    {
+        if (_count < Max)
+        {
+            state.NextFree = _free;
+            _free = state;
+            if (++_count > EventLoop.PoolKept)
+            {
+                _loop.TrimLater();
+            }
+        }
+    }
+
+    protected override int TrimTo(int kept)
+    {
+        int before = _count;
+        for (; _count > kept; _count--)
+        {
+            _free = _free!.NextFree;
+        }
+        return before - _count;
+    }
 }
 
 /// <summary>Names a module's state in requests. One static readonly instance per use.</summary>
@@ -95,18 +138,7 @@ public sealed class RequestSlot<T> where T : RequestState, new()
 
     internal T Rent(EventLoop loop)
     {
-        RequestStatePool pool = loop.Slot(_pool, static _ => new RequestStatePool());
-        T state;
-        if (pool.Free is null)
-        {
-            state = new T { Pool = pool };
-        }
-        else
-        {
-            state = (T)pool.Free;
-            pool.Free = state.NextFree;
-            state.NextFree = null;
-        }
-        return state;
+        RequestStatePool pool = loop.Slot(_pool, static loop => new RequestStatePool(loop, typeof(T).Name));
+        return (T?)pool.TryTake() ?? new T { Pool = pool };
     }
 }

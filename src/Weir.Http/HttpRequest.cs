@@ -29,7 +29,6 @@ public sealed partial class HttpRequest : Session.Session
     private BodyFilter? _firstBodyFilter;
     private BodyFilter? _lastBodyFilter;
     private readonly RequestBody _body;
-    internal HttpRequest? NextFree;
 
     // Identity.
 
@@ -280,8 +279,7 @@ public sealed partial class HttpRequest : Session.Session
             RequestState? next = state.NextInRequest;
             state.NextInRequest = null;
             state.Reset();
-            state.NextFree = state.Pool!.Free;
-            state.Pool.Free = state;
+            state.Pool!.Return(state);
             state = next;
         }
         if (_rented is not null)

@@ -78,6 +78,14 @@ public sealed class LocationTree
     /// <summary>The location for the request's URI.</summary>
     public LocationMatch Find(HttpRequest r)
     {
+        if (_regexes.Length == 0 && _nested is null && _hasPrefixes)
+        {
+            LocationConf? plain = FindPrefix(r.Uri.Span, out _, out LocationConf? redirect);
+            if (redirect is null)
+            {
+                return new LocationMatch(LocationMatchKind.Found, plain ?? _none);
+            }
+        }
         LocationMatch match = Search(r, out bool found);
         return found || match.Kind != LocationMatchKind.Found ? match
             : new LocationMatch(LocationMatchKind.Found, _none);

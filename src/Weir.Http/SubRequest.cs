@@ -10,12 +10,10 @@ namespace Weir.Http;
 /// <summary>Starts and ends subrequests.</summary>
 public static class SubRequest
 {
-    private static readonly LoopSlot<Pool> s_pool = new();
+    private static readonly LoopSlot<LoopPool<HttpRequest>> s_pool = new();
 
-    private sealed class Pool
-    {
-        internal HttpRequest? Free;
-    }
+    private static LoopPool<HttpRequest> PoolOf(EventLoop loop) =>
+        loop.Slot(s_pool, static loop => new LoopPool<HttpRequest>(loop, "subrequests", RequestStatePool.Max));
 
     /// <summary>A subrequest for a URI, ready to run; null (and a line in the error log) when there are too many below
     /// each other. Whoever starts it awaits <see cref="RunAsync"/> and then ends it.</summary>
@@ -26,10 +24,7 @@ public static class SubRequest
             parent.LogError(LogLevel.Error, $"subrequests cycle while processing \"{uri}\"");
             return null;
         }
-        Pool pool = parent.Loop.Slot(s_pool, static _ => new Pool());
-        HttpRequest r = pool.Free ?? new HttpRequest();
-        pool.Free = r.NextFree;
-        r.NextFree = null;
+        HttpRequest r = PoolOf(parent.Loop).TryTake() ?? new HttpRequest();
         r.BeginSub(parent, r.SubStream ??= new SubRequestStream(), uri, args);
         return r;
     }
@@ -65,11 +60,10 @@ public static class SubRequest
     /// <summary>The other half: nothing of its memory is on its way any more.</summary>
     internal static void Release(HttpRequest sub)
     {
-        Pool pool = sub.Loop.Slot(s_pool, static _ => new Pool());
+        LoopPool<HttpRequest> pool = PoolOf(sub.Loop);
         sub.End();
         sub.Forget();
-        sub.NextFree = pool.Free;
-        pool.Free = sub;
+        pool.Return(sub);
     }
 }
 

@@ -11,9 +11,23 @@ namespace Weir.Loop;
 public sealed class FileRef
 {
     [ThreadStatic]
-    private static FileRef? t_free;
+    private static Pool? t_pool;
 
     private FileRef? _next;
+
+    private sealed class Pool : SparePool
+    {
+        internal FileRef? First;
+
+        protected override void Drop(int kept)
+        {
+            for (; Count > kept; Count--)
+            {
+                First = First!._next;
+            }
+        }
+    }
+
     private int _references;
 
     public int Fd { get; private set; } = -1;
@@ -21,9 +35,18 @@ public sealed class FileRef
     /// <summary>Wraps a descriptor; the caller holds the first reference.</summary>
     public static FileRef Own(int fd)
     {
-        FileRef file = t_free ?? new FileRef();
-        t_free = file._next;
-        file._next = null;
+        Pool pool = t_pool ??= new Pool();
+        FileRef? file = pool.First;
+        if (file is null)
+        {
+            file = new FileRef();
+        }
+        else
+        {
+            pool.First = file._next;
+            pool.Count--;
+            file._next = null;
+        }
         file.Fd = fd;
         file._references = 1;
         return file;
@@ -38,8 +61,13 @@ public sealed class FileRef
         {
             Sys.Close(Fd);
             Fd = -1;
-            _next = t_free;
-            t_free = this;
+            Pool pool = t_pool ??= new Pool();
+            if (pool.Count < SparePool.Max)
+            {
+                _next = pool.First;
+                pool.First = this;
+                pool.Count++;
+            }
         }
     }
 }
@@ -146,24 +174,30 @@ public sealed unsafe class BufferChain
         {
             return;
         }
-        byte* start = _tail!.Pointer + _tailUsed;
+        BufferSlab tail = _tail!;
+        byte* start = tail.Pointer + _tailUsed;
         _tailUsed += count;
         Length += count;
         MemoryBytes += count;
         if (_count > 0)
         {
             ref ChainSegment last = ref this[_count - 1];
-            if (last.Slab == _tail && last.Pointer + last.Length == start)
+            if (last.Pointer + last.Length == start && last.Slab == tail)
             {
                 last.Length += count;
                 return;
             }
         }
-        _tail.AddReference();
+        AddPart(tail, start, count);
+    }
+
+    private void AddPart(BufferSlab tail, byte* start, int count)
+    {
+        tail.AddReference();
         ref ChainSegment added = ref Add();
         added.Pointer = start;
         added.Length = count;
-        added.Slab = _tail;
+        added.Slab = tail;
     }
 
     /// <summary>Appends a slice without copying. With an owner the chain takes a reference of its own; without, the

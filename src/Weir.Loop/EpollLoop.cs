@@ -32,8 +32,6 @@ public sealed unsafe class EpollLoop : EventLoop
     private uint[] _generations = new uint[256];
     private int[] _freeSlots = new int[256];
     private int _freeCount;
-    private readonly LoopPool<EpollStream> _freeStreams;
-    private EpollStream? _closedStreams;
     private bool _disposed;
 
     /// <exception cref="InvalidOperationException">The kernel refused an epoll instance or an eventfd.</exception>
@@ -46,7 +44,7 @@ public sealed unsafe class EpollLoop : EventLoop
             throw new InvalidOperationException($"epoll_create1() or eventfd() failed {epoll} {wake}");
         }
         _epoll = epoll.Int;
-        _freeStreams = new LoopPool<EpollStream>(this, "streams");
+        Streams = new ClosedStreams<EpollStream>(this);
         _eventFd = wake.Int;
         _events = (byte*)NativeMemory.Alloc((nuint)(BatchMax * Sys.EpollEventSize));
         for (int i = _freeSlots.Length - 1; i >= 0; i--)
@@ -96,7 +94,7 @@ public sealed unsafe class EpollLoop : EventLoop
                 target.OnEvents(events);
             }
         }
-        RecycleClosed();
+        Streams.Recycle();
     }
 
     public override void CloseConnections()
@@ -187,41 +185,9 @@ public sealed unsafe class EpollLoop : EventLoop
         }
     }
 
-    internal EpollStream RentStream()
-    {
-        EpollStream stream = _freeStreams.TryTake() ?? new EpollStream(this);
-        stream.NextFree = null;
-        return stream;
-    }
+    internal ClosedStreams<EpollStream> Streams { get; }
 
-    /// <summary>A closed stream becomes free at the end of the turn's dispatch, not while callers may still
-    /// look.</summary>
-    internal void ReturnStream(EpollStream stream)
-    {
-        stream.NextFree = _closedStreams;
-        _closedStreams = stream;
-    }
-
-    private void RecycleClosed()
-    {
-        EpollStream? next = _closedStreams;
-        _closedStreams = null;
-        while (next is { } stream)
-        {
-            next = stream.NextFree;
-            if (stream.IsQuiet)
-            {
-                stream.NextFree = null;
-                _freeStreams.Return(stream);
-            }
-            else
-            {
-                // A result that nobody has taken yet: it may take a turn more.
-                stream.NextFree = _closedStreams;
-                _closedStreams = stream;
-            }
-        }
-    }
+    internal EpollStream RentStream() => Streams.TryTake() ?? new EpollStream(this);
 
     public override Listener Listen(int fd, bool shared, Action<Connection> accepted) =>
         new EpollListener(this, fd, shared, accepted);

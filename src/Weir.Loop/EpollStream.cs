@@ -13,7 +13,6 @@ internal sealed unsafe class EpollStream : SocketStream
     private readonly EpollLoop _loop;
     private readonly StreamTarget _target;
     private bool _readReady;
-    internal EpollStream? NextFree;
 
     internal EpollStream(EpollLoop loop) : base(loop)
     {
@@ -226,7 +225,7 @@ internal sealed unsafe class EpollStream : SocketStream
             Fd = -1;
             _target.Fd = -1;
         }
-        _loop.ReturnStream(this);
+        _loop.Streams.Return(this);
     }
 
     private sealed class StreamTarget(EpollStream stream) : EpollTarget

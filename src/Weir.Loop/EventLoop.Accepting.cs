@@ -21,6 +21,12 @@ public abstract partial class EventLoop
     /// <summary>Take all that waits in a listener's queue at once (nginx's multi_accept).</summary>
     public bool MultiAccept { get; set; }
 
+    /// <summary>The most connections that one turn took since start.</summary>
+    public int MostAcceptedInTurn { get; private set; }
+
+    private long _acceptedTurn;
+    private int _acceptedInTurn;
+
     /// <summary>Set before listening: shared sockets are accepted from inside the gate only.</summary>
     public AcceptGate? AcceptGate { get; set; }
 
@@ -125,6 +131,9 @@ public abstract partial class EventLoop
 
     internal void NoteAccepted()
     {
+        _acceptedInTurn = _acceptedTurn == TurnCount ? _acceptedInTurn + 1 : 1;
+        _acceptedTurn = TurnCount;
+        MostAcceptedInTurn = Math.Max(MostAcceptedInTurn, _acceptedInTurn);
         if (Pressure.IsOn && Pressure.End(NowMs))
         {
             Report?.Invoke(LogLevel.Notice,

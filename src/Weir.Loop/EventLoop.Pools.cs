@@ -24,7 +24,7 @@ public abstract partial class EventLoop
     public Action<int>? Trimmed { get; set; }
 
     /// <summary>There is something to trim, once the loop is idle.</summary>
-    internal void TrimLater()
+    public void TrimLater()
     {
         if (_trim is not { IsSet: true })
         {

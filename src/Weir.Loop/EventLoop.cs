@@ -47,6 +47,11 @@ public abstract partial class EventLoop : IDisposable
         Blocking = new BlockingWork(this);
         _files = new FileReads(this);
         _chains = new LoopPool<BufferChain>(this, "chains");
+        _yields = new LoopPool<YieldWait>(this, "yields");
+        _delays = new LoopPool<DelayWait>(this, "delays");
+        _receives = new LoopPool<LoopOperation<RecvLease>>(this, "receives", SpareOperationsMax);
+        _drains = new LoopPool<LoopOperation<IoResult>>(this, "drains", SpareOperationsMax);
+        _ = new SparePool.OfThread(this);
     }
 
     /// <summary>The loop whose thread this is, or null.</summary>
@@ -182,27 +187,20 @@ public abstract partial class EventLoop : IDisposable
     /// <summary>Lets other work run and continues in the next turn.</summary>
     public LoopTask<Unit> YieldAsync()
     {
-        var wait = _freeYield ?? new YieldWait();
-        _freeYield = wait.Next;
-        wait.Next = null;
-        wait.Loop = this;
+        YieldWait wait = _yields.TryTake() ?? new YieldWait(this);
         _yieldReady.Enqueue(wait);
         return wait.Begin();
     }
 
-    private YieldWait? _freeYield;
+    private readonly LoopPool<YieldWait> _yields;
     private readonly Queue<YieldWait> _yieldReady = new();
 
-    private sealed class YieldWait : LoopOperation<Unit>
+    private sealed class YieldWait(EventLoop loop) : LoopOperation<Unit>
     {
-        internal YieldWait? Next;
-        internal EventLoop? Loop;
-
         internal override Unit TakeResult()
         {
             base.TakeResult();
-            Next = Loop!._freeYield;
-            Loop._freeYield = this;
+            loop._yields.Return(this);
             return default;
         }
     }
@@ -210,18 +208,15 @@ public abstract partial class EventLoop : IDisposable
     /// <summary>Continues after <paramref name="ms"/> milliseconds.</summary>
     public LoopTask<Unit> DelayAsync(int ms)
     {
-        DelayWait wait = _freeDelay ?? new DelayWait(this);
-        _freeDelay = wait.NextFree;
-        wait.NextFree = null;
+        DelayWait wait = _delays.TryTake() ?? new DelayWait(this);
         Timers.Set(wait.Timer, NowMs + Math.Max(ms, 1));
         return wait.Begin();
     }
 
-    private DelayWait? _freeDelay;
+    private readonly LoopPool<DelayWait> _delays;
 
     private sealed class DelayWait : LoopOperation<Unit>
     {
-        internal DelayWait? NextFree;
         internal readonly CallbackTimer Timer;
         private readonly EventLoop _loop;
 
@@ -234,37 +229,22 @@ public abstract partial class EventLoop : IDisposable
         internal override Unit TakeResult()
         {
             base.TakeResult();
-            NextFree = _loop._freeDelay;
-            _loop._freeDelay = this;
+            _loop._delays.Return(this);
             return default;
         }
     }
 
     private const int SpareOperationsMax = 1024;
-    private readonly Stack<LoopOperation<RecvLease>> _spareReceives = new();
-    private readonly Stack<LoopOperation<IoResult>> _spareDrains = new();
+    private readonly LoopPool<LoopOperation<RecvLease>> _receives;
+    private readonly LoopPool<LoopOperation<IoResult>> _drains;
 
-    internal LoopOperation<RecvLease> RentReceive() =>
-        _spareReceives.TryPop(out LoopOperation<RecvLease>? spare) ? spare : new LoopOperation<RecvLease>();
+    internal LoopOperation<RecvLease> RentReceive() => _receives.TryTake() ?? new LoopOperation<RecvLease>();
 
-    internal LoopOperation<IoResult> RentDrain() =>
-        _spareDrains.TryPop(out LoopOperation<IoResult>? spare) ? spare : new LoopOperation<IoResult>();
+    internal LoopOperation<IoResult> RentDrain() => _drains.TryTake() ?? new LoopOperation<IoResult>();
 
-    internal void Return(LoopOperation<RecvLease> spare)
-    {
-        if (_spareReceives.Count < SpareOperationsMax)
-        {
-            _spareReceives.Push(spare);
-        }
-    }
+    internal void Return(LoopOperation<RecvLease> spare) => _receives.Return(spare);
 
-    internal void Return(LoopOperation<IoResult> spare)
-    {
-        if (_spareDrains.Count < SpareOperationsMax)
-        {
-            _spareDrains.Push(spare);
-        }
-    }
+    internal void Return(LoopOperation<IoResult> spare) => _drains.Return(spare);
 
     public BufferChain RentChain() => _chains.TryTake() ?? new BufferChain(Buffers);
 

@@ -8,15 +8,13 @@ namespace Weir.Loop;
 /// <summary>The reads of one loop.</summary>
 internal sealed class FileReads(EventLoop loop)
 {
-    private FileRead? _free;
+    private readonly LoopPool<FileRead> _free = new(loop, "file reads");
 
     /// <summary>One read, or (with <paramref name="all"/>) reads through the whole range into the same
     /// memory.</summary>
     internal LoopTask<SysResult> RunAsync(int fd, NativeSlice into, long offset, long length, bool all)
     {
-        FileRead read = _free ?? new FileRead(this);
-        _free = read.Next;
-        read.Next = null;
+        FileRead read = _free.TryTake() ?? new FileRead(this);
         return read.RunAsync(fd, into, offset, length, all);
     }
 
@@ -44,7 +42,6 @@ internal sealed class FileReads(EventLoop loop)
 
     private sealed class FileRead(FileReads owner) : BlockingOperation
     {
-        internal FileRead? Next;
         private int _fd;
         private NativeSlice _into;
         private long _offset;
@@ -61,8 +58,7 @@ internal sealed class FileReads(EventLoop loop)
             _all = all;
             await owner.Blocking.RunAsync(this);
             SysResult result = _result;
-            Next = owner._free;
-            owner._free = this;
+            owner._free.Return(this);
             return result;
         }
 

@@ -3,18 +3,24 @@
 namespace Weir.Loop;
 
 /// <summary>A pool as the loop and its status see it.</summary>
-public abstract class LoopPool(string name)
+public abstract class LoopPool
 {
-    private readonly byte[] _name = System.Text.Encoding.UTF8.GetBytes(name);
+    private readonly byte[] _name;
+
+    protected LoopPool(EventLoop loop, string name)
+    {
+        _name = System.Text.Encoding.UTF8.GetBytes(name);
+        loop.Pools.Add(this);
+    }
 
     /// <summary>What it is called in the status.</summary>
     public ReadOnlySpan<byte> Name => _name;
 
     /// <summary>Objects that wait.</summary>
-    public int Count { get; protected set; }
+    public abstract int Count { get; }
 
     /// <summary>Drops what is more than <paramref name="kept"/>; returns how many that were.</summary>
-    internal abstract int TrimTo(int kept);
+    protected internal abstract int TrimTo(int kept);
 }
 
 /// <summary>Free objects of one kind.</summary>
@@ -26,30 +32,32 @@ public sealed class LoopPool<T> : LoopPool where T : class
     private readonly EventLoop _loop;
     private readonly int _max;
     private T?[] _items = new T?[16];
+    private int _count;
 
-    public LoopPool(EventLoop loop, string name, int max = DefaultMax) : base(name)
+    public LoopPool(EventLoop loop, string name, int max = DefaultMax) : base(loop, name)
     {
         _loop = loop;
         _max = max;
-        loop.Pools.Add(this);
     }
+
+    public override int Count => _count;
 
     /// <summary>One that waits, or null.</summary>
     public T? TryTake()
     {
         // The place keeps its reference: who comes back to where it was costs no store of one.
-        int count = Count - 1;
+        int count = _count - 1;
         if (count < 0)
         {
             return null;
         }
-        Count = count;
+        _count = count;
         return _items[count];
     }
 
     public void Return(T item)
     {
-        int count = Count;
+        int count = _count;
         if (count >= EventLoop.PoolKept)
         {
             if (count >= _max)
@@ -67,22 +75,22 @@ public sealed class LoopPool<T> : LoopPool where T : class
         {
             place = item;
         }
-        Count = count + 1;
+        _count = count + 1;
     }
 
     /// <summary>Forgets everything.</summary>
     public void Clear() => TrimTo(0);
 
-    internal override int TrimTo(int kept)
+    protected internal override int TrimTo(int kept)
     {
-        int dropped = Math.Max(0, Count - kept);
-        Count -= dropped;
+        int dropped = Math.Max(0, _count - kept);
+        _count -= dropped;
         if (_items.Length > Math.Max(16, kept * 2))
         {
             Array.Resize(ref _items, Math.Max(16, kept));
         }
         // Places above what waits may still hold what is in use elsewhere, or was dropped.
-        Array.Clear(_items, Count, _items.Length - Count);
+        Array.Clear(_items, _count, _items.Length - _count);
         return dropped;
     }
 }

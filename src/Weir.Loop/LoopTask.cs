@@ -142,10 +142,26 @@ internal sealed class ActionContinuation(Action action) : LoopSource
 internal sealed class Forgotten<T> : LoopSource
 {
     [ThreadStatic]
-    private static Forgotten<T>? t_free;
+    private static Pool? t_pool;
 
+    private readonly Pool _pool;
     private LoopSource<T>? _source;
     private Forgotten<T>? _next;
+
+    private Forgotten(Pool pool) => _pool = pool;
+
+    private sealed class Pool : SparePool
+    {
+        internal Forgotten<T>? First;
+
+        protected override void Drop(int kept)
+        {
+            for (; Count > kept; Count--)
+            {
+                First = First!._next;
+            }
+        }
+    }
 
     internal static void Watch(LoopSource<T> source)
     {
@@ -154,14 +170,16 @@ internal sealed class Forgotten<T> : LoopSource
             Take(source);
             return;
         }
-        Forgotten<T>? watcher = t_free;
+        Pool pool = t_pool ??= new Pool();
+        Forgotten<T>? watcher = pool.First;
         if (watcher is null)
         {
-            watcher = new Forgotten<T>();
+            watcher = new Forgotten<T>(pool);
         }
         else
         {
-            t_free = watcher._next;
+            pool.First = watcher._next;
+            pool.Count--;
         }
         watcher._source = source;
         source.Continuation = watcher;
@@ -171,8 +189,13 @@ internal sealed class Forgotten<T> : LoopSource
     {
         LoopSource<T> source = _source!;
         _source = null;
-        _next = t_free;
-        t_free = this;
+        Pool pool = _pool;
+        if (pool.Count < SparePool.Max)
+        {
+            _next = pool.First;
+            pool.First = this;
+            pool.Count++;
+        }
         Take(source);
     }
 
@@ -212,20 +235,37 @@ internal abstract class LoopMethodBox<T> : LoopSource<T>
 internal sealed class LoopBox<TStateMachine, T> : LoopMethodBox<T> where TStateMachine : IAsyncStateMachine
 {
     [ThreadStatic]
-    private static LoopBox<TStateMachine, T>? t_free;
+    private static Pool? t_pool;
 
     internal TStateMachine Machine = default!;
+    private readonly Pool _pool;
     private LoopBox<TStateMachine, T>? _next;
+
+    private LoopBox(Pool pool) => _pool = pool;
+
+    private sealed class Pool : SparePool
+    {
+        internal LoopBox<TStateMachine, T>? First;
+
+        protected override void Drop(int kept)
+        {
+            for (; Count > kept; Count--)
+            {
+                First = First!._next;
+            }
+        }
+    }
 
     internal static LoopBox<TStateMachine, T> Rent()
     {
-        LoopBox<TStateMachine, T>? box = t_free;
+        Pool pool = t_pool ??= new Pool();
+        LoopBox<TStateMachine, T>? box = pool.First;
         if (box is null)
         {
-            return new LoopBox<TStateMachine, T>();
+            return new LoopBox<TStateMachine, T>(pool);
         }
-        t_free = box._next;
-        box._next = null;
+        pool.First = box._next;
+        pool.Count--;
         return box;
     }
 
@@ -239,8 +279,13 @@ internal sealed class LoopBox<TStateMachine, T> : LoopMethodBox<T> where TStateM
         Fault = null;
         Machine = default!;
         Reset();
-        _next = t_free;
-        t_free = this;
+        Pool pool = _pool;
+        if (pool.Count < SparePool.Max)
+        {
+            _next = pool.First;
+            pool.First = this;
+            pool.Count++;
+        }
         fault?.Throw();
         return result;
     }

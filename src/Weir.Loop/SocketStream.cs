@@ -53,6 +53,9 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
 
     internal int Fd { get; set; } = -1;
 
+    /// <summary>Among the <see cref="ClosedStreams{T}"/>.</summary>
+    internal SocketStream? NextClosed;
+
     /// <summary>Nobody waits on it any more: the object may serve another descriptor.</summary>
     internal bool IsQuiet =>
         _receiving is not { IsPending: true } && _drain is not { IsPending: true }

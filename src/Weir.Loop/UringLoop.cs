@@ -64,15 +64,14 @@ public sealed unsafe class UringLoop : EventLoop
     private bool[] _retired = new bool[256];
     private int[] _freeSlots = new int[256];
     private int _freeCount;
-    private readonly LoopPool<UringStream> _freeStreams;
-    private UringStream? _closedStreams;
-    private UringRead? _freeReads;
+    private readonly LoopPool<UringRead> _freeReads;
     private int _ringThread;
     private bool _disposed;
 
     private UringLoop(IoUring ring, int eventFd)
     {
-        _freeStreams = new LoopPool<UringStream>(this, "streams");
+        Streams = new ClosedStreams<UringStream>(this);
+        _freeReads = new LoopPool<UringRead>(this, "ring reads");
         _ring = ring;
         _eventFd = eventFd;
         _scratch = (byte*)NativeMemory.Alloc(ScratchBytes);
@@ -168,7 +167,7 @@ public sealed unsafe class UringLoop : EventLoop
             return;
         }
         Dispatch();
-        RecycleClosed();
+        Streams.Recycle();
     }
 
     private void EnsureEnabled()
@@ -389,41 +388,9 @@ public sealed unsafe class UringLoop : EventLoop
 
     // Streams.
 
-    internal UringStream RentStream()
-    {
-        UringStream stream = _freeStreams.TryTake() ?? new UringStream(this);
-        stream.NextFree = null;
-        return stream;
-    }
+    internal ClosedStreams<UringStream> Streams { get; }
 
-    /// <summary>A closed stream whose operations have ended becomes free at the end of the turn's dispatch, not while
-    /// callers may still look.</summary>
-    internal void ReturnStream(UringStream stream)
-    {
-        stream.NextFree = _closedStreams;
-        _closedStreams = stream;
-    }
-
-    private void RecycleClosed()
-    {
-        UringStream? next = _closedStreams;
-        _closedStreams = null;
-        while (next is { } stream)
-        {
-            next = stream.NextFree;
-            if (stream.IsQuiet)
-            {
-                stream.NextFree = null;
-                _freeStreams.Return(stream);
-            }
-            else
-            {
-                // A result that nobody has taken yet: it may take a turn more.
-                stream.NextFree = _closedStreams;
-                _closedStreams = stream;
-            }
-        }
-    }
+    internal UringStream RentStream() => Streams.TryTake() ?? new UringStream(this);
 
     public override void CloseConnections()
     {
@@ -472,20 +439,14 @@ public sealed unsafe class UringLoop : EventLoop
     /// <summary>Reads of files need no thread: the kernel waits for the disk.</summary>
     public override LoopTask<SysResult> ReadFileAsync(int fd, NativeSlice into, long offset)
     {
-        UringRead read = _freeReads ?? new UringRead(this);
-        _freeReads = read.NextFree;
-        read.NextFree = null;
+        UringRead read = _freeReads.TryTake() ?? new UringRead(this);
         return read.Start(fd, into, offset);
     }
 
     public override LoopTask<SysResult> WarmFileAsync(int fd, NativeSlice scratch, long offset, long length) =>
         FileReads.WarmAsync(this, fd, scratch, offset, length);
 
-    internal void ReturnRead(UringRead read)
-    {
-        read.NextFree = _freeReads;
-        _freeReads = read;
-    }
+    internal void ReturnRead(UringRead read) => _freeReads.Return(read);
 
     // The end.
 

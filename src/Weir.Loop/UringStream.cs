@@ -36,7 +36,6 @@ internal sealed unsafe partial class UringStream : SocketStream
 
     private bool _isPollingPeer;
     private bool _isConnecting;
-    internal UringStream? NextFree;
 
     internal UringStream(UringLoop loop) : base(loop)
     {
@@ -514,6 +513,6 @@ internal sealed unsafe partial class UringStream : SocketStream
         internal override void OnCompletion(UringKind kind, in UringCompletion completion) =>
             stream.OnCompletion(kind, in completion);
 
-        internal override void OnRetired() => stream._loop.ReturnStream(stream);
+        internal override void OnRetired() => stream._loop.Streams.Return(stream);
     }
 }

@@ -131,7 +131,6 @@ internal sealed unsafe class UringRead(UringLoop loop) : LoopOperation<SysResult
 {
     private readonly UringLoop _loop = loop;
     private Target? _target;
-    internal UringRead? NextFree;
 
     internal LoopTask<SysResult> Start(int fd, NativeSlice into, long offset)
     {

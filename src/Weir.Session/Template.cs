@@ -1,5 +1,6 @@
 // A text with variables in it, compiled when the configuration is read: literal parts live in the configuration's
 // memory, variables are indexes. Evaluating a constant costs nothing; everything else is one pass into the arena.
+using System.Runtime.CompilerServices;
 using Weir.Conf;
 using Weir.Kernel;
 
@@ -66,12 +67,11 @@ public sealed class Template
     }
 
     /// <summary>The text for this session: in the arena, or the constant itself.</summary>
-    public NativeSlice Evaluate(Session session)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public NativeSlice Evaluate(Session session) => _parts.Length == 0 ? _constant : EvaluateParts(session);
+
+    private NativeSlice EvaluateParts(Session session)
     {
-        if (_parts.Length == 0)
-        {
-            return _constant;
-        }
         if (_parts.Length == 1)
         {
             return Value(session, in _parts[0]);

@@ -15,6 +15,8 @@ public enum Signal
     Usr1 = 10,
     Usr2 = 12,
     Term = 15,
+    Cont = 18,
+    Stop = 19,
     Winch = 28,
 }
 

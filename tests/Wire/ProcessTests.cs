@@ -84,6 +84,35 @@ public sealed class ProcessTests
     }
 
     [Fact]
+    public void Within_keepalive_min_timeout_a_connection_is_answered_once_more_after_QUIT()
+    {
+        using var weir = ServerProcess.Weir(Conf.Server(
+            "keepalive_min_timeout 60s; location / { return 200 a; }", workers: 2, master: true));
+        using RawClient client = weir.Connect();
+        Assert.Equal("a", client.Get("/").Text);
+        weir.Send(Signal.Quit);
+        // More than the second that every connection is granted.
+        Assert.False(weir.Process.WaitForExit(2000));
+        HttpResponse last = client.Get("/");
+        Assert.Equal("a", last.Text);
+        Assert.Equal("close", last["Connection"]);
+        Assert.True(client.WaitClosed(30_000));
+        Assert.True(weir.Process.WaitForExit(30_000));
+        Assert.Equal(0, weir.Process.ExitCode);
+    }
+
+    [Fact]
+    public void Without_keepalive_min_timeout_QUIT_closes_idle_connections_by_itself()
+    {
+        using var weir = ServerProcess.Weir(Conf.Server("location / { return 200 a; }", workers: 2, master: true));
+        using RawClient client = weir.Connect();
+        Assert.Equal("a", client.Get("/").Text);
+        weir.Send(Signal.Quit);
+        Assert.True(client.WaitClosed(30_000));
+        Assert.True(weir.Process.WaitForExit(30_000));
+    }
+
+    [Fact]
     public void USR1_opens_the_logs_again()
     {
         using var weir = ServerProcess.Weir(Conf.Server(

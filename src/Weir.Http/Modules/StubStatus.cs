@@ -93,7 +93,12 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
         Span<long> sums = stackalloc long[CounterSlots.CountersPerSlot];
         sums.Clear();
         counters?.Sum(sums);
-        NativeSlice body = r.Arena.Allocate(2048);
+        int room = 2048;
+        foreach (LoopPool pool in r.Loop.Pools)
+        {
+            room += pool.Name.Length + 24;
+        }
+        NativeSlice body = r.Arena.Allocate(room);
         var w = new SpanWriter(body.Span);
         w.Write("{\"server\":\"weir\",\"workers\":"u8);
         w.Number(counters?.OwnerCount ?? 0);
@@ -121,6 +126,8 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
         w.Number(r.Loop.IdleCount);
         w.Write(",\"longest_turn_us\":"u8);
         w.Number(r.Loop.LongestTurnUs);
+        w.Write(",\"most_accepted_in_turn\":"u8);
+        w.Number(r.Loop.MostAcceptedInTurn);
         w.Write(",\"buffers_rented_bytes\":"u8);
         w.Number(r.Loop.Buffers.RentedBytes);
         w.Write(",\"buffers_free_bytes\":"u8);

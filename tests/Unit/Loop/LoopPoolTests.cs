@@ -57,4 +57,62 @@ public sealed class LoopPoolTests
         }
         Assert.Null(pool.TryTake());
     }
+
+    [Fact(DisplayName = "pool: boxes of suspended methods are kept up to a cap, and an idle loop lets go of them")]
+    public void Boxes()
+    {
+        const int Suspended = SparePool.Max + 1000;
+        using var rig = new Rig(Rig.Memory);
+        LoopPool boxes = rig.Loop.Pools.Single(static p => p.Name.SequenceEqual("tasks"u8));
+        rig.Loop.Trim();
+        int before = boxes.Count;
+        int done = 0;
+        for (int i = 0; i < Suspended; i++)
+        {
+            Wait().Forget();
+        }
+        rig.RunUntil(() => done == Suspended);
+        // One list for the method, one for those who watch over what nobody awaits.
+        Assert.InRange(boxes.Count - before, SparePool.Max - EventLoop.PoolKept, 2 * SparePool.Max);
+
+        rig.Loop.Trim();
+        Assert.InRange(boxes.Count, 0, before + 2 * EventLoop.PoolKept);
+
+        async LoopTask Wait()
+        {
+            await rig.Loop.DelayAsync(5);
+            done++;
+        }
+    }
+
+    [Fact(DisplayName = "pool: every pool of a loop has a name and is trimmed to what is kept")]
+    public void AllTrimmed()
+    {
+        using var rig = new Rig(Rig.Memory);
+        int done = 0;
+        for (int i = 0; i < 1000; i++)
+        {
+            Wait(i % 2 == 0).Forget();
+        }
+        rig.RunUntil(() => done == 1000);
+        rig.Loop.Trim();
+        Assert.All(rig.Loop.Pools.Where(static p => !p.Name.SequenceEqual("tasks"u8)), static pool =>
+        {
+            Assert.False(pool.Name.IsEmpty);
+            Assert.InRange(pool.Count, 0, EventLoop.PoolKept);
+        });
+
+        async LoopTask Wait(bool yields)
+        {
+            if (yields)
+            {
+                await rig.Loop.YieldAsync();
+            }
+            else
+            {
+                await rig.Loop.DelayAsync(1);
+            }
+            done++;
+        }
+    }
 }
