@@ -93,6 +93,7 @@ public sealed class OwnedTable
         }
         ref long word = ref OwnWord(entry);
         Volatile.Write(ref word, Word(CountOf(word, _owner.Slot) + 1));
+        _zone.Wrote();
         return OwnedOutcome.Added;
     }
 
@@ -111,6 +112,7 @@ public sealed class OwnedTable
         ref long word = ref OwnWord(entry);
         uint count = CountOf(word, _owner.Slot);
         Volatile.Write(ref word, count > 1 ? Word(count - 1) : 0);
+        _zone.Wrote();
         if (TotalOf(entry) == 0)
         {
             _table.Remove(entry);

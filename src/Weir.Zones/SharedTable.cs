@@ -103,12 +103,17 @@ public sealed class SharedTable
         }
         ref EntryHeader entry = ref Entry(at);
         entry.Hash = hash;
+        _zone.Wrote();
         entry.KeyBytes = (ushort)key.Length;
         entry.ValueBytes = valueBytes;
+        _zone.Wrote();
         entry.Stamp = ++_zone.Header.Stamp;
+        _zone.Wrote();
         key.CopyTo(_zone.Bytes(KeyOffset(at, valueBytes), key.Length));
+        _zone.Wrote();
         Link(at);
         Volatile.Write(ref entry.Tag, OwnTag);
+        _zone.Wrote();
         return at;
     }
 
@@ -116,6 +121,7 @@ public sealed class SharedTable
     public void Touch(uint at)
     {
         Entry(at).Stamp = ++_zone.Header.Stamp;
+        _zone.Wrote();
         if (Root.LruFirst != at)
         {
             LruRemove(at);
@@ -128,6 +134,7 @@ public sealed class SharedTable
     {
         ref EntryHeader entry = ref Entry(at);
         Volatile.Write(ref entry.Tag, 0u);
+        _zone.Wrote();
         ref uint from = ref Bucket(entry.Hash);
         while (from != at)
         {
@@ -138,8 +145,10 @@ public sealed class SharedTable
             from = ref Entry(from).Chain;
         }
         from = entry.Chain;
+        _zone.Wrote();
         LruRemove(at);
         Root.Count--;
+        _zone.Wrote();
         _zone.Slab.Release(at);
     }
 
@@ -214,9 +223,12 @@ public sealed class SharedTable
         ref EntryHeader entry = ref Entry(at);
         ref uint bucket = ref Bucket(entry.Hash);
         entry.Chain = bucket;
+        _zone.Wrote();
         bucket = at;
+        _zone.Wrote();
         LruPush(at);
         Root.Count++;
+        _zone.Wrote();
     }
 
     private void LruPush(uint at)
@@ -225,15 +237,19 @@ public sealed class SharedTable
         ref EntryHeader entry = ref Entry(at);
         entry.LruPrevious = 0;
         entry.LruNext = root.LruFirst;
+        _zone.Wrote();
         if (root.LruFirst != 0)
         {
             Entry(root.LruFirst).LruPrevious = at;
+            _zone.Wrote();
         }
         else
         {
             root.LruLast = at;
+            _zone.Wrote();
         }
         root.LruFirst = at;
+        _zone.Wrote();
     }
 
     private void LruRemove(uint at)
@@ -243,18 +259,22 @@ public sealed class SharedTable
         if (entry.LruPrevious != 0)
         {
             Entry(entry.LruPrevious).LruNext = entry.LruNext;
+            _zone.Wrote();
         }
         else
         {
             root.LruFirst = entry.LruNext;
+            _zone.Wrote();
         }
         if (entry.LruNext != 0)
         {
             Entry(entry.LruNext).LruPrevious = entry.LruPrevious;
+            _zone.Wrote();
         }
         else
         {
             root.LruLast = entry.LruPrevious;
+            _zone.Wrote();
         }
     }
 

@@ -158,9 +158,11 @@ public sealed class Zone : IDisposable
     internal void Repair()
     {
         Header.Repairs++;
+        Wrote();
         for (int i = 0; i < ZoneHeader.TablesMax; i++)
         {
             SharedTable.Unlink(this, i);
+            Wrote();
         }
         Slab.Rebuild();
     }
@@ -174,10 +176,44 @@ public sealed class Zone : IDisposable
         }
     }
 
-    internal void Unlock() => RobustMutex.Unlock(Mutex);
+    internal void Unlock()
+    {
+        if (!FaultedHolder)
+        {
+            RobustMutex.Unlock(Mutex);
+        }
+    }
+
+#if DEBUG
+    /// <summary>Asked after every write of a critical section; true kills the holder there: it leaves with the lock
+    /// taken, as a killed process does. In debug builds only.</summary>
+    internal Func<bool>? DiesHere { get; set; }
+
+    private bool FaultedHolder { get; set; }
+#else
+    private const bool FaultedHolder = false;
+#endif
+
+    /// <summary>Stands behind every write that a killed holder could have been the last to make.</summary>
+    [System.Diagnostics.Conditional("DEBUG")]
+    internal void Wrote()
+    {
+#if DEBUG
+        if (DiesHere is { } dies && !FaultedHolder && dies())
+        {
+            FaultedHolder = true;
+            throw new HolderDiedException();
+        }
+#endif
+    }
 
     private NativeSlice Mutex => _memory.Slice(ZoneHeader.MutexOffset, RobustMutex.SizeBytes);
 }
+
+#if DEBUG
+/// <summary>The holder of a zone's lock was made to die.</summary>
+internal sealed class HolderDiedException : Exception;
+#endif
 
 /// <summary>A zone's lock being held; dispose it in the method that took it. The default holds none.</summary>
 public readonly ref struct ZoneLock

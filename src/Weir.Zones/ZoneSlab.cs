@@ -77,7 +77,9 @@ public sealed class ZoneSlab
             }
             ref PageInfo fresh = ref Info(page);
             fresh.Used = 0;
+            _zone.Wrote();
             Volatile.Write(ref fresh.ClassAndRun, (uint)c);
+            _zone.Wrote();
             Push(ref Header.Partial[c], page);
         }
         ref PageInfo info = ref Info(page);
@@ -85,7 +87,9 @@ public sealed class ZoneSlab
         int blockBytes = UnitBytes << (c - 1);
         long offset = ((long)page * Zone.PageBytes) + ((long)bit * blockBytes);
         _zone.Bytes(offset, blockBytes).Clear();
+        _zone.Wrote();
         Volatile.Write(ref info.Used, info.Used | (1ul << bit));
+        _zone.Wrote();
         if (info.Used == FullMask(c))
         {
             Remove(ref Header.Partial[c], page);
@@ -101,6 +105,7 @@ public sealed class ZoneSlab
         ref PageInfo info = ref Info(page);
         int c = (int)(info.ClassAndRun & 0xf);
         Tag(block) = 0;
+        _zone.Wrote();
         if (c == Run)
         {
             ReleaseRun(page, (int)(info.ClassAndRun >> 4));
@@ -113,6 +118,7 @@ public sealed class ZoneSlab
         bool wasFull = info.Used == FullMask(c);
         int bit = (int)(offset % Zone.PageBytes) / (UnitBytes << (c - 1));
         Volatile.Write(ref info.Used, info.Used & ~(1ul << bit));
+        _zone.Wrote();
         if (wasFull)
         {
             Push(ref Header.Partial[c], page);
@@ -121,6 +127,7 @@ public sealed class ZoneSlab
         {
             Remove(ref Header.Partial[c], page);
             Volatile.Write(ref info.ClassAndRun, Free);
+            _zone.Wrote();
             PushFree(page);
         }
     }
@@ -182,6 +189,7 @@ public sealed class ZoneSlab
         ref SlabHeader header = ref Header;
         header.FreeHead = 0;
         header.FreePages = 0;
+        _zone.Wrote();
         for (int c = 0; c <= LargestClass; c++)
         {
             header.Partial[c] = 0;
@@ -192,6 +200,7 @@ public sealed class ZoneSlab
             ref PageInfo info = ref Info(page);
             int c = (int)(info.ClassAndRun & 0xf);
             info.Next = info.Previous = 0;
+            _zone.Wrote();
             if (inRun > 0)
             {
                 info.ClassAndRun = Continuation;
@@ -262,6 +271,7 @@ public sealed class ZoneSlab
                 RemoveFree(first + i);
                 Volatile.Write(
                     ref Info(first + i).ClassAndRun, i == 0 ? ((uint)pages << 4) | Run : Continuation);
+                _zone.Wrote();
             }
             return (uint)((long)first * Zone.PageBytes / UnitBytes);
         }
@@ -273,6 +283,7 @@ public sealed class ZoneSlab
         for (int i = 0; i < pages; i++)
         {
             Volatile.Write(ref Info(first + i).ClassAndRun, Free);
+            _zone.Wrote();
             PushFree(first + i);
         }
     }
@@ -291,12 +302,14 @@ public sealed class ZoneSlab
     {
         Push(ref Header.FreeHead, page);
         Header.FreePages++;
+        _zone.Wrote();
     }
 
     private void RemoveFree(int page)
     {
         Remove(ref Header.FreeHead, page);
         Header.FreePages--;
+        _zone.Wrote();
     }
 
     private void Push(ref int head, int page)
@@ -304,11 +317,14 @@ public sealed class ZoneSlab
         ref PageInfo info = ref Info(page);
         info.Previous = 0;
         info.Next = head;
+        _zone.Wrote();
         if (head != 0)
         {
             Info(head).Previous = page;
+            _zone.Wrote();
         }
         head = page;
+        _zone.Wrote();
     }
 
     private void Remove(ref int head, int page)
@@ -317,16 +333,20 @@ public sealed class ZoneSlab
         if (info.Previous != 0)
         {
             Info(info.Previous).Next = info.Next;
+            _zone.Wrote();
         }
         else
         {
             head = info.Next;
+            _zone.Wrote();
         }
         if (info.Next != 0)
         {
             Info(info.Next).Previous = info.Previous;
+            _zone.Wrote();
         }
         info.Next = info.Previous = 0;
+        _zone.Wrote();
     }
 
     private ref PageInfo Info(int page) => ref _zone.At<PageInfo>(Zone.PageBytes + ((long)page * InfoBytes));
