@@ -52,11 +52,7 @@ internal sealed partial class Http1Driver
             w.Number(head.ContentLength);
             w.Write("\r\n"u8);
         }
-        if (!head.LastModifiedText.IsEmpty)
-        {
-            w.Field("Last-Modified: "u8, head.LastModifiedText.Span);
-        }
-        else if (head.LastModified >= 0 && head.Status is 200 or 206 or 304
+        if (head.LastModified >= 0 && head.Status is 200 or 206 or 304
             && head.Find(KnownResponseHeader.LastModified) < 0)
         {
             w.Write("Last-Modified: "u8);

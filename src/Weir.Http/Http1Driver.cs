@@ -468,6 +468,8 @@ internal sealed partial class Http1Driver : ClientStream
         _idleTimeoutMs = r.Location.KeepAliveTimeoutMs;
         if (log)
         {
+            // As nginx, which has decided about the connection by then: $sent_http_connection says close.
+            r.KeepAlive = false;
             foreach (LogHandler handler in r.Configuration.LogHandlers)
             {
                 handler.OnLog(r);

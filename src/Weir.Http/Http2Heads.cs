@@ -98,11 +98,7 @@ internal static class Http2Heads
             System.Buffers.Text.Utf8Formatter.TryFormat(head.ContentLength, number, out int digits);
             n += encoder.Field(to[n..], "content-length"u8, number[..digits], HpackIndexing.Literal);
         }
-        if (!head.LastModifiedText.IsEmpty)
-        {
-            n += encoder.Field(to[n..], "last-modified"u8, head.LastModifiedText.Span, HpackIndexing.Literal);
-        }
-        else if (head.LastModified >= 0 && head.Status is 200 or 206 or 304
+        if (head.LastModified >= 0 && head.Status is 200 or 206 or 304
             && head.Find(KnownResponseHeader.LastModified) < 0)
         {
             n += encoder.Field(to[n..], "last-modified"u8, clock.DateOf(head.LastModified), HpackIndexing.Literal);

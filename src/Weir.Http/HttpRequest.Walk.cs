@@ -28,6 +28,51 @@ public sealed partial class HttpRequest
         return true;
     }
 
+    /// <summary>A head that was refused: what is known of it, for the log and the answer.</summary>
+    internal void SetRejectedHead(NativeSlice bytes)
+    {
+        RequestHead head = Head;
+        HeadBytes = default;
+        Version = head.Version is >= 10 and < 20 ? head.Version : head.Version == 9 && head.HeadersStart > 0 ? 9 : 11;
+        Method = head.Method;
+        MethodName = default;
+        UnparsedUri = default;
+        Args = default;
+        Uri = NativeSlice.Literal("/"u8);
+        int end = bytes.Span.IndexOf("\r\n\r\n"u8);
+        RequestBytes = head.Reject == RejectReason.MissingHost && end > 0 ? end + 4 : head.HeadLength;
+        IsLineKnown = head.RequestLine.Length > 0 && head.RequestLine.End <= bytes.Length && head.Path.Length > 0;
+        if (IsLineKnown)
+        {
+            UnparsedUri = Arena.Store(head.Target.Of(bytes.Span));
+            Uri = Arena.Store(head.Path.Of(bytes.Span));
+            Args = Arena.Store(head.Query.Of(bytes.Span));
+            if (!NormalizeUri())
+            {
+                Uri = NativeSlice.Literal("/"u8);
+            }
+        }
+        if (head.MethodRange.Length > 0 && head.Reject != RejectReason.RequestLineTooLong
+            && head.MethodRange.End <= bytes.Length)
+        {
+            MethodName = Arena.Store(head.MethodRange.Of(bytes.Span));
+        }
+        if (head.RequestLine.Length > 0 && head.RequestLine.End <= bytes.Length)
+        {
+            RequestLine = Arena.Store(head.RequestLine.Of(bytes.Span));
+        }
+        else if (bytes.Span.IndexOfAny((byte)'\r', (byte)'\n') is > 0 and int line)
+        {
+            // What was refused before its line was understood is still told in the log.
+            RequestLine = Arena.Store(bytes.Span[..line]);
+        }
+        else if (head.Reject == RejectReason.RequestLineTooLong)
+        {
+            RequestLine = Arena.Store(
+                bytes.Span[..(int)Math.Min(bytes.Length, Server.LargeClientHeaderBuffers.Value.Bytes)]);
+        }
+    }
+
     /// <summary>Runs the request to the end of its response.</summary>
     internal LoopTask<Unit> RunAsync()
     {
@@ -255,6 +300,7 @@ public sealed partial class HttpRequest
         Uri = uri;
         Args = args;
         IsUriAsSent = false;
+        IsLocationValid = true;
         IsInternal = true;
         UriChanged = true;
         _restartsAtServer = true;

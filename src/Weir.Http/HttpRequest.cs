@@ -137,6 +137,12 @@ public sealed partial class HttpRequest : Session.Session
     /// it.</summary>
     public bool IsUriAsSent { get; set; }
 
+    /// <summary>The request line was understood.</summary>
+    internal bool IsLineKnown { get; private set; }
+
+    /// <summary>The path begins with the location's name; not so after a rewrite that stays (break).</summary>
+    internal bool IsLocationValid { get; set; }
+
     /// <summary>An error page is being made: `error_page` is not consulted again unless
     /// recursive_error_pages.</summary>
     public bool IsErrorPage { get; set; }
@@ -212,6 +218,7 @@ public sealed partial class HttpRequest : Session.Session
         Uri = uri;
         Args = args;
         IsInternal = true;
+        IsLocationValid = true;
         SubrequestsLeft = parent.SubrequestsLeft - 1;
         Captures = parent.Captures;
         InheritVariables(parent);
@@ -230,12 +237,15 @@ public sealed partial class HttpRequest : Session.Session
             : bytes.Slice(head.Path.Start, head.Path.Length);
         UnparsedUri = head.Form == TargetForm.Absolute
             ? head.Path.IsEmpty
-                ? NativeSlice.Literal("/"u8)
+                ? head.Query.Start == 0 ? NativeSlice.Literal("/"u8)
+                    : bytes.Slice(head.Query.Start - 1, head.Query.Length + 1)
                 : bytes.Slice(head.Path.Start, head.Target.Start + head.Target.Length - head.Path.Start)
             : bytes.Slice(head.Target.Start, head.Target.Length);
         Args = bytes.Slice(head.Query.Start, head.Query.Length);
         Uri = path;
-        IsUriAsSent = true;
+        IsUriAsSent = !head.Path.IsEmpty;
+        IsLocationValid = true;
+        IsLineKnown = true;
         RequestBytes = head.HeadLength;
         if (head.Host.Length > 0)
         {
@@ -249,25 +259,6 @@ public sealed partial class HttpRequest : Session.Session
                 }
             }
         }
-    }
-
-    /// <summary>A head that was refused: what is known of it, for the log and the answer.</summary>
-    internal void SetRejectedHead(NativeSlice bytes)
-    {
-        RequestHead head = Head;
-        HeadBytes = default;
-        Version = head.Version is >= 10 and < 20 ? head.Version : head.Version == 9 && head.HeadersStart > 0 ? 9 : 11;
-        Method = head.Method;
-        if (head.RequestLine.Length > 0 && head.RequestLine.End <= bytes.Length)
-        {
-            RequestLine = Arena.Store(head.RequestLine.Of(bytes.Span));
-        }
-        else if (bytes.Span.IndexOfAny((byte)'\r', (byte)'\n') is > 0 and int line)
-        {
-            // What was refused before its line was understood is still told in the log.
-            RequestLine = Arena.Store(bytes.Span[..line]);
-        }
-        Uri = NativeSlice.Literal("/"u8);
     }
 
     /// <summary>Ends it. With <paramref name="keepsMemory"/> the next request, which follows at once, takes over the

@@ -44,8 +44,9 @@ public sealed class ResponseHead
     /// <summary>Seconds since 1970, or -1.</summary>
     public long LastModified { get; set; } = -1;
 
-    /// <summary>The Last-Modified text when an upstream sent it; wins over <see cref="LastModified"/>.</summary>
-    public NativeSlice LastModifiedText { get; set; }
+    /// <summary>The Last-Modified text when an upstream sent it, which stands among the fields; wins over
+    /// <see cref="LastModified"/>.</summary>
+    public NativeSlice LastModifiedText => Value(KnownResponseHeader.LastModified);
 
     public NativeSlice Location { get; set; }
 
@@ -173,7 +174,7 @@ public sealed class ResponseHead
         ContentType = default;
         Charset = default;
         LastModified = -1;
-        LastModifiedText = default;
+        Remove(KnownResponseHeader.LastModified);
         AllowRanges = false;
         NotModifiedDisabled = false;
         Remove(KnownResponseHeader.AcceptRanges);
@@ -192,7 +193,6 @@ public sealed class ResponseHead
         OverrideCharset = default;
         ContentLength = -1;
         LastModified = -1;
-        LastModifiedText = default;
         Location = default;
         Server = default;
         Date = default;

@@ -182,6 +182,33 @@ public sealed class ProxyTests() : DifferentialTests(ProxyCases.All)
     public void A_proxied_exchange_reads_as_nginx_s(string id) => Compare(id);
 }
 
+/// <summary>Targets, paths and locations.</summary>
+public sealed class UriTests() : DifferentialTests(UriCases.All)
+{
+    public static TheoryData<string> All => Ids(UriCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_target_reads_as_nginx_s(string id) => Compare(id);
+}
+
+/// <summary>What the access log says.</summary>
+public sealed class LogTests() : DifferentialTests(LogCases.All)
+{
+    public static TheoryData<string> All => Ids(LogCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_log_reads_as_nginx_s(string id) => Compare(id);
+}
+
+/// <summary>The reverse proxy in more shapes.</summary>
+public sealed class ProxyMoreTests() : DifferentialTests(ProxyMoreCases.All)
+{
+    public static TheoryData<string> All => Ids(ProxyMoreCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_proxied_answer_reads_as_nginx_s(string id) => Compare(id);
+}
+
 /// <summary>What changes bodies on their way.</summary>
 public sealed class FilterTests() : DifferentialTests(FilterCases.All)
 {

@@ -176,12 +176,12 @@ internal sealed class CoreModule : HttpModule
             }
             if (name.StartsWith('~'))
             {
+                string? error = $"empty regex in server name \"{name}\"";
                 Regex? regex = name.Length == 1 ? null
-                    : Regex.Compile(name[1..], caseless: name.Any(char.IsAsciiLetterUpper)
-                        || true, use.Build.Configuration.Variables, out string? error);
+                    : Regex.Compile(name[1..], caseless: true, use.Build.Configuration.Variables, out error);
                 if (regex is null)
                 {
-                    use.Error(i, $"empty regex in server name \"{name}\"");
+                    use.Error(i, error!);
                     continue;
                 }
                 use.Build.Configuration.Own(regex.Pattern);

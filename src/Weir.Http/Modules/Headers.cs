@@ -254,7 +254,6 @@ internal sealed class HeadersFilter(HeadersSettings settings) : HeadFilter
         switch (header.Kind)
         {
             case HeaderKind.LastModified:
-                head.LastModifiedText = default;
                 head.LastModified = !value.IsEmpty && HttpDate.TryParse(value.Span, out long time) ? time : -1;
                 head.Remove(KnownResponseHeader.LastModified);
                 if (!value.IsEmpty)

@@ -79,7 +79,12 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
             return r.UnparsedUri;
         }
         NativeSlice path = r.Uri;
-        if (!uriPart.IsEmpty)
+        if (!r.IsLocationValid)
+        {
+            // As nginx: what a rewrite made of the URI is passed whole.
+            uriPart = default;
+        }
+        else if (!uriPart.IsEmpty)
         {
             path = path.Slice(Math.Min(locationName.Length, path.Length));
         }

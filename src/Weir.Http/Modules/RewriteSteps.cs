@@ -125,6 +125,7 @@ internal sealed class RewriteRule : RewriteStep
         r.IsInternal = true;
         r.IsUriAsSent = false;
         r.UriChanged = !_breaks;
+        r.IsLocationValid &= !_breaks;
         bool quoted = (r.Head.UriFlags & (UriFlags.Percent | UriFlags.Plus)) != 0;
         NativeSlice text = Build(r, quoted, out int argsStart);
         if (_redirectStatus != 0)

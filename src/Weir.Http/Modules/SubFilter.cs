@@ -141,7 +141,6 @@ internal sealed class SubHeadFilter : HeadFilter
             return;
         }
         head.LastModified = -1;
-        head.LastModifiedText = default;
         head.Remove(KnownResponseHeader.LastModified);
         head.Remove(KnownResponseHeader.ETag);
     }

@@ -43,6 +43,10 @@ internal sealed class VariablesModule : HttpModule
         return true;
     }
 
+    /// <summary>Of a request whose line was not understood there is none.</summary>
+    private static bool Uri(Session.Session s, Variable variable, ref NativeSlice value) =>
+        IfAny(R(s) is { IsLineKnown: false, IsMain: true, IsInternal: false } ? default : R(s).Uri, ref value);
+
     /// <summary>Found when not empty.</summary>
     private static bool IfAny(NativeSlice text, ref NativeSlice value)
     {
@@ -61,9 +65,8 @@ internal sealed class VariablesModule : HttpModule
             Is(R(s).Server.PrimaryNameBytes, ref v));
         d.Variable("request_uri", static (Session.Session s, Variable _, ref NativeSlice v) =>
             IfAny(R(s).UnparsedUri, ref v));
-        d.Variable("uri", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Uri, ref v), fresh);
-        d.Variable("document_uri", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Uri, ref v),
-            fresh);
+        d.Variable("uri", Uri, fresh);
+        d.Variable("document_uri", Uri, fresh);
         d.Variable("request", static (Session.Session s, Variable _, ref NativeSlice v) =>
             IfAny(R(s).RequestLine, ref v));
         d.Variable("args", static (Session.Session s, Variable _, ref NativeSlice v) => IfAny(R(s).Args, ref v),
@@ -75,7 +78,7 @@ internal sealed class VariablesModule : HttpModule
         d.Variable("request_method", static (Session.Session s, Variable _, ref NativeSlice v) =>
             IfAny(R(s).Main.MethodName, ref v), fresh);
         d.Variable("server_protocol", static (Session.Session s, Variable _, ref NativeSlice v) =>
-            Is(Protocol(R(s)), ref v));
+            IfAny(R(s).Main.IsLineKnown ? Protocol(R(s)) : default, ref v));
         d.Variable("scheme", static (Session.Session s, Variable _, ref NativeSlice v) =>
             Is(R(s).Tls is not null ? NativeSlice.Literal("https"u8) : NativeSlice.Literal("http"u8), ref v));
         d.Variable("https", static (Session.Session s, Variable _, ref NativeSlice v) =>

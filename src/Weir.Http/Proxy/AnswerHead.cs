@@ -104,7 +104,7 @@ internal static class AnswerHead
         }
         if (target.Span[0] == '@')
         {
-            result = r.GoToNamed(target.Slice(1));
+            result = r.GoToNamed(target);
             return true;
         }
         int question = target.Span.IndexOf((byte)'?');
@@ -193,9 +193,6 @@ internal static class AnswerHead
                 return;
             case KnownResponseHeader.Date:
                 response.Date = value;
-                return;
-            case KnownResponseHeader.LastModified:
-                response.LastModifiedText = value;
                 return;
             case KnownResponseHeader.AcceptRanges when x.Settings.ForceRanges.Value:
                 return;

@@ -50,6 +50,15 @@ public static class FramingCases
         Refused("a NUL in a value", "GET / HTTP/1.1\r\nHost: x\r\nA: b\0c\r\n\r\n"),
         Refused("a bare CR in a value", "GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n"),
         Refused("an underscore in a name", "GET /h HTTP/1.1\r\nHost: x\r\nA_B: c\r\n\r\n"),
+        Refused("a length with a plus sign", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n0"),
+        Refused("a length beyond all numbers",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n0"),
+        Refused("a tab behind the method", "GET\t/ HTTP/1.1\r\nHost: x\r\n\r\n"),
+        Refused("two spaces behind the target", "GET /  HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        Refused("a word behind the version", "GET / HTTP/1.1 x\r\nHost: x\r\n\r\n"),
+        Refused("a version with one digit", "GET / HTTP/1\r\nHost: x\r\n\r\n"),
+        Refused("a Host of an address in brackets",
+            "GET / HTTP/1.1\r\nHost: [::1]:80\r\nConnection: close\r\n\r\n"),
         new Case(Area, "underscores_in_headers on")
         {
             Http = "underscores_in_headers on;",

@@ -9,7 +9,7 @@ public static class Table
     [
         .. ConnectionCases.All, .. FramingCases.All, .. FileCases.All, .. RoutingCases.All, .. ProxyCases.All,
         .. RewriteCases.All, .. AccessCases.All, .. ModuleCases.All,
-        .. FilterCases.All,
+        .. FilterCases.All, .. UriCases.All, .. LogCases.All, .. ProxyMoreCases.All,
     ];
 
     /// <summary>Scripts that say themselves what must come back.</summary>

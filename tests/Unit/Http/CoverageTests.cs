@@ -80,6 +80,22 @@ public sealed class CoverageTests
 
     private static HttpBuild Build() => new(new CollectResources("/", "/", []), new ConfErrors());
 
+    /// <summary>For the page on compatibility: names of modules, how many directives they have, which are missing.
+    /// </summary>
+    internal static IEnumerable<(string Module, int Count, string[] Missing)> ByModule() =>
+        Directives().GroupBy(static row => row.Module).Select(static rows => (
+            Path.GetFileNameWithoutExtension(rows.Key).Replace("ngx_", "", StringComparison.Ordinal)
+                .Replace("_module", "", StringComparison.Ordinal),
+            rows.Select(static r => r.Name).Distinct().Count(),
+            (string[])
+            [
+                .. rows.Select(static r => r.Name).Where(static n => _missingDirectives.Contains(n)).Distinct(),
+            ]));
+
+    internal static int VariableCount => Variables().Distinct().Count();
+
+    internal static int MissingVariableCount => _missingVariables.Length;
+
     [Fact]
     public void What_is_missing_of_the_directives_is_listed()
     {
