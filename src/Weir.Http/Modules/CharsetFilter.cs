@@ -202,6 +202,7 @@ internal sealed class CharsetFilter : BodyFilter
 
     private void OutOfUtf8(ReadOnlySpan<byte> text, BufferChain output)
     {
+        Span<byte> rest = stackalloc byte[CharacterMax];
         while (_begunCount > 0 && !text.IsEmpty)
         {
             _begun[_begunCount++] = text[0];
@@ -209,7 +210,6 @@ internal sealed class CharsetFilter : BodyFilter
             if (TryCharacter(_begun.AsSpan(0, _begunCount), output, out int length))
             {
                 // Bytes that follow one which began nothing are looked at again.
-                Span<byte> rest = stackalloc byte[CharacterMax];
                 int left = _begunCount - length;
                 _begun.AsSpan(length, left).CopyTo(rest);
                 _begunCount = 0;

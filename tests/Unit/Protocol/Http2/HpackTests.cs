@@ -124,8 +124,7 @@ public class HpackTests
         Decodes(decoder, Custom, 55, "custom-key: custom-header");
         decoder.Allow(0);
         Assert.Equal(Http2Reason.HpackUpdateMissing, Decode(decoder, Hex("82"), out _));
-        Assert.Equal(Http2Reason.HpackUpdateMissing, Decode(decoder, Hex("2182"), out _) is var r
-            && r == Http2Reason.HpackUpdateTooLarge ? Http2Reason.HpackUpdateMissing : r);
+        Assert.Equal(Http2Reason.HpackUpdateTooLarge, Decode(decoder, Hex("2182"), out _));
         Assert.Equal(Http2Reason.None, Decode(decoder, Hex("2082"), out _));
         Assert.Equal(0, decoder.TableSize);
         Assert.Equal(Http2Reason.None, Decode(decoder, Hex("82"), out _));
@@ -280,6 +279,7 @@ public class HpackTests
         var sink = default(Counting);
         byte[] to = new byte[1024];
         byte[] scratch = new byte[4096];
+        Span<byte> date = stackalloc byte[30];
         long before = 0;
         for (int i = 0; i < 3000; i++)
         {
@@ -290,7 +290,6 @@ public class HpackTests
             int n = encoder.Begin(to);
             n += encoder.Status(to.AsSpan(n), 200);
             n += encoder.Field(to.AsSpan(n), "Server"u8, "weir"u8, HpackIndexing.Add);
-            Span<byte> date = stackalloc byte[30];
             date.Fill((byte)('a' + i % 26));
             date[0] = (byte)(i >> 3);
             n += encoder.Field(to.AsSpan(n), "Date"u8, date, HpackIndexing.Add);
