@@ -55,6 +55,17 @@ public sealed partial class AllocationTests
     }
 
     [Fact]
+    public void A_cache_hit_allocates_nothing()
+    {
+        using var upstream = ServerProcess.Weir(Conf.Server("location / { expires 1h; return 200 hello; }"));
+        using var weir = ServerProcess.Weir(Conf.Server(
+            Status + " location / { proxy_pass http://127.0.0.1:%UPSTREAM%; proxy_cache one; }",
+            http: "proxy_cache_path %DIR%/cache keys_zone=one:1m use_temp_path=off;", master: true),
+            upstreamPort: upstream.Port);
+        AssertNothing(AllocatedBy(weir, "/"));
+    }
+
+    [Fact]
     public void A_logged_request_allocates_nothing()
     {
         using var weir = ServerProcess.Weir(Conf.Server(

@@ -10,7 +10,7 @@ namespace Weir.Http.Cache;
 /// <summary>The shared index of one cache.</summary>
 public sealed class CacheIndex
 {
-    internal const ulong Layout = 0x4361_6368_6500_0001;
+    public const ulong Layout = 0x4361_6368_6500_0001;
     private const int EntryBytes = 64, BytesPerKey = 128, TriesMax = 20, EvictedMax = 1024;
 
     private readonly Zone _zone;
@@ -311,7 +311,7 @@ public sealed class CacheIndex
     }
 
     /// <summary>A key whose file has to go because the zone was full; false when there is none.</summary>
-    internal bool TryTakeEvicted(out CacheKey key)
+    public bool TryTakeEvicted(out CacheKey key)
     {
         if (_evicted.Count == 0)
         {

@@ -328,7 +328,7 @@ internal sealed partial class CachedRequest : AnswerTee
             return FetchAsync();
         }
         long ageMs = _rules.Locks ? _rules.Settings.LockAgeMs.Value : LockForeverMs;
-        if (TryLock(ageMs) == CacheLockOutcome.Busy && Waits(r))
+        if (_loop.Waits.IsWriting(_index, _key) || TryLock(ageMs) == CacheLockOutcome.Busy && Waits(r))
         {
             return WaitAsync();
         }

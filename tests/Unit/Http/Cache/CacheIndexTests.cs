@@ -1,0 +1,114 @@
+// The index of a cache in its zone: entries, sizes, locks and whose they are, what goes first.
+using System.Text;
+using Weir.Http.Cache;
+using Weir.Kernel;
+using Weir.Zones;
+using Xunit;
+
+namespace Weir.Tests.Unit.Http.Cache;
+
+public sealed class CacheIndexTests : IDisposable
+{
+    private const long NowMs = 1_700_000_000_000, NowSec = NowMs / 1000;
+
+    private readonly Zone _zone = Zone.CreatePrivate(new ZoneSpec("cache:test", 128 * 1024, CacheIndex.Layout));
+    private readonly CounterSlots _slots = CounterSlots.CreatePrivate();
+
+    public void Dispose()
+    {
+        _zone.Dispose();
+        _slots.Dispose();
+    }
+
+    private CacheIndex Open(out int slot) => CacheIndex.Open(_zone, new ZoneOwner(_slots, slot = _slots.Claim()))!;
+
+    private static CacheKey Key(int i) => CacheKey.Of(Encoding.ASCII.GetBytes($"key {i}"));
+
+    [Fact]
+    public void A_key_is_the_MD5_of_its_text_and_its_file_lies_in_its_levels()
+    {
+        var path = new CachePath { Family = "proxy", Directory = "/c", Levels = [1, 2] };
+        CacheKey key = CacheKey.Of("http://127.0.0.1/"u8);
+        string file = path.FileOf(key);
+        string name = Convert.ToHexStringLower(
+            System.Security.Cryptography.MD5.HashData(Encoding.ASCII.GetBytes("http://127.0.0.1/")));
+
+        Assert.Equal($"/c/{name[^1]}/{name[^3..^1]}/{name}", file);
+        Assert.True(CacheKey.TryParseName(Encoding.ASCII.GetBytes(name), out CacheKey parsed));
+        Assert.Equal(key, parsed);
+    }
+
+    [Fact]
+    public void Sizes_follow_what_is_published_replaced_and_forgotten()
+    {
+        CacheIndex index = Open(out int _);
+        index.Publish(Key(1), 11, 100, NowSec, 0);
+        index.Publish(Key(2), 21, 1000, NowSec, 0);
+        index.Publish(Key(1), 12, 300, NowSec, 0);
+        Assert.Equal(1300, index.Bytes);
+        Assert.False(index.Forget(Key(1), 11));
+        Assert.True(index.Forget(Key(1), 12));
+        Assert.Equal(1000, index.Bytes);
+    }
+
+    [Fact]
+    public void One_fetches_and_the_lock_of_a_dead_worker_is_nobodys()
+    {
+        CacheIndex one = Open(out int slot);
+        CacheIndex other = Open(out int _);
+        Assert.Equal(CacheLockOutcome.Taken, one.TryLock(Key(1), NowMs, 60_000, out long token));
+        Assert.Equal(CacheLockOutcome.Busy, other.TryLock(Key(1), NowMs, 60_000, out long _));
+        Assert.True(other.IsFetched(Key(1), NowMs));
+        _slots.Release(slot);
+        Assert.False(other.IsFetched(Key(1), NowMs));
+        Assert.Equal(CacheLockOutcome.Taken, other.TryLock(Key(1), NowMs, 60_000, out long second));
+        one.Unlock(Key(1), token);
+        Assert.True(other.IsFetched(Key(1), NowMs));
+        other.Unlock(Key(1), second);
+        Assert.False(other.IsFetched(Key(1), NowMs));
+    }
+
+    [Fact]
+    public void A_lock_is_taken_away_when_its_time_is_over_and_passed_when_nothing_can_be_stored()
+    {
+        CacheIndex index = Open(out int _);
+        index.TryLock(Key(1), NowMs, 5000, out long first);
+        Assert.Equal(CacheLockOutcome.Busy, index.TryLock(Key(1), NowMs + 4999, 5000, out long _));
+        Assert.Equal(CacheLockOutcome.Taken, index.TryLock(Key(1), NowMs + 5000, 5000, out long second));
+        index.Unlock(Key(1), first);
+        Assert.True(index.IsFetched(Key(1), NowMs + 5001));
+        index.Unlock(Key(1), second, NowMs + 6000);
+        Assert.Equal(CacheLockOutcome.Pass, index.TryLock(Key(1), NowMs + 5002, 5000, out long _));
+        Assert.Equal(CacheLockOutcome.Taken, index.TryLock(Key(1), NowMs + 6000, 5000, out long _));
+    }
+
+    [Fact]
+    public void A_full_zone_drops_what_was_used_longest_ago()
+    {
+        CacheIndex index = Open(out int _);
+        for (int i = 0; i < 5000; i++)
+        {
+            index.Publish(Key(i), (ulong)i + 1, 10, NowSec, 0);
+        }
+        Assert.InRange(index.Count, 100, 4000);
+        Assert.Equal(index.Count * 10, index.Bytes);
+        Assert.False(index.Look(Key(0), NowSec).Exists);
+        Assert.True(index.Look(Key(4999), NowSec).Exists);
+        Assert.True(index.TryTakeEvicted(out CacheKey evicted));
+        Assert.Equal(Key(0), evicted);
+    }
+
+    [Fact]
+    public void What_was_used_longest_ago_goes_first()
+    {
+        CacheIndex index = Open(out int _);
+        index.Publish(Key(1), 1, 10, NowSec, 0);
+        index.Publish(Key(2), 2, 10, NowSec, 0);
+        index.Use(Key(1), NowSec + 1);
+        Assert.True(index.TryOldest(out CacheVictim victim));
+        Assert.Equal(Key(2), victim.Key);
+        index.Remove(victim);
+        Assert.False(index.Look(Key(2), NowSec).Exists);
+        Assert.Equal(10, index.Bytes);
+    }
+}
