@@ -39,7 +39,7 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
-            ["taskset", "-c", "0", "dotnet", app, kind, self.url, directory],
+            ["taskset", "-c", "0", app, kind, self.url, directory],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "DOTNET_gcServer": "0"})
         for _ in range(600):
             try:
@@ -118,7 +118,7 @@ def main():
     parser.add_argument("--idle", type=int, default=4000)
     parser.add_argument("--only", default="")
     parser.add_argument("--out", default="")
-    parser.add_argument("--app", default=os.path.join(ROOT, "artifacts/bin/BenchApp/release/BenchApp.dll"))
+    parser.add_argument("--app", default=os.path.join(ROOT, "artifacts/bin/BenchApp/release/BenchApp"))
     arguments = parser.parse_args()
     chosen = [s for s in [*SCENARIOS, "idle-memory"] if not arguments.only or s in arguments.only.split(",")]
     figures = {}

@@ -123,6 +123,7 @@ internal sealed class WeirHostServer : IServer
         return new AppServerOptions
         {
             Concurrency = inline ? Concurrency.EventDriven(loops) : Concurrency.EventDrivenWithTaskPool(loops),
+            Engine = _options.Engine,
             Backlog = _options.Backlog,
             MaxConnections = limits.MaxConcurrentConnections,
             HeaderTimeout = limits.RequestHeadTimeout,

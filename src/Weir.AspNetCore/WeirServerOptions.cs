@@ -25,6 +25,9 @@ public sealed class WeirServerOptions
     /// processors otherwise.</summary>
     public int Loops { get; set; }
 
+    /// <summary>How the loops ask the kernel: io_uring where it may be used, unless one is named.</summary>
+    public LoopEngine Engine { get; set; }
+
     /// <summary>Addresses beside those of <c>UseUrls</c> and <c>ASPNETCORE_URLS</c>, in the same form:
     /// "http://127.0.0.1:8080", "http://*:80", "http://unix:/run/app.sock". When there are any, those of the
     /// environment are not used, unless the host prefers them.</summary>

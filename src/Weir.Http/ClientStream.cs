@@ -65,6 +65,16 @@ public abstract class ClientStream
     /// <summary>What the PROXY protocol said of the client; null without it.</summary>
     public virtual ProxyClient? Proxy => null;
 
+    /// <summary>Whether the answer to <paramref name="r"/> may be sent whole by another thread (see
+    /// <see cref="Connection.MayLendSending"/>): nothing waits before it, and the connection lives on behind
+    /// it.</summary>
+    public virtual bool MayLendSending(HttpRequest r) => false;
+
+    /// <summary>The end of an answer that another thread has begun to send: bytes as they go over the wire.</summary>
+    public virtual void WriteRest(NativeSlice rest, BufferSlab owner)
+    {
+    }
+
     /// <summary>The transport under the stream, for addresses, its number and TCP_INFO. Several streams may share it:
     /// who waits for this client asks the stream.</summary>
     public abstract Connection Transport { get; }

@@ -299,6 +299,11 @@ internal sealed partial class Http1Driver
         Flush(r);
     }
 
+    public override bool MayLendSending(HttpRequest r) => !_aborted && _out is null or { IsEmpty: true }
+        && _start == _end && r.KeepAlive && r.Version >= 10 && !r.IsTold && _connection.MayLendSending;
+
+    public override void WriteRest(NativeSlice rest, BufferSlab owner) => Out.AppendSlice(rest, owner);
+
     public override bool Flush(HttpRequest r)
     {
         if (_aborted)

@@ -236,7 +236,7 @@ public abstract class Connection : LoopTimer
         int fd = OutsideDescriptor;
         if (fd >= 0)
         {
-            if (bytes.Length > 0)
+            if (bytes.Length > 0 && !IsSending)
             {
                 Sys.Write(fd, bytes);
             }
@@ -246,6 +246,22 @@ public abstract class Connection : LoopTimer
 
     /// <summary>The socket, for <see cref="AnswerFromOutside"/>; -1 where there is none.</summary>
     protected virtual int OutsideDescriptor => -1;
+
+    /// <summary>Bytes that are counted as sent are still on their way to the kernel: others would overtake
+    /// them.</summary>
+    protected virtual bool IsSending => false;
+
+    /// <summary>Whether sending may be lent to another thread for a while: a socket of the kernel, and nothing is on
+    /// its way. Until <see cref="EndLending"/> the loop neither sends on it nor closes it.</summary>
+    public virtual bool MayLendSending => false;
+
+    /// <summary>On the thread that sending was lent to: sends what the kernel takes at once, and says how much. 0 also
+    /// for an error; the loop meets it when it sends the rest.</summary>
+    public int SendLent(ReadOnlySpan<byte> bytes) =>
+        (int)Math.Max(0, Sys.Send(OutsideDescriptor, bytes).Value);
+
+    /// <summary>On the loop: sending is its own again, after so many bytes.</summary>
+    public void EndLending(int sentBytes) => SentBytes += sentBytes;
 
     public bool IsClosed { get; protected set; }
 

@@ -30,6 +30,7 @@ public abstract partial class EventLoop : IDisposable
     private const int MailboxBatchMax = 256;
 
     private readonly ConcurrentQueue<Action> _mailbox = new();
+    private int _isAsleep;
     private int _knocked;
     private object?[] _slots = new object?[16];
     private readonly Queue<Action> _ready = new();
@@ -143,6 +144,11 @@ public abstract partial class EventLoop : IDisposable
     {
     }
 
+    /// <summary>Gives to the kernel what would go at the turn's end: somebody may hold the thread.</summary>
+    public virtual void SubmitNow()
+    {
+    }
+
     /// <summary>Reads a piece of a file, which may wait for a disk; the loop does not. Fewer bytes than there is room
     /// for come at the file's end, or where the kernel likes it.</summary>
     public virtual LoopTask<SysResult> ReadFileAsync(int fd, NativeSlice into, long offset) =>
@@ -167,6 +173,9 @@ public abstract partial class EventLoop : IDisposable
 
     protected void Tick()
     {
+        // From here on messages are found without a knock, at the end of the turn.
+        Volatile.Write(ref _isAsleep, 0);
+        Volatile.Write(ref _knocked, 0);
         NowMs = ReadMonotonicMs();
         UnixMs = ReadUnixMs();
     }
@@ -174,11 +183,26 @@ public abstract partial class EventLoop : IDisposable
     /// <summary>Runs <paramref name="action"/> on the loop's thread, from any thread.</summary>
     public void Post(Action action)
     {
-        _mailbox.Enqueue(action);
-        if (Interlocked.Exchange(ref _knocked, 1) == 0)
+        PostQuietly(action);
+        Knock();
+    }
+
+    /// <summary>Wakes the loop if it sleeps: there is a message, or what came is not understood yet.</summary>
+    public void Knock()
+    {
+        if (Volatile.Read(ref _isAsleep) != 0 && Interlocked.Exchange(ref _knocked, 1) == 0)
         {
             Wake();
         }
+    }
+
+    /// <summary>As <see cref="Post"/>, but a loop that sleeps is not woken: the message is read with whatever comes
+    /// next, and who posts it knows that something will.</summary>
+    public void PostQuietly(Action action)
+    {
+        _mailbox.Enqueue(action);
+        // The queue before any flag that is read after it, as the loop sets its flags before it looks into the queue.
+        Interlocked.MemoryBarrier();
     }
 
     /// <summary>Runs <paramref name="action"/> later in this turn or in the next: for yielding.</summary>
@@ -440,6 +464,11 @@ public abstract partial class EventLoop : IDisposable
             {
                 timeout = timeout < 0 ? maxWaitMs : Math.Min(timeout, maxWaitMs);
             }
+            Interlocked.Exchange(ref _isAsleep, 1);
+            if (!_mailbox.IsEmpty)
+            {
+                timeout = 0;
+            }
         }
         TurnCount++;
         try
@@ -479,26 +508,9 @@ public abstract partial class EventLoop : IDisposable
 
     private void DrainMailbox()
     {
-        if (Volatile.Read(ref _knocked) == 0)
+        for (int left = MailboxBatchMax; left > 0 && _mailbox.TryDequeue(out Action? action); left--)
         {
-            return;
-        }
-        // A full fence: were the queue read before this store is seen, a message could miss this drain and its wake.
-        Interlocked.Exchange(ref _knocked, 0);
-        int left = MailboxBatchMax;
-        try
-        {
-            for (; left > 0 && _mailbox.TryDequeue(out Action? action); left--)
-            {
-                action();
-            }
-        }
-        finally
-        {
-            if (!_mailbox.IsEmpty)
-            {
-                Volatile.Write(ref _knocked, 1);
-            }
+            action();
         }
     }
 

@@ -490,6 +490,10 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
 
     protected override int OutsideDescriptor => Fd;
 
+    protected override bool IsSending => MustWait;
+
+    public override bool MayLendSending => !IsClosed && !IsBlocked && !MustWait && _sendError == 0;
+
     public override void SetNoDelay()
     {
         if (!_noDelay && !IsClosed)

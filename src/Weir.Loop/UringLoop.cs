@@ -322,6 +322,8 @@ public sealed unsafe class UringLoop : EventLoop
         }
     }
 
+    public override void SubmitNow() => Submit();
+
     /// <summary>Hands over what is pending without waiting.</summary>
     internal void Submit()
     {

@@ -116,11 +116,27 @@ public enum QueueFull : byte
     StopAccepting,
 }
 
+/// <summary>How an event loop asks the kernel.</summary>
+public enum LoopEngine : byte
+{
+    /// <summary>io_uring where this kernel and this process may use it, else epoll.</summary>
+    Best,
+
+    /// <summary>epoll, which is always there.</summary>
+    Epoll,
+
+    /// <summary>io_uring: a start where it may not be used is an error.</summary>
+    IoUring,
+}
+
 /// <summary>The options of an <see cref="AppServer"/>.</summary>
 public sealed class AppServerOptions
 {
     /// <summary>The concurrency model.</summary>
     public Concurrency Concurrency { get; set; } = Concurrency.EventDrivenWithThreadPool(1, 32, 1000);
+
+    /// <summary>The engine of the event loops; the blocking models have none.</summary>
+    public LoopEngine Engine { get; set; }
 
     /// <summary>Addresses: "127.0.0.1:8080", "[::1]:8080", "*:8080", "8080" (loopback), "unix:/path". Port 0 takes a
     /// free one, see <see cref="AppServer.Addresses"/>.</summary>

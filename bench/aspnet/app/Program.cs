@@ -1,6 +1,7 @@
 // The application that both servers are measured with: BenchApp kestrel|pool|inline URL DIRECTORY. The same
 // pipeline, the same settings, no logging; only the server differs.
 using Weir.AspNetCore;
+using Weir.Server;
 
 string server = args[0];
 WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
@@ -15,8 +16,10 @@ if (server != "kestrel")
 {
     builder.WebHost.UseWeir(options =>
     {
-        options.Requests = server == "inline" ? RequestPlacement.Inline : RequestPlacement.ThreadPool;
+        bool inline = server.StartsWith("inline", StringComparison.Ordinal);
+        options.Requests = inline ? RequestPlacement.Inline : RequestPlacement.ThreadPool;
         options.Loops = 1;
+        options.Engine = server.EndsWith("epoll", StringComparison.Ordinal) ? LoopEngine.Epoll : LoopEngine.Best;
         options.Limits.MaxConcurrentConnections = 20_000;
     });
 }

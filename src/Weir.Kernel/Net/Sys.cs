@@ -337,6 +337,14 @@ public static unsafe partial class Sys
         }
     }
 
+    public static SysResult Send(int fd, ReadOnlySpan<byte> bytes)
+    {
+        fixed (byte* p = bytes)
+        {
+            return Send(fd, p, bytes.Length, more: false);
+        }
+    }
+
     public static SysResult Write(int fd, ReadOnlySpan<byte> bytes)
     {
         fixed (byte* p = bytes)

@@ -46,13 +46,13 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
         {
             _hosts.Add(new LoopHost(this, i, place, handlerTimeoutMs));
         }
-        Counters.MoreIdle = () => _hosts.Sum(static h => (long)h.Loop.IdleCount);
-        Counters.MoreRefused = () => _hosts.Sum(static h => h.Loop.RefusedCount);
         foreach (LoopHost host in _hosts)
         {
             host.Start();
             _watchdog?.Add(host, handlerTimeoutMs / 10);
         }
+        Counters.MoreIdle = () => _hosts.Sum(static h => (long)h.Loop.IdleCount);
+        Counters.MoreRefused = () => _hosts.Sum(static h => h.Loop.RefusedCount);
     }
 
     internal override async Task StopAsync(TimeSpan patience, CancellationToken hurry)
@@ -73,10 +73,6 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
         }
         _watchdog?.Stop();
         _pool?.Stop();
-        foreach (LoopHost host in _hosts)
-        {
-            host.Dispose();
-        }
         foreach (OpenListener listener in _listeners)
         {
             listener.Close();
@@ -124,46 +120,21 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
     }
 
     /// <summary>One loop with its thread.</summary>
-    private sealed class LoopHost : IWatched
+    private sealed class LoopHost(EventDrivenModel model, int index, GuestPlace place, int handlerTimeoutMs) : IWatched
     {
-        private readonly EventDrivenModel _model;
-        private readonly GuestLoop _guests;
         private readonly TaskCompletionSource _started = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        private readonly Thread _thread;
+        private GuestLoop _guests = null!;
         private HttpServer? _http;
 
-        internal LoopHost(EventDrivenModel model, int index, GuestPlace place, int handlerTimeoutMs)
-        {
-            _model = model;
-            AppServerOptions options = model.Options;
-            Loop = new EpollLoop { SlowTurnMs = 0 };
-            string seconds = options.RetryAfterSeconds.ToString(CultureInfo.InvariantCulture);
-            _guests = new GuestLoop
-            {
-                Loop = Loop,
-                Index = index,
-                LoopCount = options.Concurrency.Loops,
-                Application = model.Application,
-                Place = place,
-                Counters = model.Counters,
-                HandlerTimeoutMs = handlerTimeoutMs,
-                QueueFull = options.QueueFull,
-                RetryAfter = Encoding.ASCII.GetBytes(seconds),
-                LateAnswer = ServerAnswers.Late(options.RetryAfterSeconds),
-                ServerName = Encoding.ASCII.GetBytes(options.ServerName),
-                Pool = model._pool,
-            };
-            _thread = new Thread(Run) { IsBackground = true, Name = "weir-loop" };
-        }
-
-        internal EpollLoop Loop { get; }
+        /// <summary>From <see cref="Start"/> on.</summary>
+        internal EventLoop Loop { get; private set; } = null!;
 
         internal Task Ended => _ended.Task;
 
         internal void Start()
         {
-            _thread.Start();
+            new Thread(Run) { IsBackground = true, Name = "weir-loop" }.Start();
             _started.Task.GetAwaiter().GetResult();
         }
 
@@ -179,45 +150,79 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
         /// <summary>On the watchdog's thread.</summary>
         public void Watch(long nowMs) => _guests.Inside?.TimeIsUpOutside(nowMs);
 
-        internal void Dispose()
-        {
-            // What a handler that never came back still refers to is left to it.
-            if (_ended.Task.IsCompleted && _model.Counters.Stuck == 0)
-            {
-                Loop.Dispose();
-            }
-        }
-
         private void Run()
         {
-            _model.Counters.Thread(1);
+            model.Counters.Thread(1);
             try
             {
+                Open();
                 Build();
             }
             catch (Exception e)
             {
                 _started.SetException(e);
-                _model.Counters.Thread(-1);
+                model.Counters.Thread(-1);
                 return;
             }
             _started.SetResult();
             Loop.Run();
+            _guests.TakeBackSending();
             Loop.CloseConnections();
             _http!.Configuration!.FlushLogs();
-            _model.Counters.Thread(-1);
+            if (model.Counters.Stuck == 0)
+            {
+                // Else a handler that never came back still refers to what is the loop's: it is left to it.
+                Loop.Dispose();
+            }
+            model.Counters.Thread(-1);
             _ended.SetResult();
+        }
+
+        private void Open()
+        {
+            AppServerOptions options = model.Options;
+            string name = options.Engine switch
+            {
+                LoopEngine.Epoll => Engines.Epoll,
+                LoopEngine.IoUring => Engines.IoUring,
+                _ => "",
+            };
+            Loop = Engines.Open(name, out string note) ?? throw new NotSupportedException(note);
+            Loop.SlowTurnMs = 0;
+            if (index == 0)
+            {
+                model.Log.Write(LogLevel.Notice, note);
+            }
+            _guests = new GuestLoop
+            {
+                Loop = Loop,
+                Index = index,
+                LoopCount = options.Concurrency.Loops,
+                Application = model.Application,
+                Place = place,
+                Counters = model.Counters,
+                HandlerTimeoutMs = handlerTimeoutMs,
+                QueueFull = options.QueueFull,
+                RetryAfter = Encoding.ASCII.GetBytes(options.RetryAfterSeconds.ToString(CultureInfo.InvariantCulture)),
+                LateAnswer = ServerAnswers.Late(options.RetryAfterSeconds),
+                ServerName = Encoding.ASCII.GetBytes(options.ServerName),
+                Pool = model._pool,
+                OwnsLoop = true,
+                IsTimed = () => model.Counters.Observer is not null
+                    || model.InstrumentsOf is { MeasuresDuration: true },
+            };
         }
 
         private void Build()
         {
             Loop.Adopt();
-            Log log = _model.Log;
+            Loop.TurnEnded += _guests.HandOver;
+            Log log = model.Log;
             Loop.Alert = (message, errno) => log.Write(LogLevel.Warn, message, errno);
             Loop.Report = (level, message, errno) => log.Write(level, message, errno);
             Loop.Fault = e => log.Write(LogLevel.Error, $"a fault on a loop: {e}");
-            var resources = new AppResources(log, new GuestHandler(_guests), _model._slots);
-            MemoryConfFiles files = new MemoryConfFiles().Add("/app/app.conf", _model.ConfigurationText());
+            var resources = new AppResources(log, new GuestHandler(_guests), model._slots);
+            MemoryConfFiles files = new MemoryConfFiles().Add("/app/app.conf", model.ConfigurationText());
             ConfTree tree = ConfParser.Parse(files, "/app/app.conf", "");
             var build = new HttpBuild(resources, tree.Errors);
             HttpConfiguration configuration = build.Run(tree);
@@ -229,16 +234,16 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
                 }
             }
             configuration.DefaultLog = log;
-            configuration.LogHandlers.Add(new AnsweredHandler(_guests, _model.Counters, _model.InstrumentsOf));
+            configuration.LogHandlers.Add(new AnsweredHandler(_guests, model.Counters, model.InstrumentsOf));
             Loop.ConnectionsMax = int.MaxValue;
-            _http = new HttpServer(Loop, log, _model._slots[1 + (_guests.Index % CounterSlots.SlotsMax)])
+            _http = new HttpServer(Loop, log, model._slots[1 + (_guests.Index % CounterSlots.SlotsMax)])
             {
                 QuitGraceMs = 100,
                 Drained = Loop.Stop,
-                Observer = new ConnectionEvents(_guests, _model.Options.MaxConnections),
+                Observer = new ConnectionEvents(_guests, model.Options.MaxConnections),
             };
             _guests.Http = _http;
-            _http.Apply(configuration, spec => _model._listeners
+            _http.Apply(configuration, spec => model._listeners
                 .Where(l => l.Address.Equals(spec.Address))
                 .Select(static l => Descriptors.Duplicate(l.Fd).Int));
         }

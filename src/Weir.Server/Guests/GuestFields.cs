@@ -12,6 +12,19 @@ public sealed class GuestFields
     private Place[] _places = new Place[8];
     private int _used;
 
+    // The strings that the first places were made of: an exchange that says the same as the one before, in the same
+    // place, has its bytes there already.
+    private readonly Strings[] _strings = new Strings[StringsMax];
+    private int _stringCount;
+    private const int StringsMax = 8, StringBytesMax = 256;
+
+    private struct Strings
+    {
+        internal string Name;
+        internal string Value;
+        internal Place Place;
+    }
+
     internal readonly record struct Place(int NameStart, int NameLength, int ValueLength)
     {
         public int ValueStart => NameStart + NameLength;
@@ -42,6 +55,7 @@ public sealed class GuestFields
     public void Add(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value)
     {
         Check(name, value);
+        _stringCount = Math.Min(_stringCount, Count);
         if (_used + name.Length + value.Length > _text.Length)
         {
             Array.Resize(ref _text, Math.Max(_text.Length * 2, _used + name.Length + value.Length));
@@ -63,18 +77,35 @@ public sealed class GuestFields
     {
         ArgumentNullException.ThrowIfNull(name);
         ArgumentNullException.ThrowIfNull(value);
+        int index = Count;
+        if (index < _stringCount && IsAsBefore(in _strings[index], name, value))
+        {
+            CheckOpen();
+            _places[Count++] = _strings[index].Place;
+            _used += _strings[index].Place.NameLength + _strings[index].Place.ValueLength;
+            return;
+        }
         Span<byte> small = stackalloc byte[512];
         int most = (name.Length + value.Length) * 3;
         Span<byte> room = most <= small.Length ? small : new byte[most];
         int names = Encoding.UTF8.GetBytes(name, room);
         int values = Encoding.UTF8.GetBytes(value, room[names..]);
         Add(room[..names], room.Slice(names, values));
+        if (index < StringsMax && index == _stringCount && value.Length <= StringBytesMax)
+        {
+            _strings[index] = new Strings { Name = name, Value = value, Place = _places[index] };
+            _stringCount = index + 1;
+        }
     }
+
+    private bool IsAsBefore(in Strings before, string name, string value) => ReferenceEquals(before.Name, name)
+        && ReferenceEquals(before.Value, value) && before.Place.NameStart == _used;
 
     /// <summary>Removes all fields of a name (any case).</summary>
     public void Remove(ReadOnlySpan<byte> name)
     {
         CheckOpen();
+        _stringCount = 0;
         int kept = 0;
         for (int i = 0; i < Count; i++)
         {
@@ -101,6 +132,7 @@ public sealed class GuestFields
 
     internal void Clear()
     {
+        _stringCount = Math.Min(_stringCount, Count);
         Count = 0;
         _used = 0;
         IsSealed = false;

@@ -41,6 +41,18 @@ internal sealed class GuestLoop
     /// <summary>Where listeners are held back while the pool has no room.</summary>
     internal HttpServer? Http { get; set; }
 
+    /// <summary>The loop serves nothing but this application: no configuration has a say in its answers, so a guest
+    /// may send a small one itself.</summary>
+    internal bool OwnsLoop { get; init; }
+
+    /// <summary>Whether somebody measures when a request ended, so that its end may not wait to be noticed.</summary>
+    internal Func<bool> IsTimed { get; init; } = static () => true;
+
+    /// <summary>Server and Date, for answers that guests send themselves.</summary>
+    internal HeadStart HeadStart => HeadStart.Now(ref _headStart, ServerName);
+
+    private HeadStart? _headStart;
+
     internal bool IsInline => Place == GuestPlace.Inline;
 
     /// <summary>The guest whose code runs on the loop's thread, or null.</summary>
@@ -96,6 +108,15 @@ internal sealed class GuestLoop
         }
     }
 
+    /// <summary>The loop has stopped and is about to close its connections: none of them is lent any more.</summary>
+    internal void TakeBackSending()
+    {
+        for (LoopExchange? x = _first; x is not null; x = x.Next)
+        {
+            x.TakeBackSending();
+        }
+    }
+
     internal long ConnectionNumber(Connection connection) => connection.Number * LoopCount + Index;
 
     internal void Tell(AppServerEventKind kind, HttpRequest r, int status = 0)
@@ -116,6 +137,12 @@ internal sealed class GuestLoop
     {
         if (Place == GuestPlace.TaskPool)
         {
+            if (OwnsLoop)
+            {
+                // Those of a turn go together at its end: a thread that is woken early only takes the processor away.
+                _turn.Add(exchange);
+                return true;
+            }
             ThreadPool.UnsafeQueueUserWorkItem(exchange, preferLocal: false);
             return true;
         }
@@ -132,6 +159,27 @@ internal sealed class GuestLoop
         PauseListening(true);
         Pool!.WantRoom(_roomAgain ??= () => Loop.Post(RoomAgain));
         return true;
+    }
+
+    private readonly List<LoopExchange> _turn = [];
+
+    /// <summary>At the end of a turn.</summary>
+    internal void HandOver()
+    {
+        foreach (LoopExchange exchange in _turn)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(exchange, preferLocal: false);
+        }
+        if (_turn.Count > 0)
+        {
+            _turn.Clear();
+            if (Environment.ProcessorCount == 1)
+            {
+                // Handlers and loop share the processor: what they answer in a row brings the loop many events at once,
+                // while a loop that went to sleep now would be woken by each and take the processor back.
+                Thread.Yield();
+            }
+        }
     }
 
     private Action? _roomAgain;
@@ -192,6 +240,10 @@ internal sealed class GuestHandler(GuestLoop guests) : PhaseHandler
         {
             r.Abort(AbortReason.ClientGone);
             return PhaseResult.Done;
+        }
+        if (guests.IsInline && r.IsPipelined)
+        {
+            guests.Loop.SubmitNow();
         }
         GuestState state = r.Rent(s_slot);
         if (state.Exchange is null || state.Exchange.Guests != guests)

@@ -366,6 +366,9 @@ internal sealed partial class LoopExchange
                 piece.Span[..count].CopyTo(_into.Span);
                 _pieceAt = count;
             }
+            // A body that came whole leaves the way out as it was.
+            _lendsSending = _bodyEnded && Guests.OwnsLoop && !_begun && _taken == DirectAnswer.HeadBytesMax
+                && _r is { } asked && asked.Stream.MayLendSending(asked);
             _readWait.Set(count);
         }
         FinishIfEnding();
@@ -445,7 +448,11 @@ internal sealed partial class LoopExchange
     {
         HttpRequest r = _r!;
         PhaseResult result = PhaseResult.Done;
-        if (r.Aborted != AbortReason.None)
+        if (_directBytes > 0)
+        {
+            EndDirect(r);
+        }
+        else if (r.Aborted != AbortReason.None)
         {
             ReleaseSlabs();
         }
@@ -574,25 +581,5 @@ internal sealed partial class LoopExchange
         Guests.Counters.Tell(AppServerEventKind.CameBack, ConnectionNumber, RequestNumber, Guests.Index);
         ReleaseSlabs();
         ReleasePiece();
-    }
-
-    private void ReleaseSlabs()
-    {
-        lock (_partsGate)
-        {
-            foreach (WrittenPart part in _parts)
-            {
-                part.Slab?.Release();
-                if (part.Slab is null)
-                {
-                    Descriptors.Close(part.Fd);
-                }
-            }
-            _parts.Clear();
-            _slab?.Release();
-            _slab = null;
-            _used = 0;
-            _taken = 0;
-        }
     }
 }

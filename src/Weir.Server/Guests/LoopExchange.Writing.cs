@@ -1,7 +1,10 @@
 // The guest's half of writing: memory of slabs that the loop lends, files, and when what was written is handed
 // over. The guest may go on writing while the loop takes what was flushed: only where a slab changes do they meet,
 // under a gate.
+using Weir.Http;
+using Weir.Kernel;
 using Weir.Loop;
+using Weir.Protocol.Http1;
 
 namespace Weir.Server;
 
@@ -20,7 +23,74 @@ internal sealed partial class LoopExchange
         }
         else
         {
+            _lendsSending = false;
             _loop.Post(_lateMessage);
+        }
+    }
+
+    // Sending that is lent: the loop saw that nothing waits before this answer, and the guest asked for nothing since.
+    private bool _lendsSending;
+    private int _directBytes;
+    private int _directStart;
+    private int _directSent;
+
+    /// <summary>On the guest's thread, at its end: gives a small answer that is complete to the kernel. True when the
+    /// loop need not hurry to hear of it.</summary>
+    private bool TryAnswerDirectly()
+    {
+        if (_failure is not null || _slab is null || _parts.Count > 0 || IsShort || Reason is not null
+            || !DirectAnswer.MayHaveStatus(Status) || Head.Method == HttpMethod.Head || ExpectsTrailers
+            || Trailers.Count > 0)
+        {
+            return false;
+        }
+        Span<byte> head = stackalloc byte[DirectAnswer.HeadBytesMax];
+        int length = DirectAnswer.WriteHead(head, Status, Fields, BodyBytes, Guests.HeadStart);
+        if (length == 0 || Interlocked.CompareExchange(ref _state, Sending, Owned) != Owned)
+        {
+            return false;
+        }
+        HttpRequest r = _r!;
+        Span<byte> memory = _slab.Span;
+        _directStart = DirectAnswer.HeadBytesMax - length;
+        head[..length].CopyTo(memory[_directStart..]);
+        _directBytes = _used - _directStart;
+        _directSent = r.Connection.SendLent(memory[_directStart.._used]);
+        Volatile.Write(ref _state, Sent);
+        // After that store, so that the lull's timer, which is this message's alarm, cannot end unseen.
+        return _directSent == _directBytes && Volatile.Read(ref _step) != LaterStep && !Head.HasBody
+            && !Guests.IsTimed();
+    }
+
+    /// <summary>On the loop: what the guest's thread sent is accounted for, and what the kernel did not take
+    /// follows.</summary>
+    private void EndDirect(HttpRequest r)
+    {
+        int headBytes = DirectAnswer.HeadBytesMax - _directStart;
+        r.Response.Status = Status;
+        r.Response.ContentLength = BodyBytes;
+        r.Response.IsSent = true;
+        r.HeadBytesSent += headBytes;
+        r.BodyBytesSent += BodyBytes;
+        r.WireBodyBytes += BodyBytes;
+        r.Connection.EndLending(_directSent);
+        if (_directSent < _directBytes)
+        {
+            r.Stream.WriteRest(_slab!.Memory.Slice(_directStart + _directSent, _directBytes - _directSent), _slab);
+        }
+        ReleaseSlabs();
+    }
+
+    /// <summary>After the loop has stopped: waits for a send that is under way, and allows no other.</summary>
+    internal void TakeBackSending()
+    {
+        if (Interlocked.CompareExchange(ref _state, Abandoned, Owned) == Sending)
+        {
+            var wait = new SpinWait();
+            while (Volatile.Read(ref _state) == Sending)
+            {
+                wait.SpinOnce();
+            }
         }
     }
 
@@ -40,7 +110,7 @@ internal sealed partial class LoopExchange
         {
             ProcessLateFlush();
         }
-        else
+        if (Volatile.Read(ref _step) != LaterStep || Volatile.Read(ref _state) is Sending or Sent)
         {
             _loop.Timers.Set(_lull, _loop.NowMs + LullMs);
         }
@@ -113,6 +183,7 @@ internal sealed partial class LoopExchange
         }
         Volatile.Write(ref _step, LaterStep);
         _flushWait.Begin(continueElsewhere: !Guests.IsInline);
+        _lendsSending = false;
         if (_loop.IsOnThread)
         {
             ProcessFlush();
@@ -135,5 +206,25 @@ internal sealed partial class LoopExchange
         return step == FirstStepFlushed
             || Interlocked.CompareExchange(ref _step, FirstStepFlushed, FirstStep) == FirstStep
             ? new ValueTask<bool>(!IsAborted) : FlushAsync();
+    }
+
+    private void ReleaseSlabs()
+    {
+        lock (_partsGate)
+        {
+            foreach (WrittenPart part in _parts)
+            {
+                part.Slab?.Release();
+                if (part.Slab is null)
+                {
+                    Descriptors.Close(part.Fd);
+                }
+            }
+            _parts.Clear();
+            _slab?.Release();
+            _slab = null;
+            _used = 0;
+            _taken = 0;
+        }
     }
 }

@@ -14,8 +14,9 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
 {
     private const int FirstSlabBytes = 4096;
 
-    // Who may answer: the guest (Owned, then Begun), the watch (Abandoned), nobody any more (Over).
-    private const int Owned = 0, Begun = 1, Abandoned = 2, Over = 3;
+    // Who may answer: the guest (Owned, then Begun), the watch (Abandoned), nobody any more (Over). Sending, Sent: the
+    // guest's own thread gives the answer to the kernel, or has.
+    private const int Owned = 0, Begun = 1, Abandoned = 2, Over = 3, Sending = 4, Sent = 5;
 
     // The handler's first step, until it first awaits: a flush in it waits for the step's end, because most handlers
     // are done by then and their answer leaves whole. A second flush, or one that holds its thread, makes it leave.
@@ -102,6 +103,8 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         _used = 0;
         _taken = 0;
         _completed = false;
+        _directBytes = 0;
+        _lendsSending = false;
         Volatile.Write(ref _step, FirstStep);
         Volatile.Write(ref _state, Owned);
         r.Stream.Watcher = this;
@@ -126,6 +129,11 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         else
         {
             _slab = _loop.Buffers.Rent(FirstSlabBytes);
+            if (Guests.OwnsLoop && r.Stream.MayLendSending(r))
+            {
+                _lendsSending = true;
+                _used = _taken = DirectAnswer.HeadBytesMax;
+            }
             _loop.Buffers.Stock(4);
             _loop.Timers.Set(_lull, _loop.NowMs + LullMs);
             if (!Guests.Schedule(this))
@@ -218,6 +226,17 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         {
             ProcessEnd();
         }
+        else if (_lendsSending && TryAnswerDirectly())
+        {
+            // The client knows all; the loop hears of it when the client says something, or at the next lull. Unless it
+            // has said something already.
+            Connection connection = _r!.Connection;
+            _loop.PostQuietly(_endMessage);
+            if (connection.MayHaveInput)
+            {
+                _loop.Knock();
+            }
+        }
         else
         {
             _loop.Post(_endMessage);
@@ -236,7 +255,9 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
             return false;
         }
         SealHead();
-        return Send(out _);
+        bool sent = Send(out _);
+        _loop.SubmitNow();
+        return sent;
     }
 
     public override ValueTask<int> ReadAsync(Memory<byte> into)
@@ -256,6 +277,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         }
         _readWait.Begin(continueElsewhere: !Guests.IsInline);
         _into = into;
+        _lendsSending = false;
         if (_loop.IsOnThread)
         {
             ProcessRead();
@@ -276,6 +298,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         SealHead();
         Volatile.Write(ref _step, LaterStep);
         _flushWait.Begin(continueElsewhere: !Guests.IsInline);
+        _lendsSending = false;
         if (_loop.IsOnThread)
         {
             ProcessComplete();
@@ -289,6 +312,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
 
     public override void CancelRead()
     {
+        _lendsSending = false;
         if (_loop.IsOnThread)
         {
             ProcessCancelRead();
@@ -334,6 +358,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         }
         else
         {
+            _lendsSending = false;
             fields.IsSealed = true;
             _loop.Post(() => ProcessInterim(status, fields));
         }
@@ -341,6 +366,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
 
     public override void Abort()
     {
+        _lendsSending = false;
         if (_loop.IsOnThread)
         {
             ProcessAbort();
