@@ -135,14 +135,35 @@ internal sealed class SecureLinkModule : HttpModule<SecureLinkSettings>
         md5.Add(secret.Span);
         md5.Finish(made);
         Span<byte> given = stackalloc byte[Md5.Length];
-        if (Convert.FromHexString(uri.Slice(hash, length), given, out _, out _) != System.Buffers.OperationStatus.Done
-            || !given.SequenceEqual(made))
+        if (!TryReadHex(uri.Slice(hash, length), given) || !given.SequenceEqual(made))
         {
             return false;
         }
         value = r.UnparsedUri.Slice(link);
         return true;
     }
+
+    private static bool TryReadHex(ReadOnlySpan<byte> text, Span<byte> bytes)
+    {
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            int high = HexDigit(text[2 * i]), low = HexDigit(text[2 * i + 1]);
+            if ((high | low) < 0)
+            {
+                return false;
+            }
+            bytes[i] = (byte)(high << 4 | low);
+        }
+        return true;
+    }
+
+    private static int HexDigit(byte c) => c switch
+    {
+        >= (byte)'0' and <= (byte)'9' => c - '0',
+        >= (byte)'a' and <= (byte)'f' => c - 'a' + 10,
+        >= (byte)'A' and <= (byte)'F' => c - 'A' + 10,
+        _ => -1,
+    };
 }
 
 /// <summary>Base64 as links carry it: '-' and '_', padding or none.</summary>

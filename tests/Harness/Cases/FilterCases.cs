@@ -119,6 +119,7 @@ public static class FilterCases
                 location / { set $memcached_key "$uri$arg_k"; memcached_pass 127.0.0.1:%UPSTREAM%; }
                 location /nokey { memcached_pass 127.0.0.1:%UPSTREAM%; }
                 """,
+            MayOverlap = false,
             Origin = Origin.PerConnection([Act.Send("VALUE /a.html 0 5\r\nhello\r\nEND\r\n"), Act.Hold],
                 [Act.Send("END\r\n"), Act.Hold], [Act.Send("VALUE /a%20b.txt 0 0\r\n\r\nEND\r\n"), Act.Hold],
                 [Act.Send("VALUE /h 0 3\r\nabc\r\nEND\r\n"), Act.Hold]),
@@ -127,6 +128,7 @@ public static class FilterCases
         new Case(Area, "memcached says what it should not")
         {
             Server = "location / { set $memcached_key $uri; memcached_pass 127.0.0.1:%UPSTREAM%; }",
+            MayOverlap = false,
             Origin = Origin.PerConnection([Act.Send("VALUE /other 0 5\r\nhello\r\nEND\r\n"), Act.Hold],
                 [Act.Send("ERROR\r\n"), Act.Hold], [Act.Send("VALUE /x x 5\r\nhello\r\nEND\r\n"), Act.Hold],
                 [Act.Send("VALUE /x 0 x\r\nhello\r\nEND\r\n"), Act.Hold], [Act.Send("VALU")],
@@ -141,6 +143,7 @@ public static class FilterCases
                 location /error { set $memcached_key $uri; memcached_pass 127.0.0.1:%UPSTREAM%; error_page 404 = @a; }
                 location @a { return 200 "fallback\n"; }
                 """,
+            MayOverlap = false,
             Origin = Origin.PerConnection([Act.Send("VALUE /a 2 3\r\nzip\r\nEND\r\n"), Act.Hold],
                 [Act.Send("VALUE /b 1 3\r\nabc\r\nEND\r\n"), Act.Hold], [Act.Send("END\r\n"), Act.Hold]),
             Talks = [Get("/a"), Get("/b"), Get("/error")],
