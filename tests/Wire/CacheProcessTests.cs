@@ -6,6 +6,7 @@ using Xunit;
 
 namespace Weir.Tests.Wire;
 
+[Trait("Needs", "master")]
 public sealed class CacheProcessTests
 {
     private const string Long = "Cache-Control: max-age=1000";

@@ -351,6 +351,8 @@ public sealed class Http2Tests
         client.Settle();
         Assert.Equal(65_535, client.Answer(filler).Body.Count + client.Answer(filler2).Body.Count
             + client.Answer(filler3).Body.Count);
+        // What of them fitted into the window has ended: how many depends on how they came to be read.
+        int left = 5 + new[] { filler, filler2, filler3 }.Count(f => !client.Answer(f).IsComplete);
         int late = client.Begin("/file", more: ["priority: u=5"]);
         int turn1 = client.Begin("/file", more: ["priority: u=4, i"]);
         int turn2 = client.Begin("/file", more: ["priority: u=4, i"]);
@@ -361,7 +363,7 @@ public sealed class Http2Tests
         client.Settle();
         client.Send(Http2Client.WindowUpdate(0, 1_000_000));
         List<int> order = [];
-        while (order.Count(s => s < 0) < 8 && client.ReadFrame() is { } frame)
+        while (order.Count(s => s < 0) < left && client.ReadFrame() is { } frame)
         {
             if (frame.Type == FrameType.Data && frame.StreamId > filler3)
             {
