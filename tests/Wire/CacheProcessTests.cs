@@ -94,8 +94,9 @@ public sealed class CacheProcessTests
     {
         using Upstream upstream = Upstream.Answering(Upstream.Ok("x", Long));
         using ServerProcess weir = CacheTests.Start(upstream,
-            path: "proxy_cache_path %DIR%/cache keys_zone=one:1m inactive=1s use_temp_path=off;");
+            path: "proxy_cache_path %DIR%/cache keys_zone=one:1m inactive=2s use_temp_path=off;");
         weir.Get("/");
+        Wait.For("the file", () => CacheTests.Files(weir).Length == 1);
         Wait.For("the end of the file", () => CacheTests.Files(weir).Length == 0
             && upstream.Requests.Count == 1);
         Assert.Equal("MISS", CacheTests.CacheOf(weir.Get("/")));

@@ -23,6 +23,11 @@ internal sealed class CacheCommit : ICacheWriterOwner
     internal required CacheKey LockedKey { get; init; }
     internal required long Token { get; init; }
     internal required uint Purges { get; init; }
+
+    /// <summary>The key without what it varies by, and how often it had been forgotten when this was asked
+    /// for.</summary>
+    internal required CacheKey MainKey { get; init; }
+    internal required ushort Forgotten { get; init; }
     internal required Log Log { get; init; }
     internal CacheKey MarkerKey { get; set; }
     internal ulong MarkerId { get; set; }
@@ -42,12 +47,16 @@ internal sealed class CacheCommit : ICacheWriterOwner
         long nowSec = EventLoop.UnixMs / 1000;
         if (complete)
         {
-            if (MarkerId != 0)
+            bool kept = MarkerId == 0
+                || Index.Publish(MarkerKey, MarkerId, MarkerBytes, nowSec, Purges, MainKey, Forgotten);
+            if (kept && Index.Publish(Key, Head.Id, Head.FileBytes, nowSec, Purges, MainKey, Forgotten))
             {
-                Index.Publish(MarkerKey, MarkerId, MarkerBytes, nowSec, Purges);
+                KeepSmall(writer);
             }
-            Index.Publish(Key, Head.Id, Head.FileBytes, nowSec, Purges);
-            KeepSmall(writer);
+            else
+            {
+                CachePurge.Unlink(EventLoop, Path.FileOf(Key));
+            }
             DropEvicted();
         }
         else if (writer.Error != Errno.ECANCELED && Log.Enabled(LogLevel.Crit))

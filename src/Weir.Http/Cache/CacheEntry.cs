@@ -31,6 +31,9 @@ internal struct CacheEntry
     public uint PurgesSeen;
     public ushort Status;
     public byte Exists;
+
+    /// <summary>How often the key was forgotten whatever its file: what was asked for before is not published.</summary>
+    public ushort Forgotten;
 }
 
 /// <summary>The record of a whole cache.</summary>

@@ -10,7 +10,7 @@ namespace Weir.Http.Cache;
 /// <summary>The shared index of one cache.</summary>
 public sealed class CacheIndex
 {
-    public const ulong Layout = 0x4361_6368_6500_0001;
+    public const ulong Layout = 0x4361_6368_6500_0002;
     private const int EntryBytes = 64, BytesPerKey = 128, TriesMax = 20, EvictedMax = 1024;
 
     private readonly Zone _zone;
@@ -233,10 +233,39 @@ public sealed class CacheIndex
         }
     }
 
+    /// <summary>How often the key was forgotten: taken before an answer is asked for, compared when it is
+    /// published.</summary>
+    public ushort ForgottenOf(CacheKey key)
+    {
+        using ZoneLock held = _zone.Lock();
+        uint at = Find(key);
+        return at == 0 ? (ushort)0 : Entry(at).Forgotten;
+    }
+
+    /// <summary>A file is in its place under the key's name. False, and nothing is known of it, when
+    /// <paramref name="main"/> was forgotten since it was asked for.</summary>
+    public bool Publish(CacheKey key, ulong id, long fileBytes, long nowSec, uint purgesSeen, CacheKey main,
+        ushort forgotten)
+    {
+        using ZoneLock held = _zone.Lock();
+        uint at = Find(main);
+        if (at != 0 && Entry(at).Forgotten != forgotten)
+        {
+            return false;
+        }
+        PublishHeld(key, id, fileBytes, nowSec, purgesSeen);
+        return true;
+    }
+
     /// <summary>A file is in its place under the key's name.</summary>
     public void Publish(CacheKey key, ulong id, long fileBytes, long nowSec, uint purgesSeen)
     {
         using ZoneLock held = _zone.Lock();
+        PublishHeld(key, id, fileBytes, nowSec, purgesSeen);
+    }
+
+    private void PublishHeld(CacheKey key, ulong id, long fileBytes, long nowSec, uint purgesSeen)
+    {
         uint at = FindOrAdd(key, (uint)nowSec);
         if (at == 0)
         {
@@ -286,6 +315,11 @@ public sealed class CacheIndex
     {
         using ZoneLock held = _zone.Lock();
         uint at = Find(key);
+        if (at != 0 && id == 0)
+        {
+            // What is on its way to the disk goes as well.
+            Entry(at).Forgotten++;
+        }
         if (at == 0 || Entry(at).Exists == 0 || id != 0 && Entry(at).Id != id)
         {
             return false;

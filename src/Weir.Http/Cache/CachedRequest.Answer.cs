@@ -257,7 +257,8 @@ internal sealed partial class CachedRequest
         var commit = new CacheCommit
         {
             EventLoop = r.Loop, Path = _path, Index = _index, Loop = _loop, Memory = _memory, Key = key,
-            LookedUp = _key, Purges = _purges, Head = head, LockedKey = _lockedKey, Token = _token, Log = r.Log,
+            LookedUp = _key, Purges = _purges, Head = head, MainKey = _mainKey,
+            Forgotten = _forgotten, LockedKey = _lockedKey, Token = _token, Log = r.Log,
         };
         _token = 0;
         return commit;

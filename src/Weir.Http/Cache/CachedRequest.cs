@@ -38,6 +38,7 @@ internal sealed partial class CachedRequest : AnswerTee
     private long _token;
     private long _waitUntilMs;
     private uint _purges;
+    private ushort _forgotten;
     private bool _cacheable;
     private bool _strips;
     private bool _invalidates;
@@ -449,6 +450,7 @@ internal sealed partial class CachedRequest : AnswerTee
         {
             _purges = _index.Purges;
         }
+        _forgotten = _cacheable ? _index.ForgottenOf(_mainKey) : default;
         x.Tee = this;
         if (_cacheable && r.Method == HttpMethod.Head && _rules.Settings.ConvertHead.Value)
         {

@@ -52,6 +52,19 @@ public sealed class CacheIndexTests : IDisposable
     }
 
     [Fact]
+    public void What_was_asked_for_before_its_key_was_forgotten_is_not_published()
+    {
+        CacheIndex index = Open(out int _);
+        index.Use(Key(1), NowSec);
+        ushort before = index.ForgottenOf(Key(1));
+        Assert.False(index.Forget(Key(1), 0));
+        Assert.False(index.Publish(Key(1), 11, 100, NowSec, 0, Key(1), before));
+        Assert.False(index.Look(Key(1), NowSec).Exists);
+        Assert.True(index.Publish(Key(1), 12, 100, NowSec, 0, Key(1), index.ForgottenOf(Key(1))));
+        Assert.True(index.Look(Key(1), NowSec).Exists);
+    }
+
+    [Fact]
     public void One_fetches_and_the_lock_of_a_dead_worker_is_nobodys()
     {
         CacheIndex one = Open(out int slot);
