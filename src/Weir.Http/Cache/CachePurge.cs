@@ -68,16 +68,17 @@ internal static class CachePurge
             return false;
         }
         long nowMs = r.Loop.UnixMs;
+        // In memory first: a manager that takes the file aside in between has then carried this one out as well.
+        if (index.Mark(kind, text.Span, nowMs) == 0)
+        {
+            r.LogError(LogLevel.Crit, $"no room for a purge in cache keys zone \"{path.ZoneName}\"");
+            return false;
+        }
         var write = new WriteMark(path, kind, text.ToString(), nowMs);
         await r.Loop.Blocking.RunAsync(write);
         if (write.Error != 0)
         {
             r.LogError(LogLevel.Crit, $"writing \"{path.Directory}/{MarksName}\" failed", write.Error);
-        }
-        if (index.Mark(kind, text.Span, nowMs) == 0)
-        {
-            r.LogError(LogLevel.Crit, $"no room for a purge in cache keys zone \"{path.ZoneName}\"");
-            return false;
         }
         return true;
     }
