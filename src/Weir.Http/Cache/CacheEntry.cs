@@ -32,7 +32,8 @@ internal struct CacheEntry
     public ushort Status;
     public byte Exists;
 
-    /// <summary>How often the key was forgotten whatever its file: what was asked for before is not published.</summary>
+    /// <summary>How often the key was forgotten, whatever its file: what was asked for before is not
+    /// published.</summary>
     public ushort Forgotten;
 }
 
