@@ -48,6 +48,14 @@ internal static class LabJson
     {
         LabSample s = view.Samples.Length > 0 ? view.Last : view.WithIdle;
         json.WriteStartObject("counters");
+        Figures(json, s);
+        json.WriteNumber("stuck", s.Stuck);
+        json.WriteEndObject();
+    }
+
+    /// <summary>What a moment of a run is described by, wherever it is told.</summary>
+    private static void Figures(Utf8JsonWriter json, LabSample s)
+    {
         json.WriteNumber("threads", s.Threads);
         json.WriteNumber("server_threads", s.ServerThreads);
         json.WriteNumber("memory", s.MemoryBytes);
@@ -55,8 +63,6 @@ internal static class LabJson
         json.WriteNumber("connections", s.Connections);
         json.WriteNumber("queued", s.Queued);
         json.WriteNumber("running", s.Running);
-        json.WriteNumber("stuck", s.Stuck);
-        json.WriteEndObject();
     }
 
     private static void Run(Utf8JsonWriter json, LabView view)
@@ -113,14 +119,8 @@ internal static class LabJson
             LabSample s = view.Samples[i];
             json.WriteStartObject();
             json.WriteNumber("us", s.TimeUs - view.StartUs);
-            json.WriteNumber("threads", s.Threads);
-            json.WriteNumber("server_threads", s.ServerThreads);
-            json.WriteNumber("memory", s.MemoryBytes);
-            json.WriteNumber("switches", s.Switches);
             json.WriteNumber("cpu_us", s.CpuUs);
-            json.WriteNumber("connections", s.Connections);
-            json.WriteNumber("queued", s.Queued);
-            json.WriteNumber("running", s.Running);
+            Figures(json, s);
             json.WriteEndObject();
         }
         json.WriteEndArray();
