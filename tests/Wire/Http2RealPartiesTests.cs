@@ -152,29 +152,10 @@ public sealed class Http2RealPartiesTests
         </script>
         """;
 
-    private const string Chat = """
-        const http = require('http'), crypto = require('crypto');
-        const server = http.createServer((q, r) => r.end('no'));
-        server.on('upgrade', (q, s) => {
-          const accept = crypto.createHash('sha1')
-            .update(q.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest('base64');
-          s.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
-            + 'Sec-WebSocket-Accept: ' + accept + '\r\n\r\n');
-          s.on('data', d => {
-            const n = d[1] & 127, mask = d.subarray(2, 6), text = Buffer.alloc(n);
-            for (let i = 0; i < n; i++) text[i] = d[6 + i] ^ mask[i % 4];
-            if ((d[0] & 15) === 8) return s.end();
-            s.write(Buffer.concat([Buffer.from([0x81, n]), text]));
-          });
-          s.on('error', () => {});
-        });
-        server.listen(process.env.PORT, '127.0.0.1');
-        """;
-
     [NeedsFact("chromium", "node")]
     public async Task Chromium_loads_a_page_and_chats_over_one_connection()
     {
-        using var app = AppProcess.Node(Chat);
+        using var app = AppProcess.Node(SamplesTests.App("chat.js"));
         using var files = new TempDir();
         files.Write("index.html", Page);
         using ServerProcess weir = Serve("""

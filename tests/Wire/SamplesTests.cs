@@ -319,7 +319,8 @@ public sealed class SamplesTests : IDisposable
         return ServerProcess.Weir(Conf.Full(daemon + text));
     }
 
-    private static string App(string name) => File.ReadAllText(Path.Combine(_samples, "apps", name));
+    /// <summary>The text of an application of the samples.</summary>
+    internal static string App(string name) => File.ReadAllText(Path.Combine(_samples, "apps", name));
 
     private static string Local(AppProcess app) => "127.0.0.1:" + app.Port.ToString(CultureInfo.InvariantCulture);
 

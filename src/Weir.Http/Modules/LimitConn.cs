@@ -9,19 +9,15 @@ using Weir.Zones;
 
 namespace Weir.Http.Modules;
 
-internal sealed class LimitConnZone(string name)
+internal sealed class LimitConnZone(string name) : LimitZone(name)
 {
     private const ulong Layout = 0x4302;
     private const int EntryBytesTypical = 64;
 
-    public string Name { get; } = name;
-    public Template? Key { get; set; }
-    public long SizeBytes { get; set; }
-
     /// <summary>The counts; null while a master only collects.</summary>
     public OwnedTable? Table { get; private set; }
 
-    public void Open(HttpBuild build)
+    public override void Open(HttpBuild build)
     {
         Zone? zone = build.Resources.Zone(
             new ZoneSpec("limit_conn:" + Name, SizeBytes, SharedZones.LayoutOf(Layout, Key!.Source)));
@@ -31,53 +27,23 @@ internal sealed class LimitConnZone(string name)
 }
 
 /// <summary>One limit_conn.</summary>
-internal sealed record LimitConnRule(LimitConnZone Zone, int Max);
-
-internal sealed class LimitConnSettings
+internal sealed record LimitConnRule(LimitConnZone Zone, int Max) : ILimitRule
 {
-    public InheritedList<LimitConnRule> Rules;
-    public Inherited<LogLevel> LogLevel;
-    public Inherited<int> Status;
-    public Inherited<bool> DryRun;
+    LimitZone ILimitRule.Zone => Zone;
 }
 
-internal sealed class LimitConnModule : HttpModule
+internal sealed class LimitConnModule()
+    : LimitModule<LimitConnZone, LimitConnRule>("limit_conn", static name => new LimitConnZone(name))
 {
-    private const string ZoneUse = "limit_conn";
-
-    public override string Name => "http_limit_conn";
-
-    public override bool InheritsWhole => true;
-
-    public override object CreateMain(HttpBuild build) => new List<LimitConnZone>();
-
-    public override object CreateLocation(HttpBuild build) => new LimitConnSettings();
-
     public override void Declare(HttpDeclarations d)
     {
-        d.Main<List<LimitConnZone>>("limit_conn_zone", static (u, _) => DefineZone(u));
-        d.Location<LimitConnSettings>("limit_conn", static (u, s) => AddRule(u, s));
-        d.Location<LimitConnSettings>("limit_conn_log_level",
-            static (u, s) => u.SetEnum(ref s.LogLevel, LimitValues.LogLevels));
-        d.Location<LimitConnSettings>("limit_conn_status", static (u, s) => LimitValues.SetStatus(u, ref s.Status));
-        d.Location<LimitConnSettings>("limit_conn_dry_run", static (u, s) => u.SetFlag(ref s.DryRun));
+        base.Declare(d);
         d.Variable("limit_conn_status", static (Session.Session s, Variable _, ref NativeSlice value) =>
             LimitValues.Text(((HttpRequest)s).Main.Find(LimitConnState.Slot)?.Status ?? LimitStatus.None, ref value),
             VariableFlags.NoCache);
     }
 
-    private static LimitConnZone? ZoneOf(DirectiveUse use, string name, int arg)
-    {
-        var all = use.Block.Main.OfType<List<LimitConnZone>>().First();
-        return use.Build.ZoneNames.Get(name, ZoneUse, n =>
-        {
-            var made = new LimitConnZone(n);
-            all.Add(made);
-            return made;
-        }, use.Walker, use.Directive.Args[arg].Span);
-    }
-
-    private static void DefineZone(DirectiveUse use)
+    protected override void DefineZone(DirectiveUse use)
     {
         Template? key = use.Template(0);
         string? name = null;
@@ -96,37 +62,14 @@ internal sealed class LimitConnModule : HttpModule
             }
             at = i;
         }
-        if (string.IsNullOrEmpty(name))
-        {
-            use.Error("\"limit_conn_zone\" must have \"zone\" parameter");
-            return;
-        }
-        if (key is null || ZoneOf(use, name, at) is not { } zone)
-        {
-            return;
-        }
-        if (zone.Key is not null)
-        {
-            use.Error($"limit_conn_zone \"{name}\" is already bound to key \"{zone.Key.Source}\"");
-            return;
-        }
-        zone.Key = key;
-        zone.SizeBytes = bytes;
+        Define(use, key, name, at, bytes);
     }
 
-    private static void AddRule(DirectiveUse use, LimitConnSettings settings)
+    protected override void AddRule(DirectiveUse use, LimitSettings<LimitConnRule> settings)
     {
-        if (ZoneOf(use, use[0], 0) is not { } zone)
+        if (ZoneOf(use, use[0], 0) is not { } zone || IsDuplicate(use, settings, zone))
         {
             return;
-        }
-        foreach (LimitConnRule known in settings.Rules.Items)
-        {
-            if (known.Zone == zone)
-            {
-                use.Complain("is duplicate");
-                return;
-            }
         }
         if (!ConfValues.TryNumber(use[1], out long n) || n <= 0)
         {
@@ -141,37 +84,7 @@ internal sealed class LimitConnModule : HttpModule
         settings.Rules.Add(new LimitConnRule(zone, (int)n));
     }
 
-    public override void InitMain(HttpBuild build, object main)
-    {
-        foreach (LimitConnZone zone in (List<LimitConnZone>)main)
-        {
-            if (zone.Key is null)
-            {
-                build.Errors.Emerg($"zero size shared memory zone \"{zone.Name}\"", null, null);
-                continue;
-            }
-            zone.Open(build);
-        }
-    }
-
-    public override void MergeLocation(HttpBuild build, object parent, object child)
-    {
-        var outer = (LimitConnSettings)parent;
-        var own = (LimitConnSettings)child;
-        own.Rules.Merge(outer.Rules);
-        own.LogLevel.Merge(outer.LogLevel, LogLevel.Error);
-        own.Status.Merge(outer.Status, 503);
-        own.DryRun.Merge(outer.DryRun, false);
-    }
-
-    public override void InstallLocation(LocationInstall install)
-    {
-        var settings = install.Settings<LimitConnSettings>(this);
-        if (settings.Rules.Array.Length > 0)
-        {
-            install.Add(Phase.PreAccess, install.Shared(settings, static s => new LimitConnHandler(s)));
-        }
-    }
+    protected override PhaseHandler Limit(LimitSettings<LimitConnRule> settings) => new LimitConnHandler(settings);
 }
 
 /// <summary>What a client's request counts for; given back when it ends.</summary>
@@ -218,7 +131,7 @@ internal sealed class LimitConnState : RequestState
     }
 }
 
-internal sealed class LimitConnHandler(LimitConnSettings settings) : PhaseHandler
+internal sealed class LimitConnHandler(LimitSettings<LimitConnRule> settings) : PhaseHandler
 {
     private readonly LimitConnRule[] _rules = settings.Rules.Array;
     private readonly bool _dryRun = settings.DryRun.Value;

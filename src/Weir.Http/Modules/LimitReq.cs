@@ -10,14 +10,9 @@ using Weir.Session;
 namespace Weir.Http.Modules;
 
 /// <summary>One limit_req; burst and delay in thousandths of requests.</summary>
-internal sealed record LimitReqRule(LimitReqZone Zone, long Burst, long Delay);
-
-internal sealed class LimitReqSettings
+internal sealed record LimitReqRule(LimitReqZone Zone, long Burst, long Delay) : ILimitRule
 {
-    public InheritedList<LimitReqRule> Rules;
-    public Inherited<LogLevel> LogLevel;
-    public Inherited<int> Status;
-    public Inherited<bool> DryRun;
+    LimitZone ILimitRule.Zone => Zone;
 }
 
 /// <summary>What $limit_req_status and $limit_conn_status say.</summary>
@@ -33,26 +28,6 @@ internal enum LimitStatus : byte
 
 internal static class LimitValues
 {
-    internal static readonly ConfChoice<LogLevel>[] LogLevels =
-    [
-        new("info", LogLevel.Info), new("notice", LogLevel.Notice), new("warn", LogLevel.Warn),
-        new("error", LogLevel.Error),
-    ];
-
-    internal static void SetStatus(DirectiveUse use, ref Inherited<int> setting)
-    {
-        if (!use.Walker.Fresh(use.Directive, in setting) || !use.Walker.TryNumber(use.Directive, out long value))
-        {
-            return;
-        }
-        if (value is < 400 or > 599)
-        {
-            use.Complain("value must be between 400 and 599");
-            return;
-        }
-        setting.Set((int)value);
-    }
-
     internal static bool Text(LimitStatus status, ref NativeSlice value)
     {
         value = status switch
@@ -68,43 +43,18 @@ internal static class LimitValues
     }
 }
 
-internal sealed class LimitReqModule : HttpModule
+internal sealed class LimitReqModule()
+    : LimitModule<LimitReqZone, LimitReqRule>("limit_req", static name => new LimitReqZone(name))
 {
-    private const string ZoneUse = "limit_req";
-
-    public override string Name => "http_limit_req";
-
-    public override bool InheritsWhole => true;
-
-    public override object CreateMain(HttpBuild build) => new List<LimitReqZone>();
-
-    public override object CreateLocation(HttpBuild build) => new LimitReqSettings();
-
     public override void Declare(HttpDeclarations d)
     {
-        d.Main<List<LimitReqZone>>("limit_req_zone", static (u, _) => DefineZone(u));
-        d.Location<LimitReqSettings>("limit_req", (u, s) => AddRule(u, s));
-        d.Location<LimitReqSettings>("limit_req_log_level",
-            static (u, s) => u.SetEnum(ref s.LogLevel, LimitValues.LogLevels));
-        d.Location<LimitReqSettings>("limit_req_status", static (u, s) => LimitValues.SetStatus(u, ref s.Status));
-        d.Location<LimitReqSettings>("limit_req_dry_run", static (u, s) => u.SetFlag(ref s.DryRun));
+        base.Declare(d);
         d.Variable("limit_req_status", static (Session.Session s, Variable _, ref NativeSlice value) =>
             LimitValues.Text(((HttpRequest)s).Main.Find(LimitReqState.Slot)?.Status ?? LimitStatus.None, ref value),
             VariableFlags.NoCache);
     }
 
-    private static LimitReqZone? ZoneOf(DirectiveUse use, string name, int arg)
-    {
-        var all = use.Block.Main.OfType<List<LimitReqZone>>().First();
-        return use.Build.ZoneNames.Get(name, ZoneUse, n =>
-        {
-            var made = new LimitReqZone(n);
-            all.Add(made);
-            return made;
-        }, use.Walker, use.Directive.Args[arg].Span);
-    }
-
-    private static void DefineZone(DirectiveUse use)
+    protected override void DefineZone(DirectiveUse use)
     {
         Template? key = use.Template(0);
         string? name = null;
@@ -139,26 +89,13 @@ internal sealed class LimitReqModule : HttpModule
                 ? "zones are shared by the workers of one server, not by a cluster" : null);
             return;
         }
-        if (string.IsNullOrEmpty(name))
+        if (Define(use, key, name, at, bytes) is { } zone)
         {
-            use.Error("\"limit_req_zone\" must have \"zone\" parameter");
-            return;
+            zone.Rate = rate;
         }
-        if (key is null || ZoneOf(use, name, at) is not { } zone)
-        {
-            return;
-        }
-        if (zone.Key is not null)
-        {
-            use.Error($"limit_req_zone \"{name}\" is already bound to key \"{zone.Key.Source}\"");
-            return;
-        }
-        zone.Key = key;
-        zone.Rate = rate;
-        zone.SizeBytes = bytes;
     }
 
-    private static void AddRule(DirectiveUse use, LimitReqSettings settings)
+    protected override void AddRule(DirectiveUse use, LimitSettings<LimitReqRule> settings)
     {
         LimitReqZone? zone = null;
         long burst = 0, delay = 0;
@@ -202,13 +139,9 @@ internal sealed class LimitReqModule : HttpModule
             use.Error("\"limit_req\" must have \"zone\" parameter");
             return;
         }
-        foreach (LimitReqRule known in settings.Rules.Items)
+        if (IsDuplicate(use, settings, zone))
         {
-            if (known.Zone == zone)
-            {
-                use.Complain("is duplicate");
-                return;
-            }
+            return;
         }
         settings.Rules.Add(new LimitReqRule(zone, burst * 1000, delay * 1000));
     }
@@ -223,37 +156,7 @@ internal sealed class LimitReqModule : HttpModule
         return false;
     }
 
-    public override void InitMain(HttpBuild build, object main)
-    {
-        foreach (LimitReqZone zone in (List<LimitReqZone>)main)
-        {
-            if (zone.Key is null)
-            {
-                build.Errors.Emerg($"zero size shared memory zone \"{zone.Name}\"", null, null);
-                continue;
-            }
-            zone.Open(build);
-        }
-    }
-
-    public override void MergeLocation(HttpBuild build, object parent, object child)
-    {
-        var outer = (LimitReqSettings)parent;
-        var own = (LimitReqSettings)child;
-        own.Rules.Merge(outer.Rules);
-        own.LogLevel.Merge(outer.LogLevel, LogLevel.Error);
-        own.Status.Merge(outer.Status, 503);
-        own.DryRun.Merge(outer.DryRun, false);
-    }
-
-    public override void InstallLocation(LocationInstall install)
-    {
-        var settings = install.Settings<LimitReqSettings>(this);
-        if (settings.Rules.Array.Length > 0)
-        {
-            install.Add(Phase.PreAccess, install.Shared(settings, static s => new LimitReqHandler(s)));
-        }
-    }
+    protected override PhaseHandler Limit(LimitSettings<LimitReqRule> settings) => new LimitReqHandler(settings);
 }
 
 /// <summary>What the limits made of a client's request, and its wait.</summary>
@@ -327,7 +230,7 @@ internal sealed class LimitReqState : RequestState, IPeerWatcher
     }
 }
 
-internal sealed class LimitReqHandler(LimitReqSettings settings) : PhaseHandler
+internal sealed class LimitReqHandler(LimitSettings<LimitReqRule> settings) : PhaseHandler
 {
     private readonly LimitReqRule[] _rules = settings.Rules.Array;
     private readonly bool _dryRun = settings.DryRun.Value;

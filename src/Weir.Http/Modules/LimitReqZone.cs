@@ -16,7 +16,7 @@ internal enum LimitVerdict
     NoRoom,
 }
 
-internal sealed class LimitReqZone(string name)
+internal sealed class LimitReqZone(string name) : LimitZone(name)
 {
     public const int KeyBytesMax = 65535;
 
@@ -39,15 +39,10 @@ internal sealed class LimitReqZone(string name)
         public long Excess;
     }
 
-    public string Name { get; } = name;
-    public Template? Key { get; set; }
-    public long SizeBytes { get; set; }
-
     /// <summary>Thousandths of requests per second.</summary>
     public long Rate { get; set; }
 
-    /// <summary>Maps it; stays without a table while a master only collects.</summary>
-    public void Open(HttpBuild build)
+    public override void Open(HttpBuild build)
     {
         _zone = build.Resources.Zone(
             new ZoneSpec("limit_req:" + Name, SizeBytes, SharedZones.LayoutOf(Layout, Key!.Source)));
