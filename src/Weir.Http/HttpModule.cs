@@ -457,6 +457,20 @@ public sealed class LocationInstall(HttpBuild build)
     /// <summary>What directives said about this very block; null for nothing.</summary>
     public T? Here<T>() where T : class => Location.Block.FindHere<T>();
 
+    /// <summary>The same; in `if` and `limit_except`, where it is not set, of the nearest block around it: as nginx,
+    /// they pass to where the location around them does.</summary>
+    public T? HereOrAround<T>(Func<T, bool> isSet, out HttpBlock block) where T : class
+    {
+        block = Location.Block;
+        T? said = block.FindHere<T>();
+        while ((said is null || !isSet(said)) && block.Core.IsNoName && block.Parent is { } parent)
+        {
+            block = parent;
+            said = block.FindHere<T>();
+        }
+        return said;
+    }
+
     public void Add(Phase phase, PhaseHandler handler) => Handlers.Add((phase, handler));
 
     public void AddFilter(FilterPlace place, HeadFilter filter)

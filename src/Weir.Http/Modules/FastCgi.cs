@@ -137,13 +137,7 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
     {
         LocationConf location = install.Location;
         var settings = install.Settings<FastCgiSettings>(this);
-        FastCgiPass? passing = install.Here<FastCgiPass>();
-        HttpBlock block = location.Block;
-        while (passing?.Target is null && block.Core.IsNoName && block.Parent is { } parent)
-        {
-            block = parent;
-            passing = block.FindHere<FastCgiPass>();
-        }
+        FastCgiPass? passing = install.HereOrAround<FastCgiPass>(static p => p.Target is not null, out _);
         if (passing?.Target is not { } target || location.ContentHandler is not null)
         {
             return;

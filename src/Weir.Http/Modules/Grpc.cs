@@ -113,13 +113,7 @@ internal sealed class GrpcModule : HttpModule<GrpcSettings>
     {
         LocationConf location = install.Location;
         var settings = install.Settings<GrpcSettings>(this);
-        GrpcPass? passing = install.Here<GrpcPass>();
-        HttpBlock block = location.Block;
-        while (passing?.Target is null && block.Core.IsNoName && block.Parent is { } parent)
-        {
-            block = parent;
-            passing = block.FindHere<GrpcPass>();
-        }
+        GrpcPass? passing = install.HereOrAround<GrpcPass>(static p => p.Target is not null, out _);
         if (passing?.Target is { } target && location.ContentHandler is null)
         {
             location.ContentHandler = Handler(install.Build, location, settings, target);

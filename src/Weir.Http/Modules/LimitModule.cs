@@ -1,6 +1,6 @@
-// What limit_req and limit_conn have in common: zones that are named in one place and used in others, the list of limits
-// of a location, and what is said of those who exceed them. How one limits is its own file. Runs while a configuration
-// is read.
+// What limit_req and limit_conn have in common: zones that are named in one place and used in others, the list of
+// limits of a location, and what is said of those who exceed them. How one limits is its own file. Runs while a
+// configuration is read.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Session;

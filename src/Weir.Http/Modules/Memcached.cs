@@ -104,13 +104,7 @@ internal sealed class MemcachedModule : HttpModule<MemcachedSettings>
     public override void InstallLocation(LocationInstall install)
     {
         LocationConf location = install.Location;
-        MemcachedPass? passing = install.Here<MemcachedPass>();
-        HttpBlock block = location.Block;
-        while (passing?.Target is null && block.Core.IsNoName && block.Parent is { } parent)
-        {
-            block = parent;
-            passing = block.FindHere<MemcachedPass>();
-        }
+        MemcachedPass? passing = install.HereOrAround<MemcachedPass>(static p => p.Target is not null, out _);
         if (passing?.Target is not { } target || location.ContentHandler is not null)
         {
             return;

@@ -206,14 +206,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
     {
         LocationConf location = install.Location;
         var settings = install.Settings<ProxySettings>(this);
-        ProxyPass? passing = install.Here<ProxyPass>();
-        // As nginx: `if` and `limit_except` pass to where the location around them does.
-        HttpBlock block = location.Block;
-        while (passing?.Target is null && block.Core.IsNoName && block.Parent is { } parent)
-        {
-            block = parent;
-            passing = block.FindHere<ProxyPass>();
-        }
+        ProxyPass? passing = install.HereOrAround<ProxyPass>(static p => p.Target is not null, out HttpBlock block);
         if (passing?.Target is not { } target || location.ContentHandler is not null)
         {
             return;
