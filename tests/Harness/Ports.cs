@@ -62,7 +62,7 @@ public sealed class Port : IDisposable
 
     private static FileStream? TryLock(int number)
     {
-        string folder = Path.Combine(Path.GetTempPath(), "weir-test-ports");
+        string folder = "/tmp/weir-test-ports";
         Directory.CreateDirectory(folder);
         try
         {
