@@ -196,7 +196,7 @@ public sealed class Zone : IDisposable
 
     /// <summary>Stands behind every write that a killed holder could have been the last to make.</summary>
     [System.Diagnostics.Conditional("DEBUG")]
-    internal void Wrote()
+    public void Wrote()
     {
 #if DEBUG
         if (DiesHere is { } dies && !FaultedHolder && dies())

@@ -306,6 +306,43 @@ public sealed class CacheTests
     }
 
     [Fact]
+    public void An_answer_that_was_asked_for_earlier_does_not_take_the_place_of_a_newer_one()
+    {
+        using var go = new ManualResetEventSlim();
+        string half = new('o', 300_000);
+        int asked = 0;
+        using var upstream = new Upstream(c =>
+        {
+            while (c.ReadRequest() is not null)
+            {
+                if (Interlocked.Increment(ref asked) > 1)
+                {
+                    c.Send(Upstream.Ok("new", "Cache-Control: max-age=100"));
+                    continue;
+                }
+                c.Send($"HTTP/1.1 200 OK\r\nCache-Control: max-age=100\r\nContent-Length: {half.Length * 2}\r\n\r\n");
+                c.Send(half);
+                go.Wait(30_000);
+                c.Send(half);
+            }
+        });
+        using ServerProcess weir = Start(upstream, "proxy_cache_bypass $http_x_fresh;");
+        using RawClient slow = weir.Connect();
+        slow.Send(RawClient.Request("GET", "/", []));
+        slow.ReadBytes(1000);
+        Wait.For("what grows", () => Directory.Exists(weir.Dir.At("cache"))
+            && Directory.GetFiles(weir.Dir.At("cache"), "*", SearchOption.AllDirectories).Length == 1);
+        Assert.Equal("BYPASS", CacheOf(weir.Get("/", "X-Fresh: 1")));
+        Wait.For("the new response", () => Files(weir).Length == 1);
+        go.Set();
+        Wait.For("the end of what grew", () =>
+            Directory.GetFiles(weir.Dir.At("cache"), "*", SearchOption.AllDirectories).Length == 1);
+
+        Assert.Equal(("HIT", "new"), weir.Get("/") is var hit ? (CacheOf(hit), hit.Text) : default);
+        Assert.Equal(2, upstream.Requests.Count);
+    }
+
+    [Fact]
     public void A_change_by_another_method_makes_what_is_stored_worthless()
     {
         int asked = 0;

@@ -42,6 +42,17 @@ internal sealed class CacheCommit : ICacheWriterOwner
         Loop.Waits.BeginWriting(Index, LookedUp);
     }
 
+    private bool _hasTurn;
+
+    async LoopTask<bool> ICacheWriterOwner.TurnAsync()
+    {
+        await Loop.Turns.TakeAsync(Index, MainKey);
+        _hasTurn = true;
+        // Whoever asked later has a newer answer.
+        return !Index.IsOvertaken(Key, Head.Id, EventLoop.UnixMs)
+            && (MarkerId == 0 || !Index.IsOvertaken(MarkerKey, MarkerId, EventLoop.UnixMs));
+    }
+
     void ICacheWriterOwner.Written(CacheWriter writer, bool complete)
     {
         long nowSec = EventLoop.UnixMs / 1000;
@@ -57,11 +68,19 @@ internal sealed class CacheCommit : ICacheWriterOwner
             {
                 CachePurge.Unlink(EventLoop, Path.FileOf(Key));
             }
+            if (!kept)
+            {
+                CachePurge.Unlink(EventLoop, Path.FileOf(MarkerKey));
+            }
             DropEvicted();
         }
         else if (writer.Error != Errno.ECANCELED && Log.Enabled(LogLevel.Crit))
         {
             Log.Write(LogLevel.Crit, $"{writer.FailedCall} of cache file \"{writer.Path}\" failed", writer.Error);
+        }
+        if (_hasTurn)
+        {
+            Loop.Turns.End(Index, MainKey);
         }
         if (_announced)
         {

@@ -77,7 +77,8 @@ internal enum PurgeKind : byte
 }
 
 /// <summary>What the index knows of a key.</summary>
-public readonly struct CacheLook(bool exists, ulong id, uint uses, int status, bool looksAtPurges)
+public readonly struct CacheLook(bool exists, ulong id, uint uses, int status, bool looksAtPurges,
+    ushort forgotten = 0, uint purges = 0)
 {
     public readonly bool Exists = exists;
     public readonly ulong Id = id;
@@ -88,6 +89,11 @@ public readonly struct CacheLook(bool exists, ulong id, uint uses, int status, b
 
     /// <summary>There were purges since somebody looked whether they mean this response.</summary>
     public readonly bool LooksAtPurges = looksAtPurges;
+
+    /// <summary>How often the key had been forgotten, and how many purges there had been: what is asked for now is
+    /// compared with them when it is published.</summary>
+    public readonly ushort Forgotten = forgotten;
+    public readonly uint Purges = purges;
 }
 
 /// <summary>What asking for the right to fetch came to.</summary>

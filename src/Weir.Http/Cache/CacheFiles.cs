@@ -118,7 +118,7 @@ internal sealed class CacheWrite : BlockingOperation
     internal long CopyBytes;
     internal bool Completes;
 
-    /// <summary>Only the head is written, into the file that is there.</summary>
+    /// <summary>Only the head is written, into the file that <see cref="CopyFd"/> is.</summary>
     internal bool InPlace;
 
     /// <summary>Rights of the file; the modification time where it is not negative.</summary>
@@ -196,7 +196,7 @@ internal sealed class CacheWrite : BlockingOperation
     private int ReplaceHead()
     {
         FailedCall = "open()";
-        SysResult opened = Sys.Open(Path, Sys.O_WRONLY);
+        SysResult opened = Sys.Open($"/proc/self/fd/{CopyFd}", Sys.O_WRONLY);
         if (opened.IsError)
         {
             return opened.Errno;

@@ -8,9 +8,13 @@ using Weir.Zones;
 namespace Weir.Http.Cache;
 
 /// <summary>The shared index of one cache.</summary>
-public sealed class CacheIndex
+public sealed partial class CacheIndex
 {
-    public const ulong Layout = 0x4361_6368_6500_0002;
+    public const ulong Layout = 0x4361_6368_6500_0003;
+
+    /// <summary>A file's number is the time at which its answer was asked for, and so many random bits.</summary>
+    public const int IdTimeShift = 20;
+
     private const int EntryBytes = 64, BytesPerKey = 128, TriesMax = 20, EvictedMax = 1024;
 
     private readonly Zone _zone;
@@ -62,9 +66,11 @@ public sealed class CacheIndex
         {
             // Somebody died in here: what was counted is counted again.
             meta.Bytes = 0;
+            _zone.Wrote();
             for (uint at = _keys.Oldest; at != 0; at = _keys.Newer(at))
             {
                 meta.Bytes += Entry(at).Exists != 0 ? Entry(at).FileBytes : 0;
+                _zone.Wrote();
             }
             meta.RepairsSeen = _zone.RepairCount;
         }
@@ -99,6 +105,7 @@ public sealed class CacheIndex
         if (at != 0)
         {
             Entry(at).UsedSec = nowSec;
+            _zone.Wrote();
         }
         return at;
     }
@@ -130,6 +137,7 @@ public sealed class CacheIndex
         if (entry.Exists != 0)
         {
             Meta.Bytes -= entry.FileBytes;
+            _zone.Wrote();
         }
         _keys.Remove(at);
     }
@@ -150,17 +158,18 @@ public sealed class CacheIndex
         uint at = FindOrAdd(key, (uint)nowSec);
         if (at == 0)
         {
-            return new CacheLook(false, 0, uint.MaxValue, 0, false);
+            return new CacheLook(false, 0, uint.MaxValue, 0, false, 0, Meta.Purges);
         }
         ref CacheEntry entry = ref Entry(at);
         if (entry.UsedSec != (uint)nowSec)
         {
             entry.UsedSec = (uint)nowSec;
+            _zone.Wrote();
             _keys.Touch(at);
         }
         entry.Uses++;
-        int status = entry.Status != 0 && entry.StatusUntilSec > (uint)nowSec ? entry.Status : 0;
-        return new CacheLook(entry.Exists != 0, entry.Id, entry.Uses, status, entry.PurgesSeen != Meta.Purges);
+        _zone.Wrote();
+        return Seen(in entry, nowSec);
     }
 
     /// <summary>The same without counting: for somebody who has waited.</summary>
@@ -168,13 +177,15 @@ public sealed class CacheIndex
     {
         using ZoneLock held = _zone.Lock();
         uint at = Find(key);
-        if (at == 0)
-        {
-            return default;
-        }
-        ref CacheEntry entry = ref Entry(at);
+        return at == 0 ? new CacheLook(false, 0, 0, 0, false, 0, Meta.Purges) : Seen(in Entry(at), nowSec);
+    }
+
+    private CacheLook Seen(in CacheEntry entry, long nowSec)
+    {
         int status = entry.Status != 0 && entry.StatusUntilSec > (uint)nowSec ? entry.Status : 0;
-        return new CacheLook(entry.Exists != 0, entry.Id, entry.Uses, status, entry.PurgesSeen != Meta.Purges);
+        uint purges = Meta.Purges;
+        return new CacheLook(entry.Exists != 0, entry.Id, entry.Uses, status, entry.PurgesSeen != purges,
+            entry.Forgotten, purges);
     }
 
     /// <summary>Asks for the right to fetch. <paramref name="ageMs"/> is when it may be taken away.</summary>
@@ -202,7 +213,9 @@ public sealed class CacheIndex
             token++;
         }
         entry.LockUntilMs = token;
-        entry.LockOwner = OwnName;
+        _zone.Wrote();
+        Volatile.Write(ref entry.LockOwner, OwnName);
+        _zone.Wrote();
         return CacheLockOutcome.Taken;
     }
 
@@ -227,23 +240,17 @@ public sealed class CacheIndex
             ref CacheEntry entry = ref Entry(at);
             if (entry.LockOwner == OwnName && entry.LockUntilMs == token)
             {
-                entry.LockOwner = 0;
                 entry.PassUntilMs = passUntilMs;
+                _zone.Wrote();
+                Volatile.Write(ref entry.LockOwner, 0);
+                _zone.Wrote();
             }
         }
     }
 
-    /// <summary>How often the key was forgotten: taken before an answer is asked for, compared when it is
-    /// published.</summary>
-    public ushort ForgottenOf(CacheKey key)
-    {
-        using ZoneLock held = _zone.Lock();
-        uint at = Find(key);
-        return at == 0 ? (ushort)0 : Entry(at).Forgotten;
-    }
-
     /// <summary>A file is in its place under the key's name. False, and nothing is known of it, when
-    /// <paramref name="main"/> was forgotten since it was asked for.</summary>
+    /// <paramref name="main"/> was forgotten since it was asked for, or when what is known was asked for later: then
+    /// nobody can say which of the two files is there.</summary>
     public bool Publish(CacheKey key, ulong id, long fileBytes, long nowSec, uint purgesSeen, CacheKey main,
         ushort forgotten)
     {
@@ -253,9 +260,29 @@ public sealed class CacheIndex
         {
             return false;
         }
+        at = main == key ? at : Find(key);
+        if (at != 0 && IsOvertaken(in Entry(at), id, nowSec * 1000))
+        {
+            ForgetHeld(ref Entry(at));
+            return false;
+        }
         PublishHeld(key, id, fileBytes, nowSec, purgesSeen);
         return true;
     }
+
+    /// <summary>Whether a response is known that was asked for after this one.</summary>
+    public bool IsOvertaken(CacheKey key, ulong id, long nowMs)
+    {
+        using ZoneLock held = _zone.Lock();
+        uint at = Find(key);
+        return at != 0 && IsOvertaken(in Entry(at), id, nowMs);
+    }
+
+    /// <summary>A number from the future is of before the clock was set back.</summary>
+    private static bool IsOvertaken(in CacheEntry entry, ulong id, long nowMs) => entry.Exists != 0 && entry.Id > id
+        && (long)(entry.Id >> IdTimeShift) <= nowMs + FutureMsMax;
+
+    private const long FutureMsMax = 2000;
 
     /// <summary>A file is in its place under the key's name.</summary>
     public void Publish(CacheKey key, ulong id, long fileBytes, long nowSec, uint purgesSeen)
@@ -275,12 +302,19 @@ public sealed class CacheIndex
         ref CacheEntry entry = ref Entry(at);
         ref CacheMeta meta = ref Meta;
         meta.Bytes += fileBytes - (entry.Exists != 0 ? entry.FileBytes : 0);
+        _zone.Wrote();
         entry.FileBytes = fileBytes;
+        _zone.Wrote();
+        // What the purges were compared with goes first: a kill in between has the new file compared once more.
+        entry.PurgesSeen = purgesSeen;
+        _zone.Wrote();
         entry.Id = id;
+        _zone.Wrote();
         entry.Status = 0;
         entry.PassUntilMs = 0;
-        entry.PurgesSeen = purgesSeen;
+        _zone.Wrote();
         Volatile.Write(ref entry.Exists, 1);
+        _zone.Wrote();
     }
 
     /// <summary>The file in force is of this number after all: it was found on the disk.</summary>
@@ -294,9 +328,13 @@ public sealed class CacheIndex
         }
         ref CacheEntry entry = ref Entry(at);
         Meta.Bytes += fileBytes - (entry.Exists != 0 ? entry.FileBytes : 0);
+        _zone.Wrote();
         entry.FileBytes = fileBytes;
+        _zone.Wrote();
         entry.Id = id;
+        _zone.Wrote();
         Volatile.Write(ref entry.Exists, 1);
+        _zone.Wrote();
     }
 
     /// <summary>The purges that there were do not mean this response.</summary>
@@ -307,6 +345,7 @@ public sealed class CacheIndex
         if (at != 0 && Entry(at).Id == id)
         {
             Entry(at).PurgesSeen = purges;
+            _zone.Wrote();
         }
     }
 
@@ -319,17 +358,29 @@ public sealed class CacheIndex
         {
             // What is on its way to the disk goes as well.
             Entry(at).Forgotten++;
+            _zone.Wrote();
         }
         if (at == 0 || Entry(at).Exists == 0 || id != 0 && Entry(at).Id != id)
         {
             return false;
         }
-        ref CacheEntry entry = ref Entry(at);
+        ForgetHeld(ref Entry(at));
+        return true;
+    }
+
+    private void ForgetHeld(ref CacheEntry entry)
+    {
+        if (entry.Exists == 0)
+        {
+            return;
+        }
         Volatile.Write(ref entry.Exists, 0);
+        _zone.Wrote();
         Meta.Bytes -= entry.FileBytes;
+        _zone.Wrote();
         entry.FileBytes = 0;
         entry.Id = 0;
-        return true;
+        _zone.Wrote();
     }
 
     /// <summary>Remembers a status in place of a response.</summary>
@@ -339,8 +390,13 @@ public sealed class CacheIndex
         uint at = FindOrAdd(key, (uint)untilSec);
         if (at != 0)
         {
+            // Until it is whole it says nothing.
+            Entry(at).Status = 0;
+            _zone.Wrote();
             Entry(at).StatusUntilSec = (uint)untilSec;
+            _zone.Wrote();
             Entry(at).Status = (ushort)status;
+            _zone.Wrote();
         }
     }
 
@@ -354,222 +410,5 @@ public sealed class CacheIndex
         }
         using ZoneLock held = _zone.Lock();
         return _evicted.TryDequeue(out key);
-    }
-
-    // What the cache processes ask.
-
-    /// <summary>The loader has been through all files: what has no entry has no file.</summary>
-    public bool IsLoaded
-    {
-        get
-        {
-            using ZoneLock held = _zone.Lock();
-            return Meta.IsLoaded != 0;
-        }
-        set
-        {
-            using ZoneLock held = _zone.Lock();
-            Meta.IsLoaded = value ? (byte)1 : (byte)0;
-        }
-    }
-
-    /// <summary>The purges of an earlier server have been read.</summary>
-    internal bool HasReadMarks
-    {
-        get
-        {
-            using ZoneLock held = _zone.Lock();
-            return Meta.HasReadMarks != 0;
-        }
-        set
-        {
-            using ZoneLock held = _zone.Lock();
-            Meta.HasReadMarks = value ? (byte)1 : (byte)0;
-        }
-    }
-
-    public long Bytes
-    {
-        get
-        {
-            using ZoneLock held = _zone.Lock();
-            return Meta.Bytes;
-        }
-    }
-
-    public int Count
-    {
-        get
-        {
-            using ZoneLock held = _zone.Lock();
-            return _keys.Count;
-        }
-    }
-
-    /// <summary>Makes an entry for a file that was found, unless there is one.</summary>
-    public void Load(CacheKey key, long fileBytes, long usedSec)
-    {
-        using ZoneLock held = _zone.Lock();
-        if (Find(key) != 0)
-        {
-            return;
-        }
-        uint at = Add(key, (uint)usedSec);
-        if (at == 0)
-        {
-            return;
-        }
-        ref CacheEntry entry = ref Entry(at);
-        entry.FileBytes = fileBytes;
-        Meta.Bytes += fileBytes;
-        Volatile.Write(ref entry.Exists, 1);
-    }
-
-    /// <summary>The entry used longest ago; those that are being fetched go to the end of the line.</summary>
-    public bool TryOldest(out CacheVictim victim)
-    {
-        using ZoneLock held = _zone.Lock();
-        for (int i = 0; i < TriesMax; i++)
-        {
-            uint at = _keys.Oldest;
-            if (at == 0)
-            {
-                break;
-            }
-            ref CacheEntry entry = ref Entry(at);
-            if (!IsLocked(in entry))
-            {
-                victim = new CacheVictim(CacheKey.Read(_keys.Key(at)), entry.Id, entry.UsedSec);
-                return true;
-            }
-            _keys.Touch(at);
-        }
-        victim = default;
-        return false;
-    }
-
-    /// <summary>Removes the entry if it is still the same.</summary>
-    public void Remove(CacheVictim victim)
-    {
-        using ZoneLock held = _zone.Lock();
-        uint at = Find(victim.Key);
-        if (at != 0 && Entry(at).Id == victim.Id && !IsLocked(in Entry(at)))
-        {
-            Drop(at);
-        }
-    }
-
-    // Purges.
-
-    /// <summary>The number of the last purge.</summary>
-    internal uint Purges
-    {
-        get
-        {
-            using ZoneLock held = _zone.Lock();
-            return Meta.Purges;
-        }
-    }
-
-    /// <summary>Marks everything that a text names as purged; the number of the purge, 0 when there is no
-    /// room.</summary>
-    internal uint Mark(PurgeKind kind, ReadOnlySpan<byte> text, long nowMs)
-    {
-        Span<byte> key = stackalloc byte[1 + Math.Min(text.Length, MarkBytesMax)];
-        key[0] = (byte)kind;
-        text[..(key.Length - 1)].CopyTo(key[1..]);
-        uint hash = SharedTable.HashOf(key);
-        using ZoneLock held = _zone.Lock();
-        uint at = _marks.Find(key, hash);
-        for (int i = 0; at == 0 && i < TriesMax; i++)
-        {
-            at = _marks.Add(key, hash, 16);
-            if (at == 0 && !EvictOldest())
-            {
-                return 0;
-            }
-        }
-        if (at == 0)
-        {
-            return 0;
-        }
-        ref CacheMeta meta = ref Meta;
-        ref PurgeMark mark = ref _marks.Value<PurgeMark>(at);
-        mark.AtMs = nowMs;
-        mark.Number = ++meta.Purges;
-        return mark.Number;
-    }
-
-    internal const int MarkBytesMax = 1024;
-
-    /// <summary>Whether a response that was stored at a time is purged: by its key's text or by one of its
-    /// tags.</summary>
-    internal bool IsPurged(ReadOnlySpan<byte> keyText, ReadOnlySpan<byte> tags, long storedMs, out uint purges)
-    {
-        using ZoneLock held = _zone.Lock();
-        purges = Meta.Purges;
-        for (uint at = _marks.Oldest; at != 0; at = _marks.Newer(at))
-        {
-            ReadOnlySpan<byte> key = _marks.Key(at);
-            if (_marks.Value<PurgeMark>(at).AtMs < storedMs)
-            {
-                continue;
-            }
-            if (key[0] == (byte)PurgeKind.Prefix ? keyText.StartsWith(key[1..]) : CacheTags.Has(tags, key[1..]))
-            {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    /// <summary>Purges up to this number are carried out on the disk.</summary>
-    internal void DropMarks(uint upTo)
-    {
-        using ZoneLock held = _zone.Lock();
-        uint next;
-        for (uint at = _marks.Oldest; at != 0; at = next)
-        {
-            next = _marks.Newer(at);
-            if (_marks.Value<PurgeMark>(at).Number <= upTo)
-            {
-                _marks.Remove(at);
-            }
-        }
-    }
-
-    internal bool HasMarks
-    {
-        get
-        {
-            using ZoneLock held = _zone.Lock();
-            return _marks.Oldest != 0;
-        }
-    }
-}
-
-/// <summary>Lists of tags (Surrogate-Key, Cache-Tag): words between spaces or commas.</summary>
-internal static class CacheTags
-{
-    /// <summary>Whether a list has this word.</summary>
-    internal static bool Has(ReadOnlySpan<byte> tags, ReadOnlySpan<byte> tag)
-    {
-        while (Next(ref tags, out ReadOnlySpan<byte> word))
-        {
-            if (word.SequenceEqual(tag))
-            {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    internal static bool Next(ref ReadOnlySpan<byte> tags, out ReadOnlySpan<byte> word)
-    {
-        tags = tags.TrimStart(" \t,\r\n"u8);
-        int end = tags.IndexOfAny(" \t,\r\n"u8);
-        word = end < 0 ? tags : tags[..end];
-        tags = end < 0 ? default : tags[end..];
-        return !word.IsEmpty;
     }
 }

@@ -148,6 +148,8 @@ internal sealed class CacheLoop(EventLoop loop)
 
     internal CacheWaits Waits { get; } = new(loop);
 
+    internal CacheTurns Turns { get; } = new();
+
     internal CacheMemory MemoryOf(CacheIndex index)
     {
         if (!_memories.TryGetValue(index.Zone, out CacheMemory? memory))
@@ -158,11 +160,17 @@ internal sealed class CacheLoop(EventLoop loop)
         return memory;
     }
 
-    /// <summary>Numbers for files: the time, and random bits so that no two processes choose the same.</summary>
+    private ulong _lastId;
+
+    /// <summary>Numbers for files, in the order in which their answers were asked for: the time, and random bits so
+    /// that
+    /// no two processes choose the same.</summary>
     internal ulong NewId()
     {
         Span<byte> random = stackalloc byte[4];
         loop.FillRandom(random);
-        return (ulong)loop.UnixMs << 20 ^ BitConverter.ToUInt32(random) | 1;
+        ulong id = (ulong)loop.UnixMs << CacheIndex.IdTimeShift | BitConverter.ToUInt32(random) >> 12;
+        // A clock that was set back begins anew.
+        return _lastId = id > _lastId || (_lastId - id) >> CacheIndex.IdTimeShift > 1000 ? id : _lastId + 1;
     }
 }

@@ -27,6 +27,9 @@ internal static class CachePurge
         memory.Forget(known);
         bool existed = index.Forget(known, 0);
         await r.Loop.Blocking.RunAsync(unlink);
+        // Somebody may have found the file on the disk before it went.
+        memory.Forget(known);
+        index.Forget(known, 0);
         return PhaseResult.Answer(existed || unlink.Removed > 0 ? 204 : 404);
     }
 
@@ -120,11 +123,17 @@ internal static class CachePurge
 
     private static void ReadMarks(string file, CacheIndex index)
     {
-        if (!File.Exists(file))
+        string[] lines;
+        try
         {
+            lines = File.ReadAllLines(file, Encoding.Latin1);
+        }
+        catch (IOException)
+        {
+            // None, or a manager has taken them aside, which has read them before.
             return;
         }
-        foreach (string line in File.ReadLines(file, Encoding.Latin1))
+        foreach (string line in lines)
         {
             string[] parts = line.Split(' ', 3);
             if (parts.Length == 3 && long.TryParse(parts[0], out long atMs) && parts[1] is "1" or "2")

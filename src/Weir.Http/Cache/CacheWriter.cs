@@ -9,6 +9,9 @@ namespace Weir.Http.Cache;
 /// <summary>Told when a writer has done its work.</summary>
 internal interface ICacheWriterOwner
 {
+    /// <summary>Waits until the complete file may go into its place; false when it must not any more.</summary>
+    LoopTask<bool> TurnAsync() => new(true);
+
     /// <summary>The file is in its place, or will never be. The writer's memory goes after this.</summary>
     void Written(CacheWriter writer, bool complete);
 }
@@ -117,8 +120,14 @@ internal sealed class CacheWriter
         BodyBytes = bytes;
     }
 
-    /// <summary>Only the head is new.</summary>
-    internal void InPlace() => _write.InPlace = true;
+    /// <summary>Only the head is new, and goes into this file, whatever lies in its place by now.</summary>
+    internal void InPlace(FileRef file)
+    {
+        file.AddReference();
+        _copied = file;
+        _write.CopyFd = file.Fd;
+        _write.InPlace = true;
+    }
 
     /// <summary>Takes bytes of the body, by reference where they have an owner.</summary>
     internal void Append(BufferChain body)
@@ -169,6 +178,10 @@ internal sealed class CacheWriter
             bool small = last && _write.Fd < 0 && _write.CopyBytes == 0;
             _waiting.MoveTo(_writing);
             if (last && !_whole && _write.Error == 0)
+            {
+                _write.Error = Errno.ECANCELED;
+            }
+            if (last && _write.Error == 0 && !await _owner.TurnAsync())
             {
                 _write.Error = Errno.ECANCELED;
             }

@@ -209,6 +209,33 @@ internal sealed partial class CachedRequest
         }
     }
 
+    /// <summary>Whether the stored response may answer because asking failed in this way.</summary>
+    private bool MayUseStaleFor(NextUpstream reason)
+    {
+        if (_stored is null || !_allowsStale)
+        {
+            return false;
+        }
+        StorePlan plan = _stored.Head.Plan;
+        long stale = _stored.Head.AgeSec(Request.Loop.UnixMs) - plan.LifetimeSec;
+        bool said = plan.StaleIfErrorSec >= 0 && stale <= plan.StaleIfErrorSec || _request.StaleIfError >= 0
+            && stale <= _request.StaleIfError;
+        const NextUpstream errors = NextUpstream.Error | NextUpstream.Timeout | NextUpstream.InvalidHeader
+            | NextUpstream.Http500 | NextUpstream.Http502 | NextUpstream.Http503 | NextUpstream.Http504
+            | NextUpstream.NoLive;
+        return said && (reason & errors) != 0 || _rules.MayUseStale(reason == NextUpstream.NoLive
+            ? NextUpstream.Error : reason);
+    }
+
+    private void RememberStatus(int status)
+    {
+        long seconds = _rules.ValidFor(status);
+        if (seconds > 0)
+        {
+            _index.Remember(_key, status, Request.Loop.UnixMs / 1000 + seconds);
+        }
+    }
+
     // Storing.
 
     private bool TryStore(Exchange x, in AnswerFacts facts, in StorePlan plan, NativeSlice vary)
@@ -224,7 +251,7 @@ internal sealed partial class CachedRequest
         else if (_epoch == 0 || !vary.Span.SequenceEqual(_varyNames.Span))
         {
             marks = true;
-            epoch = _loop.NewId();
+            epoch = _askId;
             key = _mainKey.Variant(epoch, VaryFields.Values(r, vary).Span);
         }
         BufferSlab? slab = WriteHeadTexts(x, vary, out CacheFileHead head);
@@ -234,7 +261,7 @@ internal sealed partial class CachedRequest
             return false;
         }
         Fill(ref head, in facts, in plan, r.Loop.UnixMs);
-        head.Id = _loop.NewId();
+        head.Id = _askId;
         string file = _path.FileOf(key);
         CacheCommit commit = Commit(r, key, in head);
         string temp = _path.UsesTempPath ? x.Settings.TempPath.Value : Directory(file);
@@ -270,7 +297,7 @@ internal sealed partial class CachedRequest
     {
         var head = new CacheFileHead
         {
-            Id = _loop.NewId(), StoredMs = r.Loop.UnixMs, Epoch = epoch, Flags = CacheFileFlags.Marker,
+            Id = _askId, StoredMs = r.Loop.UnixMs, Epoch = epoch, Flags = CacheFileFlags.Marker,
             KeyLength = _keyText.Length, VaryLength = vary.Length, LastModifiedSec = -1, DateSec = -1,
         };
         head.BodyStart = (CacheFileHead.HeadBytes + head.TextLength + 63) & ~63;

@@ -177,7 +177,7 @@ internal sealed partial class CachedRequest
             old.Slab.Span[..head.BodyStart].CopyTo(slab.Span);
         }
         Fill(ref head, in facts, in plan, r.Loop.UnixMs);
-        head.Id = _loop.NewId();
+        head.Id = _askId;
         head.Seal(slab.Span);
         Replace(x, old, in head, slab);
     }
@@ -250,7 +250,7 @@ internal sealed partial class CachedRequest
         writer.SetHead(slab, head.BodyStart);
         if (!old.HasBody && old.BodyAt == head.BodyStart)
         {
-            writer.InPlace();
+            writer.InPlace(old.File!);
         }
         else if (old.HasBody)
         {

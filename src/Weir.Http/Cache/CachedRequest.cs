@@ -72,7 +72,6 @@ internal sealed partial class CachedRequest : AnswerTee
         update._lockedKey = _lockedKey;
         update._index = _index;
         update._loop = _loop;
-        update._purges = _purges;
         _token = 0;
     }
 
@@ -109,7 +108,7 @@ internal sealed partial class CachedRequest : AnswerTee
             c.Status = CacheStatus.Bypass;
             return c.FetchAsync();
         }
-        return c.Lookup(index.Use(c._key, r.Loop.UnixMs / 1000));
+        return c.Lookup(c.Use());
     }
 
     private static CachePath? FindPath(CacheRules rules, HttpRequest r)
@@ -185,6 +184,34 @@ internal sealed partial class CachedRequest : AnswerTee
 
     // Looking up.
 
+    /// <summary>Whether all files are known is asked first: what the loader enters in between is seen.</summary>
+    private CacheLook Use()
+    {
+        _isLoaded = _path.HasBeenLoaded;
+        return Noted(_index.Use(_key, Request.Loop.UnixMs / 1000));
+    }
+
+    private CacheLook LookAgain()
+    {
+        _isLoaded = _path.HasBeenLoaded;
+        return Noted(_index.Look(_key, Request.Loop.UnixMs / 1000));
+    }
+
+    /// <summary>What an answer that is asked for from now on is compared with when it is published.</summary>
+    private CacheLook Noted(CacheLook look)
+    {
+        _purges = look.Purges;
+        if (_key == _mainKey)
+        {
+            _forgotten = look.Forgotten;
+        }
+        _isNoted = true;
+        return look;
+    }
+
+    private bool _isLoaded;
+    private bool _isNoted;
+
     private LoopTask<PhaseResult> Lookup(CacheLook look)
     {
         HttpRequest r = Request;
@@ -193,7 +220,7 @@ internal sealed partial class CachedRequest : AnswerTee
             Status = CacheStatus.Hit;
             return PhaseResult.Answer(look.Status);
         }
-        if (!look.Exists && (_triedDisk || _path.HasBeenLoaded))
+        if (!look.Exists && (_triedDisk || _isLoaded))
         {
             return Missed(look);
         }
@@ -342,7 +369,6 @@ internal sealed partial class CachedRequest : AnswerTee
         {
             return CacheLockOutcome.Taken;
         }
-        _purges = _index.Purges;
         CacheLockOutcome outcome = _index.TryLock(_key, Request.Loop.UnixMs, ageMs, out long token);
         if (outcome == CacheLockOutcome.Taken)
         {
@@ -391,7 +417,7 @@ internal sealed partial class CachedRequest : AnswerTee
             _epoch = 0;
             _varyNames = default;
         }
-        CacheLook look = _index.Look(_key, r.Loop.UnixMs / 1000);
+        CacheLook look = LookAgain();
         return await Lookup(new CacheLook(look.Exists, look.Id, uint.MaxValue, look.Status, look.LooksAtPurges));
     }
 
@@ -408,7 +434,7 @@ internal sealed partial class CachedRequest : AnswerTee
         _varyNames = r.Arena.Store(marker.Texts.Vary.Span);
         _key = _mainKey.Variant(_epoch, VaryFields.Values(r, _varyNames).Span);
         _triedDisk = false;
-        return Lookup(_index.Use(_key, r.Loop.UnixMs / 1000));
+        return Lookup(Use());
     }
 
     private bool IsPurged(StoredResponse found)
@@ -446,17 +472,17 @@ internal sealed partial class CachedRequest : AnswerTee
         {
             x.UseProtocol(_rules.Protocol);
         }
-        if (_cacheable && _purges == 0)
+        if (_cacheable && !_isNoted)
         {
-            _purges = _index.Purges;
+            Noted(_index.Look(_mainKey, r.Loop.UnixMs / 1000));
         }
-        _forgotten = _cacheable ? _index.ForgottenOf(_mainKey) : default;
         x.Tee = this;
         if (_cacheable && r.Method == HttpMethod.Head && _rules.Settings.ConvertHead.Value)
         {
             x.MethodInstead = HttpMethod.Get;
         }
         _askedMs = r.Loop.UnixMs;
+        _askId = _loop.NewId();
         PhaseResult result = await x.RunAsync();
         x.Tee = null;
         if (_takesOver != CacheStatus.None)
@@ -483,6 +509,9 @@ internal sealed partial class CachedRequest : AnswerTee
 
     private long _askedMs;
 
+    /// <summary>The number of what will be stored: orders answers by when they were asked for.</summary>
+    private ulong _askId;
+
     private bool IsBeyondRange(HttpRequest r)
     {
         long most = _rules.Settings.MaxRangeOffset.Value;
@@ -500,33 +529,6 @@ internal sealed partial class CachedRequest : AnswerTee
         // A suffix needs the length that nobody knows yet.
         return dash <= 0 || HeaderTokens.ContentLength(HeaderTokens.Trim(range[..dash])) is var from
             && (from < 0 || from > most);
-    }
-
-    /// <summary>Whether the stored response may answer because asking failed in this way.</summary>
-    private bool MayUseStaleFor(NextUpstream reason)
-    {
-        if (_stored is null || !_allowsStale)
-        {
-            return false;
-        }
-        StorePlan plan = _stored.Head.Plan;
-        long stale = _stored.Head.AgeSec(Request.Loop.UnixMs) - plan.LifetimeSec;
-        bool said = plan.StaleIfErrorSec >= 0 && stale <= plan.StaleIfErrorSec || _request.StaleIfError >= 0
-            && stale <= _request.StaleIfError;
-        const NextUpstream errors = NextUpstream.Error | NextUpstream.Timeout | NextUpstream.InvalidHeader
-            | NextUpstream.Http500 | NextUpstream.Http502 | NextUpstream.Http503 | NextUpstream.Http504
-            | NextUpstream.NoLive;
-        return said && (reason & errors) != 0 || _rules.MayUseStale(reason == NextUpstream.NoLive
-            ? NextUpstream.Error : reason);
-    }
-
-    private void RememberStatus(int status)
-    {
-        long seconds = _rules.ValidFor(status);
-        if (seconds > 0)
-        {
-            _index.Remember(_key, status, Request.Loop.UnixMs / 1000 + seconds);
-        }
     }
 
     // Memory.
@@ -572,6 +574,7 @@ internal sealed partial class CachedRequest : AnswerTee
         _epoch = 0;
         _waitUntilMs = 0;
         _purges = 0;
+        _isNoted = _isLoaded = false;
         _cacheable = _strips = _invalidates = _allowsStale = _headSeen = _isBackground = _triedDisk = false;
         _takesOver = CacheStatus.None;
         Status = CacheStatus.None;

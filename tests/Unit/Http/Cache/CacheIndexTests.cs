@@ -56,12 +56,69 @@ public sealed class CacheIndexTests : IDisposable
     {
         CacheIndex index = Open(out int _);
         index.Use(Key(1), NowSec);
-        ushort before = index.ForgottenOf(Key(1));
+        ushort before = index.Look(Key(1), NowSec).Forgotten;
         Assert.False(index.Forget(Key(1), 0));
         Assert.False(index.Publish(Key(1), 11, 100, NowSec, 0, Key(1), before));
         Assert.False(index.Look(Key(1), NowSec).Exists);
-        Assert.True(index.Publish(Key(1), 12, 100, NowSec, 0, Key(1), index.ForgottenOf(Key(1))));
+        Assert.True(index.Publish(Key(1), 12, 100, NowSec, 0, Key(1), index.Look(Key(1), NowSec).Forgotten));
         Assert.True(index.Look(Key(1), NowSec).Exists);
+    }
+
+    [Fact]
+    public void What_was_asked_for_before_what_is_known_is_not_published_and_neither_is_trusted()
+    {
+        CacheIndex index = Open(out int _);
+        ulong later = (ulong)NowMs << CacheIndex.IdTimeShift, earlier = later - 1;
+        Assert.True(index.Publish(Key(1), later, 100, NowSec, 0, Key(1), 0));
+        Assert.True(index.IsOvertaken(Key(1), earlier, NowMs));
+        Assert.False(index.IsOvertaken(Key(1), later, NowMs));
+        Assert.False(index.Publish(Key(1), earlier, 200, NowSec, 0, Key(1), 0));
+        Assert.False(index.Look(Key(1), NowSec).Exists);
+        Assert.Equal(0, index.Bytes);
+    }
+
+    [Fact]
+    public void A_clock_that_was_set_back_does_not_keep_answers_out()
+    {
+        CacheIndex index = Open(out int _);
+        ulong future = (ulong)(NowMs + 3_600_000) << CacheIndex.IdTimeShift;
+        ulong now = (ulong)NowMs << CacheIndex.IdTimeShift;
+        Assert.True(index.Publish(Key(1), future, 100, NowSec, 0, Key(1), 0));
+        Assert.True(index.Publish(Key(1), now, 200, NowSec, 0, Key(1), 0));
+        Assert.Equal(now, index.Look(Key(1), NowSec).Id);
+    }
+
+    [Fact]
+    public void A_file_that_the_loader_finds_counts_although_somebody_asked_before()
+    {
+        CacheIndex index = Open(out int _);
+        index.Use(Key(1), NowSec);
+        index.Load(Key(1), 100, NowSec);
+        Assert.True(index.Look(Key(1), NowSec).Exists);
+        Assert.Equal(100, index.Bytes);
+        index.Forget(Key(1), 0);
+        index.Load(Key(1), 100, NowSec);
+        Assert.False(index.Look(Key(1), NowSec).Exists);
+    }
+
+    [Fact]
+    public async Task Marks_are_known_whoever_takes_their_file_aside_meanwhile()
+    {
+        string directory = Directory.CreateTempSubdirectory("weir-marks-").FullName;
+        var path = new CachePath { Family = "proxy", Directory = directory };
+        for (int i = 0; i < 200; i++)
+        {
+            using Zone zone = Zone.CreatePrivate(new ZoneSpec("cache:marks", 64 * 1024, CacheIndex.Layout));
+            CacheIndex index = CacheIndex.Open(zone, ZoneOwner.Alone)!;
+            File.WriteAllText($"{directory}/purges", $"{NowMs} 2 red\n");
+            Task worker = Task.Run(() => CachePurge.EnsureMarks(path, index));
+            CachePurge.EnsureMarks(path, index);
+            CachePurge.TakeMarks(path);
+            await worker;
+            Assert.True(index.IsPurged("key"u8, "red"u8, NowMs - 1, out uint _));
+            File.Delete($"{directory}/purges.taken");
+        }
+        Directory.Delete(directory, recursive: true);
     }
 
     [Fact]
