@@ -162,8 +162,9 @@ internal sealed partial class Http2Driver
             ResetStream(stream, error);
             stream.Fail(reset: true);
         }
-        else
+        else if (!_resets.Remembers(streamId))
         {
+            // One RST_STREAM is enough (RFC 9113 §5.4.2).
             WriteReset(streamId, error);
             _resets.Add(streamId);
         }

@@ -344,7 +344,9 @@ internal sealed partial class Http2Driver
     /// <summary>Waits until most of the output has left, then goes on.</summary>
     private async LoopTask<Unit> DrainAsync(BufferChain output)
     {
-        IoResult sent = await _connection.DrainAsync(output, _isEnded ? 0 : FillBytes / 4);
+        // Less than that may have been refused by the kernel already: then all of it is waited for.
+        long kept = _isEnded || output.Length <= FillBytes / 4 ? 0 : FillBytes / 4;
+        IoResult sent = await _connection.DrainAsync(output, kept);
         _isDraining = false;
         if (sent.IsError)
         {

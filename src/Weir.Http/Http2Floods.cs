@@ -132,7 +132,10 @@ internal sealed class Http2RecentResets
 
     /// <summary>The client may not have heard yet that the stream is reset. When there were more than are remembered
     /// that is assumed of any.</summary>
-    internal bool Contains(uint id) => _count > CountMax || _ids.AsSpan(0, _count).Contains(id);
+    internal bool Contains(uint id) => _count > CountMax || Remembers(id);
+
+    /// <summary>It is one of the last that were reset.</summary>
+    internal bool Remembers(uint id) => _ids.AsSpan(0, Math.Min(_count, CountMax)).Contains(id);
 }
 
 /// <summary>Numbers that a client passed over: it may never use them (RFC 9113 §5.1.1), and using one is told from

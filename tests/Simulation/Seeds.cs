@@ -73,7 +73,12 @@ internal static class Seeds
 
     /// <summary>Plays seeds on all processors until so many have failed; what they found, by seed.</summary>
     internal static SortedDictionary<ulong, string> Play(ulong first, int count, IReadOnlyList<Case> cases,
-        int failuresMax, PlantedBug planted = PlantedBug.None)
+        int failuresMax, PlantedBug planted = PlantedBug.None) =>
+        PlayEach(first, count, failuresMax, (seed, place) => Play(Draw(seed, cases, planted), place, out _));
+
+    /// <summary>Plays each of so many seeds; <paramref name="play"/> says what it found.</summary>
+    internal static SortedDictionary<ulong, string> PlayEach(ulong first, int count, int failuresMax,
+        Func<ulong, Place, string?> play)
     {
         var failures = new SortedDictionary<ulong, string>();
         int threads = Environment.ProcessorCount;
@@ -90,7 +95,7 @@ internal static class Seeds
                     string? found;
                     try
                     {
-                        found = Play(Draw(seed, cases, planted), place, out _);
+                        found = play(seed, place);
                     }
                     catch (Exception e)
                     {

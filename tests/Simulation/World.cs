@@ -6,7 +6,6 @@ using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Server;
-using Weir.Session.Upstream;
 using Weir.Tests.Harness;
 using Weir.Tests.Harness.Cases;
 using Weir.Zones;
@@ -70,7 +69,6 @@ internal sealed class World
     private const int NamesPort = 15353;
     private const int QuietMsMin = 900;
     private const long TalkMsMax = 100L * 3600 * 1000;
-    private const long SettleMs = 48L * 3600 * 1000;
 
     private readonly Case _case;
     private readonly Place _place;
@@ -143,7 +141,7 @@ internal sealed class World
         }
         var heard = new List<Heard>();
         Converse(copies, overlaps, heard);
-        Settle(server);
+        Aftermath.Settle(_loop, server, _origins, _violations);
         string log = Read(accessLog);
         string text = _case.Configuration.Text;
         if (!text.Contains("log_subrequest", StringComparison.Ordinal)
@@ -159,8 +157,8 @@ internal sealed class World
         }
         server.Dispose();
         origin?.Stop();
-        Expect("connections after the end", _loop.ConnectionCount, 0);
-        Expect("bytes of rented buffers", _loop.Buffers.RentedBytes, 0);
+        Aftermath.Expect(_violations, "connections after the end", _loop.ConnectionCount, 0);
+        Aftermath.Expect(_violations, "bytes of rented buffers", _loop.Buffers.RentedBytes, 0);
         string fingerprint = _loop.Plan is { } plan
             ? $"{plan.Random.State:x} {_loop.NowMs} {string.Join(' ', heard.Select(static h => h.Bytes.Length))}" : "";
         _loop.Dispose();
@@ -250,39 +248,6 @@ internal sealed class World
     {
         await peer.TalkAsync(talk, Math.Max(talk.QuietMs, QuietMsMin));
         _running--;
-    }
-
-    /// <summary>Lets time pass until every timeout has come, then looks at what must be gone.</summary>
-    private void Settle(WebServer server)
-    {
-        _loop.AdvanceClock(SettleMs);
-        foreach (SimulatedPeer origin in _origins)
-        {
-            origin.Close();
-        }
-        _loop.AdvanceClock(SettleMs);
-        server.Http.FlushLogs();
-        Expect("clients' connections", server.Http.ActiveCount, 0);
-        Expect("connections of the loop", _loop.ConnectionCount, 0);
-        Expect("requests in use", server.Http.RequestsInUse, 0);
-        Expect("timers", _loop.Timers.Count, 0);
-        Expect("attempts at upstream peers", UpstreamStates.Of(_loop).Leases(), 0);
-        Expect("connections to upstream servers", UpstreamStates.Of(_loop).OpenConnections, 0);
-        foreach (StatusCounter counter in (StatusCounter[])
-            [StatusCounter.Active, StatusCounter.Reading, StatusCounter.Writing, StatusCounter.Waiting])
-        {
-            Expect($"the counter {counter}", server.Counters.Read(counter), 0);
-        }
-        Expect("handled connections", server.Counters.Read(StatusCounter.Handled),
-            server.Counters.Read(StatusCounter.Accepted));
-    }
-
-    private void Expect(string what, long actual, long expected)
-    {
-        if (actual != expected)
-        {
-            _violations.Add($"{what}: {actual} instead of {expected}");
-        }
     }
 
     /// <summary>One line for each request; one more for a head that never came whole.</summary>

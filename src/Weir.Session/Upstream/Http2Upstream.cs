@@ -292,7 +292,8 @@ public sealed partial class Http2Upstream : LoopTimer
     {
         while (!_isClosed && !_output.IsEmpty)
         {
-            IoResult result = await Inner.DrainAsync(_output, OutputMax / 4);
+            // Less than that may have been refused by the kernel already: then all of it is waited for.
+            IoResult result = await Inner.DrainAsync(_output, _output.Length > OutputMax / 4 ? OutputMax / 4 : 0);
             if (_isClosed)
             {
                 return default;
@@ -302,25 +303,18 @@ public sealed partial class Http2Upstream : LoopTimer
                 Fail(Inner.SendError);
                 return default;
             }
-            if (_output.Length <= OutputMax / 4)
+            if (_blocked is null || _output.Length > OutputMax / 4)
             {
-                if (_blocked is null)
-                {
-                    break;
-                }
-                PumpBlocked();
-                if (!Inner.Send(_output))
-                {
-                    Fail(Inner.SendError);
-                    return default;
-                }
+                continue;
+            }
+            PumpBlocked();
+            if (!Inner.Send(_output))
+            {
+                Fail(Inner.SendError);
+                return default;
             }
         }
         _drains = false;
-        if (!_output.IsEmpty)
-        {
-            FlushLater();
-        }
         return default;
     }
 
