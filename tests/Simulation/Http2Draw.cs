@@ -106,7 +106,8 @@ internal sealed class Http2Draw(SeededRandom draw, string[] paths)
     {
         byte[] word = Http2Client.Word((uint)(id == 0 ? 1 : id));
         return draw.Chance(500)
-            ? Http2Client.Frame(FrameType.PriorityUpdate, 0, 0, [.. word, .. "u="u8, (byte)('0' + draw.Below(8)), .. ",i"u8])
+            ? Http2Client.Frame(FrameType.PriorityUpdate, 0, 0,
+                [.. word, .. "u="u8, (byte)('0' + draw.Below(8)), .. ",i"u8])
             : Http2Client.Frame(FrameType.Priority, 0, id == 0 ? 1 : id, 0, 0, 0, 0, (byte)draw.Below(256));
     }
 

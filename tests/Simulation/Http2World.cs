@@ -52,7 +52,9 @@ internal sealed class Http2World : IDisposable
             location = /mirror { mirror /copy; proxy_pass http://127.0.0.1:19000; }
             location = /copy { internal; proxy_pass http://127.0.0.1:19000; }
             location = /post { post_action /copy; try_files /file.txt =404; }
-            location = /slice { sub_filter line LINE; sub_filter_once off; sub_filter_types *; try_files /file.txt =404; }
+            location = /slice {
+                sub_filter line LINE; sub_filter_once off; sub_filter_types *; try_files /file.txt =404;
+            }
         }
         """;
 
