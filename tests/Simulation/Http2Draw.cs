@@ -1,6 +1,6 @@
-// Frames of an HTTP/2 client, drawn from a seed: requests of every kind, bodies, trailers, settings, windows, resets, in
-// an order that a client might choose; then, where the seed wants it, broken. What is not broken keeps all rules, so the
-// server must answer it.
+// Frames of an HTTP/2 client, drawn from a seed: requests of every kind, bodies, trailers, settings, windows, resets,
+// in an order that a client might choose; then, where the seed wants it, broken. What is not broken keeps all rules,
+// so the server must answer it.
 using System.Buffers.Binary;
 using Weir.Loop;
 using Weir.Protocol.Http2;

@@ -1,5 +1,5 @@
-// The HTTP/2 driver and the HTTP/2 side towards upstream servers, whole and on the simulated engine, under frames that a
-// seed draws and breaks: docs/simulation.md. WEIR_HTTP2_SEEDS sets how many seeds are played, WEIR_HTTP2_FIRST where
+// The HTTP/2 driver and the HTTP/2 side towards upstream servers, whole and on the simulated engine, under frames that
+// a seed draws and breaks: docs/simulation.md. WEIR_HTTP2_SEEDS sets how many seeds are played, WEIR_HTTP2_FIRST where
 // they begin, WEIR_HTTP2_SEED plays one alone.
 using System.Diagnostics;
 using System.Globalization;
@@ -37,7 +37,8 @@ public sealed class Http2FuzzTests(ITestOutputHelper output)
         long start = Stopwatch.GetTimestamp();
         SortedDictionary<ulong, string> failures = Seeds.PlayEach(first, count, failuresMax: 10, (seed, place) =>
             play(seed, place) is { } wrong
-                ? $"seed {seed}: {wrong}\nreplay: WEIR_HTTP2_SEED={seed} dotnet test tests/Simulation --filter Http2Fuzz\n"
+                ? $"seed {seed}: {wrong}\n"
+                    + $"replay: WEIR_HTTP2_SEED={seed} dotnet test tests/Simulation --filter Http2Fuzz\n"
                 : null);
         output.WriteLine($"{count} seeds in {Stopwatch.GetElapsedTime(start).TotalSeconds:F1} s");
         Assert.True(failures.Count == 0, $"{failures.Count} seeds failed\n" + Seeds.Told(failures));

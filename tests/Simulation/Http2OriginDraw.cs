@@ -89,7 +89,8 @@ internal sealed class Http2OriginDraw(InMemoryLoop loop, SeededRandom draw, Simu
         bool says = draw.Chance(500);
         bool trailers = draw.Chance(300);
         string[] head = [":status: 200", "content-type: text/plain", "x-filler: " + new string('f', draw.Below(200))];
-        Say(Http2Client.Headers(stream, length == 0 && !trailers, says ? [.. head, "content-length: " + length] : head));
+        Say(Http2Client.Headers(stream, length == 0 && !trailers,
+            says ? [.. head, "content-length: " + length] : head));
         while (length > 0 && !peer.IsOver)
         {
             int part = Math.Min(draw.Size(length), Math.Min(length, 16_384));
