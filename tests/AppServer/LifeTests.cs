@@ -222,6 +222,60 @@ public sealed class LifeTests
 
     [Theory]
     [MemberData(nameof(All))]
+    public async Task A_handler_that_comes_back_after_the_stop_still_runs_to_its_end(string model)
+    {
+        using var entered = new ManualResetEventSlim();
+        using var ended = new ManualResetEventSlim();
+        var release = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        using var running = new Running(model, async (request, response) =>
+        {
+            entered.Set();
+            try
+            {
+                await release.Task;
+                response.Write("too late");
+                await Task.Yield();
+            }
+            finally
+            {
+                ended.Set();
+            }
+        }, o => o.StopTimeout = _soon);
+        using RawClient client = running.Connect();
+        client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        Assert.True(entered.Wait(Long));
+        await running.Server.StopAsync().WaitAsync(TimeSpan.FromMilliseconds(Long));
+        Assert.Empty(client.ReadToEnd(Long));
+        release.SetResult();
+        Assert.True(ended.Wait(Long));
+        running.Await(static m => m is { Running: 0, Stuck: 0, Connections: 0, Threads: 0 });
+    }
+
+    [Theory]
+    [MemberData(nameof(All))]
+    public async Task A_stop_without_patience_cuts_off_the_client_of_a_handler_that_holds_its_thread(string model)
+    {
+        using var entered = new ManualResetEventSlim();
+        using var release = new ManualResetEventSlim();
+        using Running running = Running.Sync(model, (request, response) =>
+        {
+            entered.Set();
+            release.Wait();
+            response.Write("too late");
+        }, o => o.StopTimeout = _soon);
+        using RawClient client = running.Connect();
+        client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        Assert.True(entered.Wait(Long));
+        using RawClient silent = running.Connect();
+        await running.Server.StopAsync().WaitAsync(TimeSpan.FromMilliseconds(Long));
+        Assert.Empty(client.ReadToEnd(Long));
+        release.Set();
+        running.Await(static m => m is { Running: 0, Stuck: 0, Connections: 0, Threads: 0 });
+        silent.ReadToEnd(Long);
+    }
+
+    [Theory]
+    [MemberData(nameof(All))]
     public async Task A_stop_under_load_loses_no_request_that_had_begun(string model)
     {
         using Running running = Running.Sync(model, Hello);

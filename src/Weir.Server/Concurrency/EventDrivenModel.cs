@@ -22,6 +22,10 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
     private Watchdog? _watchdog;
     private IReadOnlyList<OpenListener> _listeners = [];
 
+    /// <summary>How long handlers that listen for it have to end by themselves when a stop waits no longer, and how
+    /// long a loop has to close what it serves.</summary>
+    private const int HandlersMs = 500, CutOffMs = 1000;
+
     internal override void Start(IReadOnlyList<OpenListener> listeners)
     {
         _listeners = listeners;
@@ -68,8 +72,14 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             {
                 host.Loop.Post(host.CutOff);
             }
-            // A loop that is held by a handler cannot be stopped; its thread is left to it.
-            await Task.WhenAny(all, Task.Delay(TimeSpan.FromSeconds(1)));
+            if (await Task.WhenAny(all, Task.Delay(CutOffMs)) != all)
+            {
+                // A loop that is held by a handler does not hear this; its thread is left to it, its client is not.
+                foreach (LoopHost host in _hosts)
+                {
+                    host.CutOffOutside();
+                }
+            }
         }
         _watchdog?.Stop();
         _pool?.Stop();
@@ -126,6 +136,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
         private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private GuestLoop _guests = null!;
         private HttpServer? _http;
+        private bool _drained;
 
         /// <summary>From <see cref="Start"/> on.</summary>
         internal EventLoop Loop { get; private set; } = null!;
@@ -140,12 +151,53 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
 
         internal void CutOff()
         {
+            if (_drained)
+            {
+                return;
+            }
             _guests.AbortAll();
             // What they await goes on here: a moment for those that listen.
-            Loop.Timers.Set(new CallbackTimer(Loop.Stop), Loop.NowMs + 500);
+            Loop.Timers.Set(new CallbackTimer(CloseAll), Loop.NowMs + HandlersMs);
         }
 
+        /// <summary>Closes what is served. The loop turns on for handlers that have not come back: what they await
+        /// continues here, and their memory is this loop's.</summary>
+        private void CloseAll()
+        {
+            if (_drained)
+            {
+                return;
+            }
+            if (_guests.CutOffAll())
+            {
+                Loop.CloseConnections();
+            }
+            // Until the last of them has told so: an answer that is leaving is waited for.
+            Loop.Timers.Set(new CallbackTimer(CloseAll), Loop.NowMs + 10);
+        }
+
+        /// <summary>On the thread that stops.</summary>
+        internal void CutOffOutside() => _guests.Inside?.CutOffOutside();
+
         internal void Quit() => _http!.Quit();
+
+        /// <summary>No connection is left; who told so may be about to say that its handler is back.</summary>
+        private void Drained()
+        {
+            _drained = true;
+            Loop.Ready(EndWhenAllAreBack);
+        }
+
+        private void EndWhenAllAreBack()
+        {
+            if (_guests.Out == 0)
+            {
+                Loop.Stop();
+                return;
+            }
+            _guests.AllBack = Loop.Stop;
+            _ended.TrySetResult();
+        }
 
         /// <summary>On the watchdog's thread.</summary>
         public void Watch(long nowMs) => _guests.Inside?.TimeIsUpOutside(nowMs);
@@ -166,16 +218,10 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             }
             _started.SetResult();
             Loop.Run();
-            _guests.TakeBackSending();
-            Loop.CloseConnections();
             _http!.Configuration!.FlushLogs();
-            if (model.Counters.Stuck == 0)
-            {
-                // Else a handler that never came back still refers to what is the loop's: it is left to it.
-                Loop.Dispose();
-            }
+            Loop.Dispose();
             model.Counters.Thread(-1);
-            _ended.SetResult();
+            _ended.TrySetResult();
         }
 
         private void Open()
@@ -239,7 +285,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             _http = new HttpServer(Loop, log, model._slots[1 + (_guests.Index % CounterSlots.SlotsMax)])
             {
                 QuitGraceMs = 100,
-                Drained = Loop.Stop,
+                Drained = Drained,
                 Observer = new ConnectionEvents(_guests, model.Options.MaxConnections),
             };
             _guests.Http = _http;

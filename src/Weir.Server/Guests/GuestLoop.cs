@@ -70,6 +70,24 @@ internal sealed class GuestLoop
     // Exchanges that guests have, for a stop that has no more patience.
     private LoopExchange? _first;
 
+    /// <summary>Handlers that were called, or wait to be, and have not come back: answered for or not, what they await
+    /// goes on here, and the memory they write into is this loop's.</summary>
+    internal int Out { get; private set; }
+
+    /// <summary>Called when none is out any more.</summary>
+    internal Action? AllBack { get; set; }
+
+    internal void WentOut() => Out++;
+
+    internal void CameBack()
+    {
+        Out--;
+        if (Out == 0)
+        {
+            AllBack?.Invoke();
+        }
+    }
+
     internal void Add(LoopExchange exchange)
     {
         exchange.Next = _first;
@@ -108,13 +126,26 @@ internal sealed class GuestLoop
         }
     }
 
-    /// <summary>The loop has stopped and is about to close its connections: none of them is lent any more.</summary>
-    internal void TakeBackSending()
+    /// <summary>Takes every request back, unanswered; guests go on alone. False while one of them is giving its answer
+    /// to the kernel: that one ends by itself.</summary>
+    internal bool CutOffAll()
     {
+        var guests = new List<LoopExchange>();
         for (LoopExchange? x = _first; x is not null; x = x.Next)
         {
-            x.TakeBackSending();
+            guests.Add(x);
         }
+        bool all = true;
+        foreach (LoopExchange guest in guests)
+        {
+            all &= guest.CutOff();
+        }
+        while (_waiting.TryDequeue(out LoopExchange? waits))
+        {
+            Counters.Queue(-1);
+            waits.NeverRan();
+        }
+        return all;
     }
 
     internal long ConnectionNumber(Connection connection) => connection.Number * LoopCount + Index;

@@ -441,6 +441,7 @@ internal sealed partial class LoopExchange
         {
             CameBack();
         }
+        Guests.CameBack();
     }
 
     /// <summary>The guest has returned in time.</summary>

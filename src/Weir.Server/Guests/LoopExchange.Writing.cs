@@ -81,19 +81,6 @@ internal sealed partial class LoopExchange
         ReleaseSlabs();
     }
 
-    /// <summary>After the loop has stopped: waits for a send that is under way, and allows no other.</summary>
-    internal void TakeBackSending()
-    {
-        if (Interlocked.CompareExchange(ref _state, Abandoned, Owned) == Sending)
-        {
-            var wait = new SpinWait();
-            while (Volatile.Read(ref _state) == Sending)
-            {
-                wait.SpinOnce();
-            }
-        }
-    }
-
     private sealed class LullTimer(LoopExchange exchange) : LoopTimer
     {
         protected override void Fire() => exchange.LookAtLull();

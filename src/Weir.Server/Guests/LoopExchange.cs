@@ -121,6 +121,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         LoopTask<PhaseResult> task = _finished.Begin();
         if (Guests.IsInline)
         {
+            Guests.WentOut();
             BeginRun();
             LoopExchange? before = Guests.Enter(this);
             _ = InvokeAsync();
@@ -128,6 +129,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         }
         else
         {
+            Guests.WentOut();
             _slab = _loop.Buffers.Rent(FirstSlabBytes);
             if (Guests.OwnsLoop && r.Stream.MayLendSending(r))
             {
@@ -152,6 +154,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         Volatile.Write(ref _state, Over);
         ReleaseSlabs();
         Finish(AnswerLater(r));
+        Guests.CameBack();
     }
 
     /// <summary>503 with Retry-After: come again.</summary>
@@ -197,7 +200,11 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         return true;
     }
 
-    internal void NeverRan() => ReleaseSlabs();
+    internal void NeverRan()
+    {
+        ReleaseSlabs();
+        Guests.CameBack();
+    }
 
     /// <summary>The one way into guest code: an ordinary async method, which restores the execution context and the
     /// synchronization context when it returns, so that nothing of a guest leaks into the next connection.</summary>
@@ -422,14 +429,55 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         Finish(result);
     }
 
+    /// <summary>On the loop: the server stops and waits no longer. False while the guest gives its answer to the
+    /// kernel: then its end is on its way.</summary>
+    internal bool CutOff()
+    {
+        int before = Volatile.Read(ref _state);
+        if (_r is { } r && before is (Owned or Begun)
+            && Interlocked.CompareExchange(ref _state, Abandoned, before) == before)
+        {
+            if (Interlocked.CompareExchange(ref _run, CalledOff, 0) == Running)
+            {
+                Guests.Counters.Stick(1);
+            }
+            SignalAborted();
+            r.Abort(AbortReason.Failed);
+            Finish(PhaseResult.Done);
+        }
+        return Volatile.Read(ref _state) is not (Sending or Sent);
+    }
+
+    /// <summary>On another thread: the server stops and waits no longer, but the guest holds the loop's
+    /// thread.</summary>
+    internal void CutOffOutside()
+    {
+        if (TakeBackOutside(answers: false))
+        {
+            if (Interlocked.CompareExchange(ref _run, CalledOff, 0) == Running)
+            {
+                Guests.Counters.Stick(1);
+            }
+            SignalAborted();
+            _loop.Post(CloseAnswered);
+        }
+    }
+
     /// <summary>On the watchdog's thread: the guest holds the loop's thread past its time. True when this exchange was
     /// answered for.</summary>
     internal bool TimeIsUpOutside(long nowMs)
     {
-        if (_dueMs == 0 || nowMs < _dueMs)
+        if (_dueMs == 0 || nowMs < _dueMs || !TakeBackOutside(answers: true))
         {
             return false;
         }
+        GiveUp();
+        _loop.Post(CloseAnswered);
+        return true;
+    }
+
+    private bool TakeBackOutside(bool answers)
+    {
         lock (_outside)
         {
             int before = Volatile.Read(ref _state);
@@ -439,11 +487,10 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
                 return false;
             }
             HttpRequest r = _r!;
-            r.Stream.AnswerFromOutside(before == Owned && r.Stream.UnsentBytes == 0 ? Guests.LateAnswer : default);
+            r.Stream.AnswerFromOutside(answers && before == Owned && r.Stream.UnsentBytes == 0
+                ? Guests.LateAnswer : default);
             _answeredOutside = true;
         }
-        GiveUp();
-        _loop.Post(CloseAnswered);
         return true;
     }
 
