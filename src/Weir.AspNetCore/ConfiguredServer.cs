@@ -8,6 +8,8 @@ namespace Weir.AspNetCore;
 
 internal sealed class ConfiguredServer
 {
+    private const int CutOffMs = 1500;
+
     private readonly WebServerOptions _options;
     private readonly EpollLoop _loop = new();
     private readonly TaskCompletionSource<List<string>> _started =
@@ -41,10 +43,20 @@ internal sealed class ConfiguredServer
         _loop.Post(_server.Quit);
         if (await Task.WhenAny(_ended.Task, Task.Delay(Timeout.Infinite, hurry)) != _ended.Task)
         {
-            _loop.Post(_loop.Stop);
-            await _ended.Task;
+            _loop.Post(_server.CutOff);
+            // A handler that never comes back keeps the loop's thread.
+            await Task.WhenAny(_ended.Task, Task.Delay(CutOffMs, CancellationToken.None));
         }
-        _loop.Dispose();
+    }
+
+    /// <summary>All is served, but code of the application has not come back: the loop is left to it.</summary>
+    private void EndWithoutHandlers()
+    {
+        if (!_loop.IsStopping)
+        {
+            _server!.Http.FlushLogs();
+            _ended.TrySetResult();
+        }
     }
 
     private void Run()
@@ -59,7 +71,8 @@ internal sealed class ConfiguredServer
                 _loop.Dispose();
                 return;
             }
-            _server.Drained = _loop.Stop;
+            _server.Drained = () => _loop.Ready(EndWithoutHandlers);
+            _server.HandlersEnded = _loop.Stop;
             _started.SetResult([.. _server.Http.Bindings.Select(static b => "http://" + b.Spec.Address)]);
         }
         catch (Exception e)
@@ -68,8 +81,8 @@ internal sealed class ConfiguredServer
             return;
         }
         _loop.Run();
-        _loop.CloseConnections();
         _server.Dispose();
-        _ended.SetResult();
+        _loop.Dispose();
+        _ended.TrySetResult();
     }
 }

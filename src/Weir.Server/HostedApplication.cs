@@ -43,7 +43,7 @@ public sealed class HostedApplication
     /// <summary>What it is doing now: what its handlers do, not the connections of the server.</summary>
     public AppServerMetrics GetMetrics() => _counters.Snapshot();
 
-    internal PhaseHandler HandlerOn(EventLoop loop, HttpServer http) => new GuestHandler(new GuestLoop
+    internal GuestHandler HandlerOn(EventLoop loop, HttpServer http) => new GuestHandler(new GuestLoop
     {
         Loop = loop,
         Index = 0,

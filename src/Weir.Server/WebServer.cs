@@ -49,15 +49,16 @@ public sealed class WebServer : IDisposable
 {
     private readonly CounterSlots _counters = CounterSlots.CreatePrivate();
     private readonly Dictionary<ZoneSpec, Zone> _zones = [];
-    private readonly Dictionary<HostedApplication, PhaseHandler> _handlers = [];
+    private readonly Dictionary<HostedApplication, GuestHandler> _handlers = [];
     private CacheKeeper? _keeper;
     private bool _disposed;
+    private bool _drained;
 
     private WebServer(EventLoop loop)
     {
         Loop = loop;
         Counters = _counters[_counters.Claim()];
-        Http = new HttpServer(loop, Log.None, Counters) { Drained = () => Drained?.Invoke() };
+        Http = new HttpServer(loop, Log.None, Counters) { Drained = ConnectionsDrained };
     }
 
     /// <summary>The loop it lives on.</summary>
@@ -71,6 +72,11 @@ public sealed class WebServer : IDisposable
 
     /// <summary>Called when the last connection has closed after <see cref="Quit"/>.</summary>
     public Action? Drained { get; set; }
+
+    /// <summary>Called after <see cref="Drained"/>, as soon as every handler of an application has come back, those that
+    /// were answered for included. What they await continues on the loop, so who stops it before leaves them
+    /// there.</summary>
+    public Action? HandlersEnded { get; set; }
 
     /// <summary>Builds a configuration and listens. Null when it cannot be served; the errors say why, all of
     /// them.</summary>
@@ -142,7 +148,7 @@ public sealed class WebServer : IDisposable
         {
             return null;
         }
-        if (!_handlers.TryGetValue(application, out PhaseHandler? handler))
+        if (!_handlers.TryGetValue(application, out GuestHandler? handler))
         {
             handler = application.HandlerOn(Loop, Http);
             _handlers.Add(application, handler);
@@ -172,6 +178,32 @@ public sealed class WebServer : IDisposable
 
     /// <summary>Stops accepting and lets what runs end; <see cref="Drained"/> tells when.</summary>
     public void Quit() => Http.Quit();
+
+    /// <summary>After <see cref="Quit"/>, waits no longer: handlers of applications are told and have a moment to end,
+    /// then every connection of the loop is closed. Handlers that go on do so alone; <see cref="HandlersEnded"/> tells
+    /// when the last has come back.</summary>
+    public void CutOff() =>
+        new CuttingOff(Loop, [.. _handlers.Values.Select(static h => h.Guests)], () => _drained).Begin();
+
+    private void ConnectionsDrained()
+    {
+        _drained = true;
+        Drained?.Invoke();
+        EndWhenAllAreBack();
+    }
+
+    private void EndWhenAllAreBack()
+    {
+        foreach (GuestHandler handler in _handlers.Values)
+        {
+            if (handler.Guests.Out > 0)
+            {
+                handler.Guests.AllBack = EndWhenAllAreBack;
+                return;
+            }
+        }
+        HandlersEnded?.Invoke();
+    }
 
     /// <summary>Stops listening, closes idle connections and gives back what the configuration holds; requests that
     /// are under way keep theirs until they end.</summary>

@@ -186,6 +186,39 @@ public sealed class ServerTests
         client.ReadToEnd(30_000);
     }
 
+    [Theory]
+    [InlineData(RequestPlacement.ThreadPool, false)]
+    [InlineData(RequestPlacement.Inline, false)]
+    [InlineData(RequestPlacement.ThreadPool, true)]
+    [InlineData(RequestPlacement.Inline, true)]
+    public async Task Code_that_comes_back_after_a_stop_without_patience_still_runs_to_its_end(
+        RequestPlacement placement, bool configured)
+    {
+        var goOn = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var inside = new TaskCompletionSource();
+        var ended = new TaskCompletionSource();
+        using Port lease = Port.Lease();
+        int own = lease.Number;
+        await using Hosted hosted = await Hosted.StartAsync(placement, app => app.Run(async c =>
+        {
+            inside.SetResult();
+            await goOn.Task;
+            await Task.Yield();
+            await c.Response.WriteAsync("too late");
+            ended.SetResult();
+        }), set: o => o.Configuration = !configured ? null : WebServerOptions.FromText(
+            "events { } http { access_log off; server { "
+            + $"listen 127.0.0.1:{own}; location / {{ app_pass aspnetcore; }} }} }}"));
+        using RawClient client = RawClient.Connect(configured ? own : hosted.Port);
+        client.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        await inside.Task.WaitAsync(TimeSpan.FromSeconds(30));
+        using var now = new CancellationTokenSource(100);
+        await hosted.App.StopAsync(now.Token).WaitAsync(TimeSpan.FromSeconds(30));
+        Assert.Empty(client.ReadToEnd(30_000));
+        goOn.SetResult();
+        await ended.Task.WaitAsync(TimeSpan.FromSeconds(30));
+    }
+
     [Fact]
     public async Task A_collection_of_services_takes_Weir_as_well()
     {

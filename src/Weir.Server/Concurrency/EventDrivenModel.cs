@@ -22,9 +22,8 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
     private Watchdog? _watchdog;
     private IReadOnlyList<OpenListener> _listeners = [];
 
-    /// <summary>How long handlers that listen for it have to end by themselves when a stop waits no longer, and how
-    /// long a loop has to close what it serves.</summary>
-    private const int HandlersMs = 500, CutOffMs = 1000;
+    /// <summary>How long a loop has to close what it serves when a stop waits no longer.</summary>
+    private const int CutOffMs = 1000;
 
     internal override void Start(IReadOnlyList<OpenListener> listeners)
     {
@@ -149,32 +148,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             _started.Task.GetAwaiter().GetResult();
         }
 
-        internal void CutOff()
-        {
-            if (_drained)
-            {
-                return;
-            }
-            _guests.AbortAll();
-            // What they await goes on here: a moment for those that listen.
-            Loop.Timers.Set(new CallbackTimer(CloseAll), Loop.NowMs + HandlersMs);
-        }
-
-        /// <summary>Closes what is served. The loop turns on for handlers that have not come back: what they await
-        /// continues here, and their memory is this loop's.</summary>
-        private void CloseAll()
-        {
-            if (_drained)
-            {
-                return;
-            }
-            if (_guests.CutOffAll())
-            {
-                Loop.CloseConnections();
-            }
-            // Until the last of them has told so: an answer that is leaving is waited for.
-            Loop.Timers.Set(new CallbackTimer(CloseAll), Loop.NowMs + 10);
-        }
+        internal void CutOff() => new CuttingOff(Loop, [_guests], () => _drained).Begin();
 
         /// <summary>On the thread that stops.</summary>
         internal void CutOffOutside() => _guests.Inside?.CutOffOutside();

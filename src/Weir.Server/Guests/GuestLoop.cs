@@ -253,6 +253,8 @@ internal sealed class GuestHandler(GuestLoop guests) : PhaseHandler
 {
     private static readonly RequestSlot<GuestState> s_slot = new();
 
+    internal GuestLoop Guests => guests;
+
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
     {
         guests.Tell(AppServerEventKind.Received, r);
