@@ -73,8 +73,8 @@ public sealed class WebServer : IDisposable
     /// <summary>Called when the last connection has closed after <see cref="Quit"/>.</summary>
     public Action? Drained { get; set; }
 
-    /// <summary>Called after <see cref="Drained"/>, as soon as every handler of an application has come back, those that
-    /// were answered for included. What they await continues on the loop, so who stops it before leaves them
+    /// <summary>Called after <see cref="Drained"/>, as soon as every handler of an application has come back, those
+    /// that were answered for included. What they await continues on the loop, so who stops it before leaves them
     /// there.</summary>
     public Action? HandlersEnded { get; set; }
 
