@@ -96,6 +96,14 @@ public sealed class HttpBuild
     public ConfErrors Errors { get; }
     public DirectiveRegistry Registry { get; }
     public HttpConfiguration Configuration { get; }
+
+    /// <summary>Who is told how requests walk; null for nobody. Set before <see cref="Run"/>.</summary>
+    public RequestTrace? Trace
+    {
+        get => Configuration.Trace;
+        init => Configuration.Trace = value;
+    }
+
     public MainSettings Main { get; }
 
     /// <summary>Every block that was read.</summary>
@@ -138,15 +146,15 @@ public sealed class HttpBuild
             return;
         }
         _hasHttp = true;
-        Http = NewBlock(HttpBlockKind.Http, null);
+        Http = NewBlock(HttpBlockKind.Http, null, directive);
         walker.WalkBlock(directive, ConfContext.Http, Http);
     }
 
     /// <summary>A block with settings of its own, inside another.</summary>
-    public HttpBlock NewBlock(HttpBlockKind kind, HttpBlock? parent)
+    public HttpBlock NewBlock(HttpBlockKind kind, HttpBlock? parent, ConfDirective directive)
     {
         object?[] main = parent?.Main ?? [.. Catalog.Modules.Select(m => m.CreateMain(this))];
-        var block = new HttpBlock(this, kind, parent, main);
+        var block = new HttpBlock(this, kind, parent, main) { Directive = directive };
         _blocks.Add(block);
         return block;
     }
@@ -251,9 +259,10 @@ public sealed class HttpBuild
         install.Start(server);
         foreach (HttpModule module in Catalog.Modules)
         {
+            install.Module = module;
             module.InstallServer(install);
         }
-        server.Pipeline = Interned(install.InOrder());
+        server.Pipeline = Entered(install.InOrder(), isServer: true);
         FreezeLocation(server.Location);
         server.Locations = FreezeInside(server.Location, server.Location);
     }
@@ -284,8 +293,10 @@ public sealed class HttpBuild
         location.Modules = location.Block.FreezeLocation();
         LocationInstall install = _install ??= new LocationInstall(this);
         install.Start(location);
+        Trace?.OnBlock(location, location.Block.Directive);
         foreach (HttpModule module in Catalog.Modules)
         {
+            install.Module = module;
             module.InstallLocation(install);
         }
         location.HeadFilters = Interned(install.FiltersInOrder());
@@ -296,7 +307,7 @@ public sealed class HttpBuild
         {
             if (pipeline is [{ AlwaysAnswers: true }])
             {
-                location.Pipeline = [pipeline[0]];
+                location.Pipeline = Trace is null ? [pipeline[0]] : Entered(pipeline, isServer: false);
                 return;
             }
             pipeline.Add(PostRewriteHandler.Instance);
@@ -314,14 +325,19 @@ public sealed class HttpBuild
         AddPhase(pipeline, install, Phase.PreContent);
         if (location.ContentHandler is not null)
         {
-            pipeline.Add(location.ContentHandler);
+            pipeline.Add(Trace is null ? location.ContentHandler
+                : new TracedHandler(Trace, null, location.ContentHandler));
         }
         else
         {
             AddPhase(pipeline, install, Phase.Content);
         }
-        location.Pipeline = Interned(pipeline);
+        location.Pipeline = Entered(pipeline, isServer: false);
     }
+
+    /// <summary>The pipeline, behind what tells of it where somebody asked.</summary>
+    private PhaseHandler[] Entered(List<PhaseHandler> pipeline, bool isServer) =>
+        Trace is null ? Interned(pipeline) : [new TracedEntry(Trace, isServer), .. pipeline];
 
     private static void AddPhase(List<PhaseHandler> pipeline, LocationInstall install, Phase phase)
     {

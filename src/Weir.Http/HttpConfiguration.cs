@@ -31,6 +31,9 @@ public sealed class HttpConfiguration : IDisposable
     /// <summary>The rules of locations without open_file_cache.</summary>
     internal Modules.FileCacheRules? CheckedFiles { get; set; }
 
+    /// <summary>Who is told how requests walk; null for nobody.</summary>
+    internal RequestTrace? Trace { get; set; }
+
     /// <summary>The prefix that relative paths of files belong to.</summary>
     public NativeSlice Prefix { get; set; }
     public List<ServerConf> Servers { get; } = [];

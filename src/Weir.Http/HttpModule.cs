@@ -125,6 +125,9 @@ public sealed class HttpBlock
     }
 
     public HttpBlockKind Kind { get; }
+
+    /// <summary>What opened it.</summary>
+    public required ConfDirective Directive { get; init; }
     public HttpBlock? Parent { get; }
     public object?[] Main { get; }
 
@@ -471,10 +474,18 @@ public sealed class LocationInstall(HttpBuild build)
         return said;
     }
 
-    public void Add(Phase phase, PhaseHandler handler) => Handlers.Add((phase, handler));
+    /// <summary>Whose turn it is to install.</summary>
+    internal HttpModule? Module { get; set; }
+
+    public void Add(Phase phase, PhaseHandler handler) =>
+        Handlers.Add((phase, Build.Trace is null ? handler : new TracedHandler(Build.Trace, Module, handler)));
 
     public void AddFilter(FilterPlace place, HeadFilter filter)
     {
+        if (Build.Trace is not null)
+        {
+            filter = new TracedFilter(Build.Trace, Module!, filter);
+        }
         int at = _filters.Count;
         while (at > 0 && _filters[at - 1].Place > place)
         {
@@ -522,8 +533,15 @@ public sealed class ServerInstall(HttpBuild build)
     /// <summary>What directives said about this very block; null for nothing.</summary>
     public T? Here<T>() where T : class => Server.Block.FindHere<T>();
 
+    /// <summary>Whose turn it is to install.</summary>
+    internal HttpModule? Module { get; set; }
+
     public void Add(Phase phase, PhaseHandler handler)
     {
+        if (Build.Trace is not null)
+        {
+            handler = new TracedHandler(Build.Trace, Module, handler);
+        }
         int at = _handlers.Count;
         while (at > 0 && _handlers[at - 1].Phase > phase)
         {

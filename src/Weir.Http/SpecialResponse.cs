@@ -41,10 +41,12 @@ internal static class SpecialResponse
                 if (page.Status == status)
                 {
                     r.IsErrorPage = true;
+                    r.Configuration.Trace?.OnAnswer(r, status, page);
                     return SendErrorPage(r, page, status);
                 }
             }
         }
+        r.Configuration.Trace?.OnAnswer(r, status, null);
         return SendBuiltIn(r, status);
     }
 

@@ -206,7 +206,21 @@ public sealed class InMemoryLoop : EventLoop
         return listener;
     }
 
+    /// <summary>Asked for addresses that nobody has bound, when the server connects to them; may bind them. Null:
+    /// such a connection is refused.</summary>
+    public Action<byte[]>? Missing { get; set; }
+
     internal InMemoryListener? Find(ReadOnlySpan<byte> address) => _listeners.GetValueOrDefault(Key(address));
+
+    /// <summary>Where the server connects to.</summary>
+    internal InMemoryListener? FindForServer(ReadOnlySpan<byte> address)
+    {
+        if (Missing is not null && Find(address) is null)
+        {
+            Missing(address.ToArray());
+        }
+        return Find(address);
+    }
 
     internal void Unbind(string key) => _listeners.Remove(key);
 

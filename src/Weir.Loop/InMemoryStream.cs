@@ -102,7 +102,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
 
     private void TryConnect()
     {
-        InMemoryListener? listener = _loop.Find(_peer);
+        InMemoryListener? listener = _loop.FindForServer(_peer);
         if (listener is { IsSilent: true } || _isUnanswered)
         {
             return;

@@ -32,6 +32,12 @@ public sealed record WebServerOptions(IConfFiles Files, string Path)
     /// <summary>Stands between a configuration and what it opens; null for nobody.</summary>
     internal Func<IBuildResources, IBuildResources>? Around { get; init; }
 
+    /// <summary>The configuration, where it was parsed already.</summary>
+    internal ConfTree? Tree { get; init; }
+
+    /// <summary>Is told how requests walk; null for nobody.</summary>
+    internal RequestTrace? Trace { get; init; }
+
     /// <summary>A configuration that is a text.</summary>
     public static WebServerOptions FromText(string text, string prefix = "/") =>
         new(new MemoryConfFiles().Add("/nginx.conf", text), "/nginx.conf") { Prefix = prefix };
@@ -98,7 +104,7 @@ public sealed class WebServer : IDisposable
     /// <summary>Builds a configuration and makes it current; on an error the old one stays.</summary>
     public bool TryReload(WebServerOptions options, out ConfErrors errors)
     {
-        ConfTree tree = ConfParser.Parse(options.Files, options.Path, options.Globals);
+        ConfTree tree = options.Tree ?? ConfParser.Parse(options.Files, options.Path, options.Globals);
         errors = tree.Errors;
         string confPrefix = Path.GetDirectoryName(options.Path) is { Length: > 0 } directory ? directory : "/";
         var resources = new OwnResources(options.Prefix, confPrefix, _counters, _zones)
@@ -108,6 +114,7 @@ public sealed class WebServer : IDisposable
         var build = new HttpBuild(options.Around?.Invoke(resources) ?? resources, errors)
         {
             DefaultErrorLog = options.ErrorLog,
+            Trace = options.Trace,
         };
         HttpConfiguration configuration = build.Run(tree);
         configuration.Own(resources);

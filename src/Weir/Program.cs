@@ -2,6 +2,7 @@
 // role meets its work.
 using Weir;
 using Weir.Conf;
+using Weir.Explain;
 using Weir.Kernel;
 using Weir.Lab;
 using Weir.Process;
@@ -25,6 +26,10 @@ if (!isUpgrade && CommandAnswers.TryAnswer(invocation, out exitCode))
 if (invocation.Lab is { } lab)
 {
     return LabProgram.Run(lab);
+}
+if (invocation.Explain is { } explain)
+{
+    return ExplainVerb.Run(explain);
 }
 if (invocation.App is { } app)
 {

@@ -76,6 +76,7 @@ internal sealed class AccessRulesHandler(AccessRule[] rules) : PhaseHandler
             {
                 continue;
             }
+            r.Configuration.Trace?.OnAccessRule(r, rules.AsSpan().IndexOf(rule));
             if (!rule.Deny)
             {
                 return PhaseResult.Allow;

@@ -146,7 +146,7 @@ internal sealed class CoreModule : HttpModule
 
     private static void EnterServer(DirectiveUse use)
     {
-        HttpBlock block = use.Build.NewBlock(HttpBlockKind.Server, use.Block);
+        HttpBlock block = use.Build.NewBlock(HttpBlockKind.Server, use.Block, use.Directive);
         ServerConf server = block.CoreServer;
         server.Span = use.Directive.Span;
         use.Build.Configuration.Servers.Add(server);

@@ -10,7 +10,7 @@ internal static class CoreLocations
 {
     internal static void Enter(DirectiveUse use)
     {
-        HttpBlock block = use.Build.NewBlock(HttpBlockKind.Location, use.Block);
+        HttpBlock block = use.Build.NewBlock(HttpBlockKind.Location, use.Block, use.Directive);
         LocationConf location = block.Core;
         if (!TryName(use, location))
         {
@@ -114,7 +114,7 @@ internal static class CoreLocations
             }
             allowed |= bit;
         }
-        HttpBlock block = use.Build.NewBlock(HttpBlockKind.LimitExcept, use.Block);
+        HttpBlock block = use.Build.NewBlock(HttpBlockKind.LimitExcept, use.Block, use.Directive);
         LocationConf location = block.Core;
         location.IsNoName = true;
         location.Name = use.Block.Core.Name;

@@ -87,6 +87,7 @@ internal sealed class IndexHandler(Template[] names) : PhaseHandler
                 return PhaseResult.Answer(500);
             }
             FoundFile found = FileOpen.Test(r, path);
+            r.Configuration.Trace?.OnTriedFile(r, path, found.Error == 0, found.Error == 0);
             if (found.Error == 0)
             {
                 return r.RedirectInternally(r.Arena.Concat(r.Uri.Span, name.Span), r.Args);

@@ -247,7 +247,8 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         UpstreamProtocol protocol = Protocol(headers);
         CacheRules? cache = settings.Cache.Zone.Value is null ? null : CacheDirectives.Rules(build, settings.Cache,
             "proxy", Protocol(Headers(build, settings, s_conditions)));
-        bool mayBeTls = target.IsTls
+        // Under trace nobody is connected to: an encrypted answer could not be made up.
+        bool mayBeTls = target.IsTls && (build.Trace is null || target.Template is not null)
             || target.Template is not null && !target.Url.StartsWith("http://", StringComparison.OrdinalIgnoreCase);
         return new ProxyHandler(settings, protocol, group, target.Template)
         {

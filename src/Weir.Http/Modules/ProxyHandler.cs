@@ -129,7 +129,7 @@ internal static class VariableTarget
             r.LogError(LogLevel.Error, $"invalid URL prefix in \"{url}\"");
             return false;
         }
-        x.Tls = tls ? secure : null;
+        x.Tls = tls && r.Configuration.Trace is null ? secure : null;
         NativeSlice rest = url.Slice(tls ? 8 : 7);
         if (rest.Span.StartsWith("unix:"u8))
         {

@@ -42,6 +42,10 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
     {
         if (step is not null)
         {
+            if (use.Build.Trace is { } trace)
+            {
+                step = new TracedStep(trace, use.Directive, step);
+            }
             use.Block.Here<RewriteSteps>().List.Add(step);
         }
     }
@@ -51,7 +55,7 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
     private static IfStep? EnterIf(DirectiveUse use)
     {
         Condition? condition = Condition.Compile(use);
-        HttpBlock block = use.Build.NewBlock(HttpBlockKind.If, use.Block);
+        HttpBlock block = use.Build.NewBlock(HttpBlockKind.If, use.Block, use.Directive);
         LocationConf location = block.Core;
         LocationConf around = use.Block.Core;
         location.IsNoName = true;
@@ -62,6 +66,10 @@ internal sealed class RewriteModule : HttpModule<RewriteSettings>
         bool inServer = use.Block.Kind == HttpBlockKind.Server;
         use.Walker.WalkBlock(use.Directive, inServer ? ConfContext.IfInServer : ConfContext.IfInLocation, block);
         RewriteStep[] steps = block.FindHere<RewriteSteps>() is { } own ? [.. own.List] : [];
+        if (use.Build.Trace is { } trace)
+        {
+            steps = [new TracedIf(trace, use.Directive), .. steps];
+        }
         return condition is null ? null : new IfStep(condition, steps, inServer ? null : location);
     }
 
@@ -119,6 +127,28 @@ internal abstract class RewriteStep
 {
     /// <summary>Does its work; false ends the run.</summary>
     internal abstract bool Run(HttpRequest r, ref RewriteRun run);
+}
+
+/// <summary>A directive under trace.</summary>
+internal sealed class TracedStep(RequestTrace trace, ConfDirective directive, RewriteStep inner) : RewriteStep
+{
+    internal override bool Run(HttpRequest r, ref RewriteRun run)
+    {
+        trace.BeforeStep(r, directive);
+        bool goesOn = inner.Run(r, ref run);
+        trace.AfterStep(r, directive, run.Result);
+        return goesOn;
+    }
+}
+
+/// <summary>The first step inside an `if` under trace.</summary>
+internal sealed class TracedIf(RequestTrace trace, ConfDirective directive) : RewriteStep
+{
+    internal override bool Run(HttpRequest r, ref RewriteRun run)
+    {
+        trace.OnIfTaken(r, directive);
+        return true;
+    }
 }
 
 /// <summary>A block that is nothing but one `return`: the shortest way.</summary>

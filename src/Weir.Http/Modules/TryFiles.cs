@@ -81,6 +81,8 @@ internal sealed class TryFilesHandler(TryFilesSettings settings) : PhaseHandler
                 return PhaseResult.Answer(500);
             }
             FoundFile found = FileOpen.Test(r, path);
+            r.Configuration.Trace?.OnTriedFile(r, path, found.Error == 0,
+                found.Error == 0 && found.IsDirectory == file.IsDirectory);
             if (found.Error != 0)
             {
                 if (found.Error is not (Errno.ENOENT or Errno.ENOTDIR or Errno.ENAMETOOLONG or Errno.EACCES))

@@ -6,7 +6,7 @@ namespace Weir;
 
 internal static class HelpText
 {
-    public static IReadOnlyList<string> Topics { get; } = ["serve", "proxy", "app", "lab", "conf", "flags", "signals"];
+    public static IReadOnlyList<string> Topics { get; } = ["serve", "proxy", "app", "lab", "explain", "conf", "flags", "signals"];
 
     /// <summary>The text on a topic, "" for the overview; null when there is none.</summary>
     public static string? Of(string topic) => topic switch
@@ -16,6 +16,7 @@ internal static class HelpText
         "proxy" => OfVerb(Verbs.Proxy, ProxyExamples),
         "app" => OfVerb(Verbs.App, AppExamples),
         "lab" => OfVerb(Verbs.Lab, LabExamples),
+        "explain" => OfVerb(Verbs.Explain, ExplainExamples),
         "conf" or "configuration" => Conf,
         "flags" => Flags,
         "signals" => Signals,
@@ -37,6 +38,7 @@ internal static class HelpText
         With a configuration:
           weir -c nginx.conf            run it
           weir -t -c nginx.conf         test it: every error at once, with its place
+          weir explain GET /path        which server, location and upstream, and why
           weir -s reload                tell the running server: stop, quit, reopen,
                                         reload
 
@@ -45,6 +47,7 @@ internal static class HelpText
           weir help proxy
           weir help app
           weir help lab
+          weir help explain
           weir help conf                a first nginx.conf, and where files are found
           weir help flags               nginx's flags, one by one
           weir help signals             reload, upgrade, rotate logs, stop
@@ -114,6 +117,20 @@ internal static class HelpText
 
         Each server is a process of its own; what is drawn and said is what it
         recorded. Options take the place of the experiment's own numbers.
+
+        """;
+
+    private const string ExplainExamples = """
+        Examples:
+          weir explain -c nginx.conf GET http://example.org/shop?id=7
+          weir explain /index.php -H "Cookie: a=b" -V fastcgi_script_name
+          weir explain POST https://example.org/login --from 203.0.113.9
+          weir explain /api/users --upstream-status 502      error pages of a proxy
+          weir explain /old --json
+
+        The request walks through the phases of the server itself, on an engine that
+        touches no network; files are looked at, nothing is written. Upstream servers
+        are not asked: each is taken to answer with --upstream-status.
 
         """;
 

@@ -1,6 +1,7 @@
 // What a command line asks for, as a value. Made once by CommandLine.Parse at start, read by the program and by
 // CommandAnswers; it opens nothing and prints nothing.
 using Weir.Conf;
+using Weir.Explain;
 using Weir.Lab;
 
 namespace Weir;
@@ -40,6 +41,9 @@ internal enum InvocationAction
 
     /// <summary>`weir lab`: run <see cref="Invocation.Lab"/>.</summary>
     VerbLab,
+
+    /// <summary>`weir explain`: explain <see cref="Invocation.Explain"/>.</summary>
+    VerbExplain,
 
     /// <summary>`weir help [TOPIC]`: the text is in <see cref="Invocation.Message"/>.</summary>
     VerbHelp,
@@ -84,6 +88,9 @@ internal sealed record Invocation
 
     /// <summary>What `weir lab` is to run; else null.</summary>
     public LabOptions? Lab { get; init; }
+
+    /// <summary>What `weir explain` is to explain; else null.</summary>
+    public ExplainOptions? Explain { get; init; }
 
     /// <summary>--print-conf: print the configuration that the verb stands for, and stop.</summary>
     public bool PrintConf { get; init; }

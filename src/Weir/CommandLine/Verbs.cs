@@ -2,6 +2,7 @@
 // from which both the parser and the help text are made; what a verb means is a BuiltInConfiguration. Start-up only.
 using System.Globalization;
 using Weir.Conf;
+using Weir.Explain;
 using Weir.Kernel;
 using Weir.Lab;
 
@@ -53,9 +54,14 @@ internal static class Verbs
         new("--port", 'p', "N", "with --web: this port on localhost (default 8090)"), _listen, _help,
     ]);
 
+    public static Verb Explain { get; } = new("explain", "[METHOD] URL", "what a configuration does with one request",
+    [
+        .. ExplainVerb.Options, _help,
+    ]);
+
     public static Verb Help { get; } = new("help", "[TOPIC]", "texts like this one", []);
 
-    public static Verb[] All { get; } = [Serve, Proxy, App, Lab, Help];
+    public static Verb[] All { get; } = [Serve, Proxy, App, Lab, Explain, Help];
 
     public static IEnumerable<string> Names => All.Select(static v => v.Name);
 
@@ -66,6 +72,7 @@ internal static class Verbs
         "proxy" => ParseWords(Proxy, args, FinishProxy),
         "app" => ParseWords(App, args, FinishApp),
         "lab" => ParseWords(Lab, args, FinishLab),
+        "explain" => ParseWords(Explain, args, static w => ExplainVerb.Finish(w.Operands, w.Given, w.Switches)),
         "help" => ParseHelp(args),
         _ => null,
     };
@@ -88,6 +95,9 @@ internal static class Verbs
         public List<string> Listens { get; } = [];
         public HashSet<string> Switches { get; } = [];
         public Dictionary<string, string> Values { get; } = [];
+
+        /// <summary>The same in order, for options that may be repeated.</summary>
+        public List<(string Name, string Value)> Given { get; } = [];
         public int? Port { get; set; }
         public int? Workers { get; set; }
     }
@@ -161,6 +171,7 @@ internal static class Verbs
         if (option.Name != _port.Name && option != _workers)
         {
             words.Values[option.Name] = value;
+            words.Given.Add((option.Name, value));
             return null;
         }
         int max = option.Name == _port.Name ? 65535 : 1000;
