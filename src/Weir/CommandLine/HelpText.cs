@@ -6,7 +6,8 @@ namespace Weir;
 
 internal static class HelpText
 {
-    public static IReadOnlyList<string> Topics { get; } = ["serve", "proxy", "app", "lab", "explain", "conf", "flags", "signals"];
+    public static IReadOnlyList<string> Topics { get; } =
+        ["serve", "proxy", "app", "lab", "explain", "conf", "flags", "signals"];
 
     /// <summary>The text on a topic, "" for the overview; null when there is none.</summary>
     public static string? Of(string topic) => topic switch

@@ -1,5 +1,5 @@
-// Where things stand in a configuration: the blocks around a directive, and which directives of a name are in force in a
-// block. For telling people only: what a configuration means is decided by the server itself. Pure.
+// Where things stand in a configuration: the blocks around a directive, and which directives of a name are in force in
+// a block. For telling people only: what a configuration means is decided by the server itself. Pure.
 using Weir.Conf;
 
 namespace Weir.Explain;

@@ -47,7 +47,7 @@ internal sealed class ExplainClient : IDisposable
 
     public bool IsOver => _peer.Available == 0 && (_peer.IsEnded || _peer.IsReset || _peer.IsRefused);
 
-    /// <summary>Shakes hands where there is something to shake, and sends the request. What is wrong, or null.</summary>
+    /// <summary>Shakes hands where TLS is spoken, and sends the request. What is wrong, or null.</summary>
     public string? Send(byte[] request)
     {
         if (_tls is null)

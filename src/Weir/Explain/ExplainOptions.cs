@@ -1,4 +1,4 @@
-// `weir explain`: its command line as a value, and what was found out as values, before anything of it is printed. Pure.
+// `weir explain`: its command line as a value, and what was found out as values, before any of it is printed. Pure.
 namespace Weir.Explain;
 
 /// <summary>The request to explain.</summary>

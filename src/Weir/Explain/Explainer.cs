@@ -1,5 +1,5 @@
-// Explains one request: the whole server on the simulated engine with a trace in its pipelines, one client, and upstream
-// servers that are played. Nothing is listened on, nobody is connected to, no log is written; files are read as the
+// Explains one request: the whole server on the simulated engine with a trace in its pipelines, one client, and
+// upstream servers that are played. Nothing is listened on, nobody is connected to, no log is written; files are read as the
 // server would read them. Start-up only.
 using System.Globalization;
 using System.Text;
@@ -233,8 +233,9 @@ internal sealed class Explainer
                 {
                     if (!arg.Text.Contains('=') && _names.Find(arg.Text, dnsPort) is { } address)
                     {
-                        loop.Respond((SocketAddress.TryParse(arg.Text, dnsPort, out SocketAddress? literal, out string _)
-                            ? literal! : address).Native, AnswerName);
+                        bool isLiteral = SocketAddress.TryParse(arg.Text, dnsPort, out SocketAddress? literal,
+                            out string _);
+                        loop.Respond((isLiteral ? literal! : address).Native, AnswerName);
                     }
                 }
             }

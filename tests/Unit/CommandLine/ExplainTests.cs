@@ -52,8 +52,8 @@ public sealed class ExplainTests
         }
         """;
 
-    private static ExplainReport Explain(string url, string conf = Conf, string method = "GET", string from = "127.0.0.1",
-        int upstream = 200, string[]? variables = null, string[]? headers = null)
+    private static ExplainReport Explain(string url, string conf = Conf, string method = "GET",
+        string from = "127.0.0.1", int upstream = 200, string[]? variables = null, string[]? headers = null)
     {
         ExplainReport? report = Explainer.Explain(
             new ExplainOptions
@@ -72,7 +72,9 @@ public sealed class ExplainTests
     }
 
     private static string[] Told(ExplainReport report) =>
-        [.. report.Steps.Select(static s => $"{s.Kind}|{s.Text}|{s.Where?[(s.Where.LastIndexOf(':') + 1)..]}|{s.Outcome}")];
+        [.. report.Steps.Select(static s => $"{s.Kind}|{s.Text}|{Line(s.Where)}|{s.Outcome}")];
+
+    private static string? Line(string? where) => where?[(where.LastIndexOf(':') + 1)..];
 
     [Fact]
     public void Listen_server_rewrite_location_if_and_return_come_with_their_lines()
