@@ -1,6 +1,7 @@
 // What is told of a request's walk to whoever asks for it (`weir explain`): the build puts these between a
-// configuration and its requests when it has a trace, by wrapping steps, handlers and filters. Without one nothing of this file is in
-// any pipeline, so it costs nothing. On the loop's thread; a trace must not keep a request or its memory.
+// configuration and its requests when it has a trace, by wrapping steps, handlers and filters. Without one nothing of
+// this file is in any pipeline, so it costs nothing. On the loop's thread; a trace must not keep a request or its
+// memory.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;

@@ -1,6 +1,6 @@
 // Explains one request: the whole server on the simulated engine with a trace in its pipelines, one client, and
-// upstream servers that are played. Nothing is listened on, nobody is connected to, no log is written; files are read as the
-// server would read them. Start-up only.
+// upstream servers that are played. Nothing is listened on, nobody is connected to, no log is written; files are read
+// as the server would read them. Start-up only.
 using System.Globalization;
 using System.Text;
 using Weir.Conf;
