@@ -64,6 +64,7 @@ public static class Catalog
         s_brotli,
         s_zstd,
         s_gzip,
+        new ApiModule(),
         new StubStatusModule(),
         new EmptyGifModule(),
         new AppPassModule(),

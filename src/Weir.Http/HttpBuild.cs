@@ -54,6 +54,9 @@ public interface IBuildResources
 
     /// <summary>As whom this process counts in zones.</summary>
     ZoneOwner Owner => ZoneOwner.Alone;
+
+    /// <summary>Which reading of the configuration it is, alike in all processes; 0 where there is one.</summary>
+    ulong Stamp => 0;
 }
 
 /// <summary>One build of a configuration.</summary>
@@ -72,6 +75,7 @@ public sealed class HttpBuild
     {
         Resources = resources;
         Errors = errors;
+        Stamp = resources.Stamp != 0 ? resources.Stamp : (ulong)DateTime.UtcNow.Ticks;
         Configuration = new HttpConfiguration();
         Configuration.Prefix = Configuration.Memory.Store(Text(resources.Prefix));
         Registry = new DirectiveRegistry();
@@ -94,6 +98,9 @@ public sealed class HttpBuild
 
     public IBuildResources Resources { get; }
     public ConfErrors Errors { get; }
+
+    /// <summary>Which reading of the configuration this is.</summary>
+    public ulong Stamp { get; }
     public DirectiveRegistry Registry { get; }
     public HttpConfiguration Configuration { get; }
 

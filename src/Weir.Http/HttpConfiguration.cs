@@ -28,6 +28,9 @@ public sealed class HttpConfiguration : IDisposable
     public NativeArena Memory { get; }
     public VariableTable Variables { get; }
 
+    /// <summary>All groups of upstream servers.</summary>
+    internal Modules.UpstreamGroups Upstreams => field ??= MainConfs.OfType<Modules.UpstreamGroups>().First();
+
     /// <summary>The rules of locations without open_file_cache.</summary>
     internal Modules.FileCacheRules? CheckedFiles { get; set; }
 

@@ -87,6 +87,9 @@ internal sealed class SnapshotResources(WorkerSnapshot snapshot, string confPref
     public CounterSlots? Counters { get; } = counters;
     public ZoneOwner Owner { get; } = owner;
 
+    // The master that began to count is part of it: after an upgrade another one counts.
+    public ulong Stamp => ((ulong)Counters!.CreatedUnixMs << 20) + snapshot.Generation;
+
     public int LogDescriptor(LogSpec spec) => spec.IsStandardError ? 2 : snapshot.LogDescriptor(spec.Path);
 
     public Zone? Zone(ZoneSpec spec) => snapshot.FindZone(spec);

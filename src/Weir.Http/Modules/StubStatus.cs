@@ -1,10 +1,12 @@
 // stub_status and $connections_*: what all workers together are doing, in nginx's text; weir_status gives the same as
 // JSON for pages and scripts.
 using Weir.Conf;
+using Weir.Http.Api;
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Protocol.Http1;
 using Weir.Session;
+using Weir.Session.Upstream;
 using Weir.Zones;
 
 namespace Weir.Http.Modules;
@@ -84,6 +86,23 @@ internal sealed class StubStatusHandler(CounterSlots? counters) : PhaseHandler
 
 internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
 {
+    /// <summary>The groups with a zone as the API shows them; empty without such, and then nothing is allocated.
+    /// </summary>
+    private static string Groups(HttpRequest r)
+    {
+        UpstreamGroups groups = r.Configuration.Upstreams;
+        if (!groups.HasShared)
+        {
+            return "";
+        }
+        var all = new ApiObject();
+        foreach (UpstreamGroup group in ApiUpstreams.Shown(r.Configuration))
+        {
+            all.Add(group.Name.ToString(), ApiUpstreams.Of(UpstreamStates.Of(r.Loop).For(group)));
+        }
+        return ApiObject.Text(all);
+    }
+
     public override LoopTask<PhaseResult> RunAsync(HttpRequest r)
     {
         if (r.Method is not (HttpMethod.Get or HttpMethod.Head))
@@ -152,7 +171,18 @@ internal sealed class StatusHandler(CounterSlots? counters) : PhaseHandler
         w.Number(GC.CollectionCount(0));
         w.Write(",\"collection_pauses_us\":"u8);
         w.Number(GC.GetTotalPauseDuration().Ticks / TimeSpan.TicksPerMicrosecond);
-        w.Write("}}\n"u8);
+        w.Write("}"u8);
+        string groups = Groups(r);
+        if (groups.Length > 0)
+        {
+            NativeSlice shorter = body.Slice(0, w.Written);
+            body = r.Arena.Allocate(shorter.Length + groups.Length + 16);
+            w = new SpanWriter(body.Span);
+            w.Text(shorter.Span);
+            w.Write(",\"upstreams\":"u8);
+            w.Skip(System.Text.Encoding.Latin1.GetBytes(groups, w.Rest));
+        }
+        w.Write("}\n"u8);
         r.Response.Status = 200;
         r.Response.ContentType = NativeSlice.Literal("application/json"u8);
         r.Response.Add(NativeSlice.Literal("Cache-Control"u8), NativeSlice.Literal("no-store"u8),

@@ -14,9 +14,7 @@ internal sealed class UpstreamBlock(string name, HttpBuild build)
 {
     public string Name { get; } = name;
     public HttpBuild Build { get; } = build;
-    public List<PeerSpec> Primary { get; } = [];
-    public List<PeerSpec> Backup { get; } = [];
-    public List<NamedServer> Named { get; } = [];
+    public List<ServerLine> Lines { get; } = [];
     public Inherited<int> KeepAlive;
     public bool KeepAliveLocal { get; set; } = true;
     public Inherited<long> KeepAliveTimeMs;
@@ -34,7 +32,9 @@ internal sealed class UpstreamBlock(string name, HttpBuild build)
     public QueueRule? Queue { get; set; }
     public EjectionRule? Ejection { get; set; }
     public RetryBudgetRule? RetryBudget { get; set; }
-    public List<PeerSpec> Everyone => [.. Primary, .. Backup, .. Named.Select(static n => n.Template)];
+
+    /// <summary>Where changes of the servers are kept; null for nowhere.</summary>
+    public string? StatePath { get; set; }
     public UpstreamGroup? Frozen { get; set; }
 }
 
@@ -43,6 +43,9 @@ internal sealed class UpstreamGroups
 {
     public Dictionary<string, UpstreamBlock> Explicit { get; } = new(StringComparer.OrdinalIgnoreCase);
     public Dictionary<string, UpstreamGroup> Implicit { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Some group has a zone.</summary>
+    public bool HasShared { get; set; }
 
     /// <summary>Explicit groups by name, for names that come from variables.</summary>
     public ByteTable<UpstreamGroup> ByName { get; } = new();
@@ -95,11 +98,15 @@ internal sealed class UpstreamModule : HttpModule
             return;
         }
         use.Walker.WalkBlock(use.Directive, ConfContext.Upstream, block);
+        if (block.StatePath is not null)
+        {
+            return;
+        }
         if (block.ServerCount == 0)
         {
             use.Error($"no servers are inside upstream \"{use[0]}\"");
         }
-        else if (block.Primary.Count == 0 && block.Named.TrueForAll(static n => n.IsBackup))
+        else if (block.Lines.Count > 0 && block.Lines.TrueForAll(static l => l.IsBackup))
         {
             use.Error($"no servers in upstream \"{use[0]}\"", "all of them are marked as backup");
         }
@@ -135,24 +142,33 @@ internal sealed class UpstreamModule : HttpModule
         UpstreamBalancing.OpenZones(build, groups);
         foreach (UpstreamBlock block in groups.Explicit.Values)
         {
-            ResolverSettings? resolver = block.Named.Count == 0 ? null
+            if (block.StatePath is not null && block.Zone is null)
+            {
+                build.Errors.Emerg($"\"state\" needs a \"zone\" in upstream \"{block.Name}\"", null, null);
+                continue;
+            }
+            bool named = block.Lines.Exists(static l => l.IsNamed);
+            ResolverSettings? resolver = !named && block.Zone is null ? null
                 : block.Resolver.Freeze() ?? ResolverModule.OfHttp(build);
-            if (block.Named.Count > 0 && resolver is null)
+            if (named && resolver is null)
             {
                 build.Errors.Emerg($"no resolver defined to resolve names at run time in upstream \"{block.Name}\"",
                     null, null);
                 continue;
             }
-            if (HealthCheckModule.IsMandatory(build, block.Name))
-            {
-                block.Everyone.ForEach(static p => p.MustPassCheck = true);
-            }
-            block.Frozen = new UpstreamGroup
+            bool checksFirst = HealthCheckModule.IsMandatory(build, block.Name);
+            UpstreamGroup frozen = block.Frozen = new UpstreamGroup
             {
                 Name = build.Memory.Store(block.Name),
-                Primary = [.. block.Primary],
-                Backup = [.. block.Backup],
-                Named = [.. block.Named],
+                Primary = UpstreamServers.Specs(block, backup: false, checksFirst),
+                Backup = UpstreamServers.Specs(block, backup: true, checksFirst),
+                Named = [.. block.Lines.Where(static l => l.IsNamed)],
+                Lines = block.Zone is null ? null : [.. block.Lines],
+                Stamp = build.Stamp,
+                ChecksFirst = checksFirst,
+                RefusesBackup = block.RefusesBackup,
+                ZoneName = block.Zone?.Name ?? "",
+                StatePath = block.StatePath,
                 Resolver = resolver,
                 Balancing = block.Balancing ?? BalancerRule.RoundRobin,
                 Zone = block.Zone?.Open,
@@ -160,7 +176,7 @@ internal sealed class UpstreamModule : HttpModule
                 Queue = block.Queue,
                 Ejection = block.Ejection,
                 RetryBudget = block.RetryBudget,
-                StartsSlowly = block.Everyone.Exists(static p => p.SlowStartMs > 0),
+                StartsSlowly = block.Lines.Exists(static l => l.SlowStartMs > 0),
                 KeepAlive = new KeepAliveSettings
                 {
                     ConnectionsMax = block.KeepAlive.IsSet ? block.KeepAlive.Value : 32,
@@ -174,8 +190,14 @@ internal sealed class UpstreamModule : HttpModule
             {
                 build.Configuration.Own(new ResolverModule.ResolverEnd(resolver));
             }
-            groups.ByName.TryAdd(block.Frozen.Name, block.Frozen);
-            Own(build, block.Frozen);
+            groups.ByName.TryAdd(frozen.Name, frozen);
+            Own(build, frozen);
+            if (frozen.Zone is not null)
+            {
+                groups.HasShared = true;
+                // From the first moment: every worker knows the list of servers, and who changes it finds it there.
+                build.Configuration.OnStart(loop => UpstreamStates.Of(loop).For(frozen));
+            }
         }
     }
 

@@ -189,7 +189,7 @@ internal static class UpstreamBalancing
             if (group.Zone is { } zone)
             {
                 zones.Add(zone);
-                zone.Peers += group.Everyone.Count;
+                zone.Peers += group.Lines.Count;
             }
         }
         foreach (UpstreamZone zone in zones)

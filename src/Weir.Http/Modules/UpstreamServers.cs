@@ -1,4 +1,5 @@
 // `server` inside `upstream` with its parameters, and addresses from hosts. Used while a configuration is read.
+using System.Globalization;
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Session.Upstream;
@@ -10,6 +11,11 @@ internal static class UpstreamServers
 {
     internal static void Add(ConfWalker walker, ConfDirective use, UpstreamBlock group)
     {
+        if (group.StatePath is not null)
+        {
+            walker.Error(use.Span, "\"server\" directive is incompatible with \"state\"");
+            return;
+        }
         var p = default(Parameters);
         p.Weight = 1;
         p.FailsMax = 1;
@@ -17,11 +23,14 @@ internal static class UpstreamServers
         for (int i = 1; i < use.Args.Length; i++)
         {
             string arg = use[i];
+            if (arg == "service=")
+            {
+                walker.Error(use.Args[i], "\"service\" is empty");
+                return;
+            }
             if (!TryParameter(arg, ref p))
             {
-                string? hint = arg.StartsWith("service=", StringComparison.Ordinal)
-                    ? "this build of weir does not support it yet" : null;
-                walker.Error(use.Args[i], $"invalid parameter \"{arg}\"", hint);
+                walker.Error(use.Args[i], $"invalid parameter \"{arg}\"");
                 return;
             }
             string? refused = arg == "backup" && group.RefusesBackup ? arg
@@ -33,39 +42,49 @@ internal static class UpstreamServers
             }
         }
         group.ServerCount++;
-        HttpBuild build = group.Build;
         string text = use[0];
-        if (!TrySplit(text, 80, out string host, out int port, out bool _))
+        if (!TrySplit(text, 80, out string host, out int port, out bool hasPort))
         {
             walker.Error(use.Args[0], $"invalid port in upstream \"{text}\"");
             return;
         }
-        PeerSpec Spec(byte[] address, NativeSlice name) => new()
+        bool literal = SocketAddress.TryParse(text, 80, out SocketAddress? _, out string _);
+        if (p.Service is not null)
         {
-            Address = address,
-            Name = name,
+            string? wrong = !p.Resolve ? "requires \"resolve\" parameter" : hasPort ? "may not have port"
+                : literal ? "requires domain name" : null;
+            if (wrong is not null)
+            {
+                walker.Error(use.Args[0], $"service upstream \"{text}\" {wrong}");
+                return;
+            }
+        }
+        var line = new ServerLine
+        {
+            Server = text,
+            Name = text,
+            Service = p.Service ?? "",
+            Route = p.Route ?? "",
             Weight = p.Weight,
             ConnectionsMax = p.ConnectionsMax,
             FailsMax = p.FailsMax,
             FailTimeoutSec = p.FailTimeoutSec,
-            Down = p.Down,
-            Drain = p.Drain,
             SlowStartMs = p.SlowStartMs,
-            Route = p.Route is null ? default : build.Memory.Store(p.Route),
-            Server = build.Memory.Store(text),
+            IsBackup = p.Backup,
+            IsDown = p.Down,
+            IsDraining = p.Drain,
         };
-        if (p.Resolve && !SocketAddress.TryParse(text, 80, out SocketAddress? _, out string _))
+        if (p.Resolve && !literal)
         {
-            group.Named.Add(new NamedServer
+            group.Lines.Add(line with
             {
-                Host = build.Memory.Store(host),
-                Port = port,
-                IsBackup = p.Backup,
-                Template = Spec([], default),
+                Id = group.Lines.Count,
+                IsNamed = true,
+                Server = p.Service is not null ? host : string.Create(CultureInfo.InvariantCulture, $"{host}:{port}"),
             });
             return;
         }
-        SocketAddress[]? addresses = Addresses(build, host, port, out string? error);
+        SocketAddress[]? addresses = Addresses(group.Build, host, port, out string? error);
         if (addresses is null)
         {
             walker.Error(use.Args[0], $"{error} in upstream \"{text}\"");
@@ -73,10 +92,15 @@ internal static class UpstreamServers
         }
         foreach (SocketAddress address in addresses)
         {
-            (p.Backup ? group.Backup : group.Primary).Add(Spec(address.Native.ToArray(),
-                build.Memory.Store(address.ToString())));
+            group.Lines.Add(line with { Id = group.Lines.Count, Server = address.ToString() });
         }
     }
+
+    /// <summary>The peers of lines with an address.</summary>
+    internal static PeerSpec[] Specs(UpstreamBlock group, bool backup, bool checksFirst) =>
+        [.. group.Lines.Where(l => l.IsBackup == backup && !l.IsNamed).Select(l => l.ToSpec(
+            SocketAddress.TryParse(l.Server, 80, out SocketAddress? address, out string _) ? address!.Native.ToArray()
+                : [], group.Build.Memory.Store, checksFirst))];
 
     private struct Parameters
     {
@@ -90,6 +114,7 @@ internal static class UpstreamServers
         public bool Drain;
         public bool Resolve;
         public string? Route;
+        public string? Service;
     }
 
     private static bool TryParameter(string arg, ref Parameters p)
@@ -116,6 +141,9 @@ internal static class UpstreamServers
                 return ConfValues.TrySec(value, out p.FailTimeoutSec);
             case "slow_start=":
                 return ConfValues.TryMsec(value, out p.SlowStartMs);
+            case "service=":
+                p.Service = value;
+                return value.Length > 0;
             case "route=":
                 p.Route = value;
                 return value.Length > 0;

@@ -15,7 +15,7 @@ namespace Weir.Http.Modules;
 internal sealed class VariablesModule : HttpModule
 {
     /// <summary>The version of nginx whose behaviour this is.</summary>
-    private const string NginxVersion = "1.31.5";
+    internal const string NginxVersion = "1.31.5";
 
     public override string Name => "http_variables";
 

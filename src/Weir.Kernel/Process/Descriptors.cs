@@ -171,6 +171,9 @@ public static unsafe class Descriptors
         return LibcProcess.Of(LibcProcess.rename(f.Pointer, t.Pointer));
     }
 
+    /// <summary>Waits until what was written is on the disk. Blocks.</summary>
+    public static SysResult Synchronize(int fd) => LibcProcess.Of(LibcProcess.fdatasync(fd));
+
     /// <summary>Makes a directory with the given mode; EEXIST is an error value like any other.</summary>
     public static SysResult MakeDirectory(string path, uint mode)
     {

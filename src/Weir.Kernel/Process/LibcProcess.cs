@@ -65,6 +65,9 @@ internal static unsafe partial class LibcProcess
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int fstat(int fd, void* stat);
 
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int fdatasync(int fd);
+
     // Memory.
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int memfd_create(byte* name, uint flags);

@@ -33,20 +33,26 @@ public sealed partial class GroupState
             _zone = _entry == 0 ? null : zone;
         }
         _balancer = group.Balancing == BalancerRule.RoundRobin ? Smooth : group.Balancing.Create(this);
+        _primarySpecs = group.Primary;
+        _backupSpecs = group.Backup;
         Assign(group.Primary);
         Assign(group.Backup, backup: true);
-        if (group.Named.Length > 0)
-        {
-            Named = new NamedPeers(this);
-        }
         if (group.Queue is not null)
         {
             Queue = new UpstreamQueue(this, group.Queue);
         }
+        if (_zone is not null && group.Lines is not null)
+        {
+            BeginList(group.Lines);
+        }
+        else
+        {
+            Name(group.Named);
+        }
     }
 
     /// <summary>The servers with changing addresses; null without such.</summary>
-    public NamedPeers? Named { get; }
+    public NamedPeers? Named { get; private set; }
 
     /// <summary>Who waits for a server; null where nobody does.</summary>
     public UpstreamQueue? Queue { get; }
@@ -96,6 +102,9 @@ public sealed partial class GroupState
         }
     }
 
+    /// <summary>Some server begins slowly: weights are told apart more finely.</summary>
+    internal bool StartsSlowly { get; private set; }
+
     /// <summary>All workers keep the group's state together.</summary>
     public bool IsShared => _zone is not null;
 
@@ -112,19 +121,30 @@ public sealed partial class GroupState
         {
             peer.IsGone = true;
         }
-        foreach (PeerSpec spec in specs)
+        bool changed = false;
+        int place = 0;
+        for (int i = 0; i < specs.Length; i++)
         {
-            Peer? known = Known(peers, spec);
-            if (known is null)
+            PeerSpec spec = specs[i];
+            Peer? peer = Known(peers, spec);
+            if (peer is null)
             {
-                var peer = new Peer(spec);
-                Attach(peer, backup);
+                peer = new Peer(spec);
+                Attach(peer, backup, CountSame(specs[..i], spec));
                 peers.Add(peer);
             }
-            else
+            peer.Adopt(spec);
+            if (_zone is not null)
             {
-                known.IsGone = false;
+                // Alike in all workers: the shared order of weights in turn counts by places.
+                peers.Remove(peer);
+                peers.Insert(place++, peer);
             }
+            changed |= Configure(peer);
+        }
+        for (int i = 0; changed && i < peers.Count; i++)
+        {
+            peers[i].Record.CurrentWeight = 0;
         }
         for (int i = peers.Count - 1; i >= 0; i--)
         {
@@ -140,11 +160,24 @@ public sealed partial class GroupState
                 }
             }
         }
+        StartsSlowly = Group.StartsSlowly || _primary.Exists(static p => p.Spec.SlowStartMs > 0)
+            || _backup.Exists(static p => p.Spec.SlowStartMs > 0);
         ListVersion++;
         _balancer.Changed();
     }
 
-    private void Attach(Peer peer, bool backup)
+    /// <summary>How many of these have the server's address.</summary>
+    private static int CountSame(ReadOnlySpan<PeerSpec> specs, PeerSpec spec)
+    {
+        int same = 0;
+        foreach (PeerSpec other in specs)
+        {
+            same += other.Address.AsSpan().SequenceEqual(spec.Address) ? 1 : 0;
+        }
+        return same;
+    }
+
+    private void Attach(Peer peer, bool backup, int same)
     {
         if (_zone is null)
         {
@@ -152,10 +185,14 @@ public sealed partial class GroupState
         }
         ReadOnlySpan<byte> name = Group.Name.Span;
         byte[] address = peer.Spec.Address;
-        Span<byte> key = stackalloc byte[name.Length + address.Length + 1];
+        byte[] key = new byte[name.Length + address.Length + 1 + (same > 0 ? sizeof(int) : 0)];
         name.CopyTo(key);
         key[name.Length] = (byte)(backup ? 2 : 1);
-        address.CopyTo(key[(name.Length + 1)..]);
+        address.CopyTo(key.AsSpan(name.Length + 1));
+        if (same > 0)
+        {
+            BitConverter.TryWriteBytes(key.AsSpan(key.Length - sizeof(int)), same);
+        }
         uint block = _zone.Attach(key, peer.Spec);
         if (block != 0)
         {
@@ -205,7 +242,7 @@ public sealed partial class GroupState
     {
         foreach (Peer peer in peers)
         {
-            if (peer.IsGone && peer.Spec.Stamp == spec.Stamp
+            if (peer.IsGone && peer.Spec.Id == spec.Id
                 && peer.Spec.Address.AsSpan().SequenceEqual(spec.Address))
             {
                 return peer;
@@ -217,12 +254,18 @@ public sealed partial class GroupState
     /// <summary>Begins an exchange's walk: as many tries as there are servers that are not down, or fewer.</summary>
     public void StartWalk(ref PeerWalk walk, int triesMax, Session? session = null)
     {
-        int tries = CountUp();
+        int tries = CountUp(out bool isStale);
+        if (isStale)
+        {
+            Follow();
+            tries = CountUp(out bool _);
+        }
         if (triesMax > 0 && tries > triesMax)
         {
             tries = triesMax;
         }
         walk.Start(_primary.Count, tries);
+        walk.ListVersion = ListVersion;
         _balancer.Begin(ref walk, session);
         if (Group.Sticky is { } sticky && session is not null)
         {
@@ -230,9 +273,14 @@ public sealed partial class GroupState
         }
     }
 
-    private int CountUp()
+    private int CountUp(out bool isStale)
     {
         using ZoneLock held = Lock();
+        isStale = Record.ListVersion != _listSeen && _follows && !IsRetired;
+        if (isStale)
+        {
+            return 0;
+        }
         if (Group.RetryBudget is { } budget)
         {
             CountForBudget(budget);
@@ -262,6 +310,12 @@ public sealed partial class GroupState
     {
         using ZoneLock held = Lock();
         walk.IsBound = false;
+        if (walk.ListVersion != ListVersion)
+        {
+            // The marks are about another list.
+            walk.Restart();
+            walk.ListVersion = ListVersion;
+        }
         if (!walk.Wanted.IsEmpty && walk.IsFresh && !walk.InBackup && FindBound(ref walk) is { } bound)
         {
             walk.IsBound = true;
@@ -499,5 +553,12 @@ public sealed partial class GroupState
         {
             Leave(peer);
         }
+    }
+
+    internal void FreeTexts()
+    {
+        _textMemory?.Dispose();
+        _textMemory = null;
+        _texts.Clear();
     }
 }

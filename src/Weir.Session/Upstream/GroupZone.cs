@@ -9,9 +9,9 @@ using Weir.Zones;
 namespace Weir.Session.Upstream;
 
 /// <summary>One zone with groups in it, as one process sees it.</summary>
-public sealed class GroupZone
+public sealed partial class GroupZone
 {
-    public const ulong Layout = 0x5053_0000_0000_0003;
+    public const ulong Layout = 0x5053_0000_0000_0004;
 
     /// <summary>About what a server takes, for the size that a zone must have at least.</summary>
     public const int PeerBytesTypical = 1024;
@@ -23,13 +23,15 @@ public sealed class GroupZone
     private readonly Zone _zone;
     private readonly SharedTable _groups;
     private readonly SharedTable _peers;
+    private readonly SharedTable _lines;
     private readonly int _words;
 
-    private GroupZone(Zone zone, SharedTable groups, SharedTable peers, ZoneOwner owner, int words)
+    private GroupZone(Zone zone, SharedTable groups, SharedTable peers, SharedTable lines, ZoneOwner owner, int words)
     {
         _zone = zone;
         _groups = groups;
         _peers = peers;
+        _lines = lines;
         Owner = owner;
         _words = words;
     }
@@ -41,7 +43,8 @@ public sealed class GroupZone
     {
         SharedTable? groups = SharedTable.Open(zone, 0, 64);
         SharedTable? peers = SharedTable.Open(zone, 1, 256);
-        if (groups is null || peers is null)
+        SharedTable? lines = SharedTable.Open(zone, 2, 256);
+        if (groups is null || peers is null || lines is null)
         {
             return null;
         }
@@ -51,7 +54,7 @@ public sealed class GroupZone
             int wanted = Math.Clamp(workers * 2, WordsMin, WordsMax);
             zone.UserWords.Layout = System.Numerics.BitOperations.RoundUpToPowerOf2((uint)wanted);
         }
-        return new GroupZone(zone, groups, peers, owner, (int)zone.UserWords.Layout);
+        return new GroupZone(zone, groups, peers, lines, owner, (int)zone.UserWords.Layout);
     }
 
     /// <summary>Takes the lock, and counts anew when that is due.</summary>
@@ -71,13 +74,14 @@ public sealed class GroupZone
     {
         uint hash = SharedTable.HashOf(name);
         uint entry = _groups.Find(name, hash);
-        return entry != 0 ? entry : _groups.Add(name, hash, Unsafe.SizeOf<GroupRecord>());
+        return entry != 0 ? entry
+            : _groups.Add(name, hash, Unsafe.SizeOf<GroupRecord>() + (_words * sizeof(long)));
     }
 
     internal ref GroupRecord GroupOf(uint entry) => ref _groups.Value<GroupRecord>(entry);
 
     /// <summary>The entry of a server, made when it is missing, with one use more by this process; 0 when there is no
-    /// room. What the configuration says is written when it says something else than before.</summary>
+    /// room.</summary>
     internal uint Attach(ReadOnlySpan<byte> key, PeerSpec spec)
     {
         uint hash = SharedTable.HashOf(key);
@@ -96,11 +100,9 @@ public sealed class GroupZone
             }
         }
         ref PeerRecord record = ref Record(entry);
-        if (record.SpecStamp != spec.Stamp)
+        if (record.SpecStamp == 0)
         {
-            int connections = record.Connections;
             Peer.Write(ref record, spec);
-            record.Connections = connections;
         }
         Change(entry, uses: 1, connections: 0);
         return entry;
@@ -167,6 +169,8 @@ public sealed class GroupZone
         for (uint entry = changes ? _groups.Oldest : 0; entry != 0; entry = _groups.Newer(entry))
         {
             ref GroupRecord group = ref GroupOf(entry);
+            // A list of servers may have been left between a change and its announcement.
+            group.ListVersion += repaired ? 1 : 0;
             group.Position = 0;
             group.Version++;
         }

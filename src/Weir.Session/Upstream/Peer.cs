@@ -38,7 +38,32 @@ public sealed class Peer
         record.SpecStamp = spec.Stamp;
     }
 
+    /// <summary>Takes over what the configuration says now, and keeps what is known of the server. True when it says
+    /// something else than before.</summary>
+    internal static bool Configure(ref PeerRecord record, PeerSpec spec)
+    {
+        if (record.SpecStamp == spec.Stamp)
+        {
+            return false;
+        }
+        PeerRecord known = record;
+        Write(ref record, spec);
+        PeerFlags kept = PeerFlags.Unhealthy | PeerFlags.Ejected;
+        bool passed = known.LastCheckPassed != 0;
+        record.Flags = (known.Flags & kept) | (passed ? record.Flags & ~PeerFlags.Checking : record.Flags);
+        record.CopyKnown(in known);
+        return true;
+    }
+
     public PeerSpec Spec { get; private set; } = null!;
+
+    /// <summary>The same server, of which something else is written down.</summary>
+    internal void Adopt(PeerSpec spec)
+    {
+        Spec = spec;
+        IsGone = false;
+        _bindName = null;
+    }
 
     /// <summary>Its state. In a zone: only under the zone's lock.</summary>
     public ref PeerRecord Record
@@ -119,6 +144,9 @@ public struct PeerWalk
 
     /// <summary>Nothing was tried yet.</summary>
     public bool IsFresh { get; private set; }
+
+    /// <summary>Which list of servers the marks are about.</summary>
+    internal int ListVersion;
 
     /// <summary>What a hashing balancer keeps: the key, the hash, how often it hashed again and looked.</summary>
     internal NativeSlice Key;

@@ -61,6 +61,10 @@ public struct PeerRecord
     /// <summary>Which configuration wrote the fields that come from one.</summary>
     public ulong SpecStamp;
 
+    /// <summary>Its number in the API, and which list of servers gave it.</summary>
+    public ulong IdStamp;
+    public int Id;
+
     // Counters for the API and the status page.
 
     public long Requests;
@@ -87,6 +91,25 @@ public struct PeerRecord
     public int LastCheckPassed;
     public int Ejections;
     public int FailuresSeen;
+
+    /// <summary>Takes over what does not come from a configuration.</summary>
+    internal void CopyKnown(in PeerRecord known)
+    {
+        PeerRecord own = this;
+        this = known;
+        (Weight, EffectiveWeight, CurrentWeight) = (own.Weight, own.EffectiveWeight, 0);
+        (ConnectionsMax, FailsMax, FailTimeoutSec) = (own.ConnectionsMax, own.FailsMax, own.FailTimeoutSec);
+        (SlowStartMs, SpecStamp, Flags, Fails) = (own.SlowStartMs, own.SpecStamp, own.Flags, 0);
+    }
+
+    /// <summary>Forgets the counts; what decides who is asked stays.</summary>
+    internal void ClearStatistics()
+    {
+        (Requests, Responses1, Responses2, Responses3, Responses4, Responses5) = (0, 0, 0, 0, 0, 0);
+        (SentBytes, ReceivedBytes, FailsTotal, UnavailableTotal) = (0, 0, 0, 0);
+        (SelectedUnixMs, DowntimeMs, Checks, ChecksFailed, ChecksUnhealthy) = (0, 0, 0, 0, 0);
+        (HeaderTimeUs, ResponseTimeUs) = (0, 0);
+    }
 
     /// <summary>Whether it may get a request now.</summary>
     public readonly bool CanServe(long nowMs) => (Flags == PeerFlags.None || !IsBarred(nowMs)) && HasRoom(nowMs);
@@ -138,5 +161,12 @@ public struct GroupRecord
     public int LastRequests;
     public int LastRetries;
 
-    public uint NextId;
+    /// <summary>Which reading of the configuration the list of servers in the zone belongs to.</summary>
+    public ulong ListStamp;
+
+    /// <summary>The number that the next server gets.</summary>
+    public int NextId;
+
+    /// <summary>Requests that found the queue full.</summary>
+    public long QueueOverflows;
 }

@@ -46,6 +46,7 @@ public sealed class ResolvedName : LoopTimer
     internal List<ResolveWait> Waiters = [];
     internal List<ResolveWait> Spare = [];
     internal readonly List<byte[]> Found = [];
+    internal readonly List<ServiceTarget> FoundServices = [];
     internal bool IsAsking;
     internal int PendingAnswers;
     internal int Aliases;
@@ -58,12 +59,21 @@ public sealed class ResolvedName : LoopTimer
     private int _peersPort = -1;
     private int _peersAt = -1;
 
-    internal ResolvedName(Resolver owner, byte[] name)
+    internal ResolvedName(Resolver owner, byte[] name, bool isService)
     {
         Owner = owner;
         Name = name;
         Asked = name;
+        IsService = isService;
     }
+
+    /// <summary>Service records are asked for, not addresses.</summary>
+    internal bool IsService { get; }
+
+    /// <summary>What the service records say; empty for addresses.</summary>
+    public ServiceTarget[] Services { get; internal set; } = [];
+
+    internal bool HasAnswer => Addresses.Length > 0 || Services.Length > 0;
 
     /// <summary>Addresses: 4 or 16 bytes each.</summary>
     public byte[][] Addresses { get; internal set; } = [];
@@ -91,6 +101,9 @@ public sealed class ResolvedName : LoopTimer
     protected override void Fire() => Owner.OnTimer(this);
 }
 
+/// <summary>A service record: where a service is to be had, the least priority first (RFC 2782).</summary>
+public sealed record ServiceTarget(int Priority, int Weight, int Port, string Host);
+
 /// <summary>A wait for a name.</summary>
 internal sealed class ResolveWait : LoopOperation<ResolveOutcome>
 {
@@ -103,6 +116,7 @@ public sealed class Resolver
     private const int RepeatMs = 5000;
     private const int NamesMax = 4096;
     private const int AliasesMax = 8;
+    private const int RecordsMax = 64;
 
     private static readonly LoopSlot<Dictionary<ResolverSettings, Resolver>> s_slot = new();
 
@@ -145,10 +159,14 @@ public sealed class Resolver
     }
 
     /// <summary>The addresses of a name (ASCII, any case).</summary>
-    public LoopTask<ResolveOutcome> ResolveAsync(ReadOnlySpan<byte> name)
+    public LoopTask<ResolveOutcome> ResolveAsync(ReadOnlySpan<byte> name) => ResolveAsync(Entry(name, false));
+
+    /// <summary>The service records of a name ("_http._tcp.example.com").</summary>
+    public LoopTask<ResolveOutcome> ResolveServiceAsync(ReadOnlySpan<byte> name) => ResolveAsync(Entry(name, true));
+
+    private LoopTask<ResolveOutcome> ResolveAsync(ResolvedName entry)
     {
-        ResolvedName entry = Entry(name);
-        if (!entry.IsAsking && entry.ExpiresMs > _loop.NowMs && entry.Addresses.Length > 0)
+        if (!entry.IsAsking && entry.ExpiresMs > _loop.NowMs && entry.HasAnswer)
         {
             return new LoopTask<ResolveOutcome>(new ResolveOutcome(entry, 0));
         }
@@ -171,7 +189,7 @@ public sealed class Resolver
         return wait.Begin();
     }
 
-    private ResolvedName Entry(ReadOnlySpan<byte> name)
+    private ResolvedName Entry(ReadOnlySpan<byte> name, bool isService)
     {
         uint hash = 0;
         foreach (byte c in name)
@@ -181,7 +199,7 @@ public sealed class Resolver
         _names.TryGetValue(hash, out ResolvedName? first);
         for (ResolvedName? e = first; e is not null; e = e.NextInBucket)
         {
-            if (HeaderName.Same(e.Name, name))
+            if (e.IsService == isService && HeaderName.Same(e.Name, name))
             {
                 return e;
             }
@@ -191,7 +209,7 @@ public sealed class Resolver
             Trim();
             _names.TryGetValue(hash, out first);
         }
-        var entry = new ResolvedName(this, name.ToArray()) { NextInBucket = first };
+        var entry = new ResolvedName(this, name.ToArray(), isService) { NextInBucket = first };
         _names[hash] = entry;
         _count++;
         return entry;
@@ -236,12 +254,13 @@ public sealed class Resolver
         entry.Ttl = uint.MaxValue;
         entry.Code = 0;
         entry.PendingAnswers = 0;
+        entry.FoundServices.Clear();
         bool sent = true;
-        if (_settings.Inet)
+        if (_settings.Inet || entry.IsService)
         {
-            sent &= Ask(entry, DnsType.A, ref entry.IdInet);
+            sent &= Ask(entry, entry.IsService ? DnsType.Srv : DnsType.A, ref entry.IdInet);
         }
-        if (_settings.Inet6)
+        if (_settings.Inet6 && !entry.IsService)
         {
             sent &= Ask(entry, DnsType.Aaaa, ref entry.IdInet6);
         }
@@ -296,13 +315,13 @@ public sealed class Resolver
         }
         if (_loop.NowMs >= entry.GiveUpMs)
         {
-            Finish(entry, entry.Found.Count > 0 ? 0 : ResolveOutcome.TimedOut);
+            Finish(entry, HasFound(entry) ? 0 : ResolveOutcome.TimedOut);
             return;
         }
         _server++;
         if (entry.IdInet != 0)
         {
-            Send(entry.Asked, DnsType.A, entry.IdInet);
+            Send(entry.Asked, entry.IsService ? DnsType.Srv : DnsType.A, entry.IdInet);
         }
         if (entry.IdInet6 != 0)
         {
@@ -344,15 +363,15 @@ public sealed class Resolver
     private void OnAnswer(ResolvedName entry, ushort id, ReadOnlySpan<byte> message, bool isStream)
     {
         bool inet = entry.IdInet == id;
-        Span<DnsRecord> records = stackalloc DnsRecord[32];
-        DnsOutcome outcome = DnsCodec.ReadAnswer(message, id, entry.Asked, inet ? DnsType.A : DnsType.Aaaa, records,
-            out DnsAnswer answer);
+        DnsType type = entry.IsService ? DnsType.Srv : inet ? DnsType.A : DnsType.Aaaa;
+        Span<DnsRecord> records = stackalloc DnsRecord[RecordsMax];
+        DnsOutcome outcome = DnsCodec.ReadAnswer(message, id, entry.Asked, type, records, out DnsAnswer answer);
         switch (outcome)
         {
             case DnsOutcome.Foreign or DnsOutcome.Malformed when !isStream:
                 return;
             case DnsOutcome.Truncated when !isStream:
-                AskOverStream(entry, id, inet ? DnsType.A : DnsType.Aaaa);
+                AskOverStream(entry, id, type);
                 return;
             case DnsOutcome.Alias when ++entry.Aliases <= AliasesMax:
                 FollowAlias(entry, message, answer.Alias);
@@ -360,7 +379,7 @@ public sealed class Resolver
             case DnsOutcome.Ok:
                 for (int i = 0; i < Math.Min(answer.Count, records.Length); i++)
                 {
-                    entry.Found.Add(records[i].Data.Of(message).ToArray());
+                    Take(entry, message, in records[i]);
                 }
                 if (answer.Count > 0)
                 {
@@ -389,7 +408,25 @@ public sealed class Resolver
         }
         if (--entry.PendingAnswers == 0)
         {
-            Finish(entry, entry.Found.Count > 0 ? 0 : entry.Code == 0 ? 3 : entry.Code);
+            Finish(entry, HasFound(entry) ? 0 : entry.Code == 0 ? 3 : entry.Code);
+        }
+    }
+
+    private static bool HasFound(ResolvedName entry) => entry.Found.Count > 0 || entry.FoundServices.Count > 0;
+
+    private static void Take(ResolvedName entry, ReadOnlySpan<byte> message, in DnsRecord record)
+    {
+        if (!entry.IsService)
+        {
+            entry.Found.Add(record.Data.Of(message).ToArray());
+            return;
+        }
+        Span<byte> target = stackalloc byte[DnsCodec.NameMax];
+        // RFC 2782: the root as target says that the service is not to be had.
+        if (DnsCodec.ReadName(message, record.TargetOffset, target, out int length, out int _) && length > 0)
+        {
+            entry.FoundServices.Add(new ServiceTarget(record.Priority, record.Weight, record.Port,
+                System.Text.Encoding.Latin1.GetString(target[..length])));
         }
     }
 
@@ -439,6 +476,7 @@ public sealed class Resolver
         if (code == 0)
         {
             entry.Addresses = [.. entry.Found];
+            entry.Services = [.. entry.FoundServices];
             entry.Version++;
             long seconds = _settings.ValidSec > 0 ? _settings.ValidSec : Math.Min(entry.Ttl, int.MaxValue);
             entry.ExpiresMs = _loop.NowMs + seconds * 1000;

@@ -17,7 +17,7 @@ internal sealed class RoundRobin(GroupState group) : Balancer(group)
 
     public override int Choose(List<Peer> peers, ref PeerWalk walk)
     {
-        if (peers.Count >= PlanPeersMin && !Group.Group.StartsSlowly && !walk.InBackup)
+        if (peers.Count >= PlanPeersMin && !Group.StartsSlowly && !walk.InBackup)
         {
             int planned = walk.IsFresh ? ByPlan(peers) : -1;
             if (planned >= 0)
@@ -34,7 +34,7 @@ internal sealed class RoundRobin(GroupState group) : Balancer(group)
     private int Step(List<Peer> peers, in PeerWalk walk)
     {
         long nowMs = Group.Loop.NowMs;
-        bool fine = Group.Group.StartsSlowly;
+        bool fine = Group.StartsSlowly;
         int best = -1, bestWeight = 0, total = 0;
         for (int i = 0; i < peers.Count; i++)
         {

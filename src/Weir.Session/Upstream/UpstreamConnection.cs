@@ -153,6 +153,7 @@ public sealed class IdleConnections(GroupState state)
         }
         _newest = connection;
         Count++;
+        state.TellHeld();
         connection.EnterIdle(this, settings.TimeoutMs);
     }
 
@@ -205,5 +206,6 @@ public sealed class IdleConnections(GroupState state)
         c.Newer = null;
         c.Older = null;
         Count--;
+        state.TellHeld();
     }
 }

@@ -11,6 +11,12 @@ public sealed class PeerSpec
     /// <summary>The native sockaddr.</summary>
     public required byte[] Address { get; init; }
 
+    /// <summary>Which server of the group it is, in the order of the configuration.</summary>
+    public int Id { get; init; }
+
+    /// <summary>What was written down of it; null for a server that was only named in `proxy_pass`.</summary>
+    public ServerLine? Line { get; init; }
+
     /// <summary>The address as logs and <c>$upstream_addr</c> show it.</summary>
     public required NativeSlice Name { get; init; }
 
@@ -39,23 +45,6 @@ public sealed class PeerSpec
     /// <summary>The server as the configuration names it: what hashing places it by.</summary>
     public NativeSlice Server { get; init; }
 
-    /// <summary>The same at another address.</summary>
-    public PeerSpec At(byte[] address) => new()
-    {
-        Address = address,
-        Name = default,
-        Weight = Weight,
-        ConnectionsMax = ConnectionsMax,
-        FailsMax = FailsMax,
-        FailTimeoutSec = FailTimeoutSec,
-        Down = Down,
-        Drain = Drain,
-        MustPassCheck = MustPassCheck,
-        SlowStartMs = SlowStartMs,
-        Route = Route,
-        Server = Server,
-    };
-
     /// <summary>Equal for what says the same: shared state is kept then.</summary>
     internal ulong Stamp
     {
@@ -82,17 +71,6 @@ public sealed class PeerSpec
 
         public void Add(long value) => Value = ((Value ^ (ulong)value) * 1099511628211) | 1;
     }
-}
-
-/// <summary>A server of a group whose addresses change while the configuration lives (`resolve`).</summary>
-public sealed class NamedServer
-{
-    public required NativeSlice Host { get; init; }
-    public required int Port { get; init; }
-    public required bool IsBackup { get; init; }
-
-    /// <summary>Weight, limits and state of every address that the name will have.</summary>
-    public required PeerSpec Template { get; init; }
 }
 
 /// <summary>How idle connections of a group are kept.</summary>
@@ -144,7 +122,26 @@ public sealed class UpstreamGroup
     public KeepAliveSettings KeepAlive { get; init; } = new();
 
     /// <summary>Servers whose addresses are looked up while running.</summary>
-    public NamedServer[] Named { get; init; } = [];
+    public ServerLine[] Named { get; init; } = [];
+
+    /// <summary>All of it as it was written down, in order: what a zone begins with. Null for a group whose servers
+    /// stay what they are.</summary>
+    public ServerLine[]? Lines { get; init; }
+
+    /// <summary>Which reading of the configuration the lines come from; equal in all workers.</summary>
+    public ulong Stamp { get; init; }
+
+    /// <summary>Servers have to pass a check before they serve.</summary>
+    public bool ChecksFirst { get; init; }
+
+    /// <summary>The balancing method knows no backup servers.</summary>
+    public bool RefusesBackup { get; init; }
+
+    /// <summary>The zone's name; empty without one.</summary>
+    public string ZoneName { get; init; } = "";
+
+    /// <summary>Where changes of the servers are kept (`state`); null for nowhere.</summary>
+    public string? StatePath { get; init; }
 
     /// <summary>How the next server is chosen.</summary>
     public BalancerRule Balancing { get; init; } = BalancerRule.RoundRobin;

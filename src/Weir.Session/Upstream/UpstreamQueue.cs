@@ -46,8 +46,8 @@ public sealed class UpstreamQueue
 
     public int Count => _places.Count;
 
-    /// <summary>Requests that found the queue full.</summary>
-    public long Overflows { get; private set; }
+    /// <summary>How many may wait.</summary>
+    public int Max => _rule.Max;
 
     /// <summary>Whether a request has to wait: there is no room, or others wait for it.</summary>
     public bool MustWait => _places.Count > 0 && !_isWaking || !_group.HasRoom();
@@ -57,12 +57,13 @@ public sealed class UpstreamQueue
     {
         if (_places.Count >= _rule.Max)
         {
-            Overflows++;
+            _group.CountOverflow();
             return new LoopTask<QueueEnd>(QueueEnd.Overflow);
         }
         place.DeadlineMs = _group.Loop.NowMs + _rule.TimeoutMs;
         place.IsQueued = true;
         _places.Add(place);
+        _group.TellHeld();
         if (_places.Count == 1)
         {
             _group.Loop.Timers.Set(_timer, _group.Loop.NowMs + LookMs);
@@ -78,6 +79,7 @@ public sealed class UpstreamQueue
     {
         place.IsQueued = false;
         _places.Remove(place);
+        _group.TellHeld();
     }
 
     /// <summary>There may be room.</summary>
@@ -115,6 +117,7 @@ public sealed class UpstreamQueue
         {
             place.IsQueued = false;
             _places.Remove(place);
+            _group.TellHeld();
             place.SetResult(end);
         }
     }

@@ -43,6 +43,7 @@ public sealed class UpstreamStates
         {
             state.Retire();
             state.Detach();
+            state.FreeTexts();
         }
     }
 

@@ -70,6 +70,12 @@ public sealed class CompatibilityTests
         }
         text.Append($"\nVariables: {CoverageTests.VariableCount}, of which "
             + $"{CoverageTests.MissingVariableCount} is missing (compiled by nobody in nginx itself).\n");
+        text.Append("\n## What nginx Plus alone has\n\n| about | here | not here |\n|---|---|---|\n");
+        static string Names(string[] names) => names.Length == 0 ? "" : "`" + string.Join("`, `", names) + "`";
+        foreach ((string about, string[] here, string[] missing) in CoverageTests.Plus())
+        {
+            text.Append($"| {about} | {Names(here)} | {Names(missing)} |\n");
+        }
         text.Append("""
 
             ## Compared with nginx

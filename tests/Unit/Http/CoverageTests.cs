@@ -23,7 +23,8 @@ public sealed class CoverageTests
             "empty_gif", "fastcgi", "geo", "gunzip_filter", "gzip_filter", "gzip_static", "headers_filter", "index",
             "log", "map", "memcached", "mirror", "proxy", "random_index", "realip", "referer", "rewrite",
             "secure_link", "slice_filter", "split_clients", "stub_status", "sub_filter", "try_files",
-            "upstream_keepalive", "userid_filter",
+            "upstream_hash", "upstream_ip_hash", "upstream_keepalive", "upstream_least_conn", "upstream_least_time",
+            "upstream_random", "upstream_sticky", "upstream_zone", "userid_filter",
         ]).Select(static name => $"http/modules/ngx_http_{name}_module.c"),
     ];
 
@@ -91,6 +92,29 @@ public sealed class CoverageTests
             [
                 .. rows.Select(static r => r.Name).Where(static n => _missingDirectives.Contains(n)).Distinct(),
             ]));
+
+    /// <summary>Directives of `http` that nginx Plus alone has, by what they are about.</summary>
+    private static readonly (string About, string[] Names)[] _plus =
+    [
+        ("health checks", ["health_check", "match"]),
+        ("requests that wait for a server", ["queue"]),
+        ("servers that change while they serve", ["api", "state"]),
+        ("purging a cache", ["proxy_cache_purge", "fastcgi_cache_purge"]),
+        ("counts by zone", ["status_zone"]),
+        ("key-value stores", ["keyval", "keyval_zone"]),
+        ("tokens and sign-on", ["auth_jwt", "auth_oidc", "auth_require"]),
+        ("media", ["f4f", "hls"]),
+        ("sessions in the log", ["session_log", "session_log_format", "session_log_zone"]),
+        ("connections bound to clients", ["ntlm"]),
+    ];
+
+    /// <summary>For the same page: what there is of nginx Plus.</summary>
+    internal static IEnumerable<(string About, string[] Here, string[] Missing)> Plus()
+    {
+        DirectiveRegistry registry = Build().Registry;
+        bool Is(string name) => registry.All.Any(spec => spec.Name == name);
+        return _plus.Select(p => (p.About, p.Names.Where(Is).ToArray(), p.Names.Where(n => !Is(n)).ToArray()));
+    }
 
     internal static int VariableCount => Variables().Distinct().Count();
 
