@@ -26,6 +26,9 @@ public interface IBuildResources
     /// request).</summary>
     byte[]? ReadFile(string path, out string? error);
 
+    /// <summary>The same of a file that the server writes itself; null when there is none yet.</summary>
+    byte[]? ReadState(string path) => ReadFile(path, out string? _);
+
     /// <summary>A directory that must exist and belong to the workers' user (a temporary path).</summary>
     void NeedDirectory(string path);
 
@@ -55,7 +58,8 @@ public interface IBuildResources
     /// <summary>As whom this process counts in zones.</summary>
     ZoneOwner Owner => ZoneOwner.Alone;
 
-    /// <summary>Which reading of the configuration it is, alike in all processes; 0 where there is one.</summary>
+    /// <summary>Which reading of the configuration it is, alike in all processes; 0 where there is but
+    /// one.</summary>
     ulong Stamp => 0;
 }
 
@@ -75,7 +79,7 @@ public sealed class HttpBuild
     {
         Resources = resources;
         Errors = errors;
-        Stamp = resources.Stamp != 0 ? resources.Stamp : (ulong)DateTime.UtcNow.Ticks;
+        Stamp = Math.Max(resources.Stamp, 1);
         Configuration = new HttpConfiguration();
         Configuration.Prefix = Configuration.Memory.Store(Text(resources.Prefix));
         Registry = new DirectiveRegistry();

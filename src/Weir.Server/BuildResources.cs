@@ -1,4 +1,5 @@
 // The resources of a build that happens in the process that will use them: log files are opened, names are resolved.
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using Weir.Http;
@@ -24,6 +25,8 @@ public sealed class OwnResources(string prefix, string confPrefix, CounterSlots 
     public string TempPrefix { get; } = "/tmp";
     /// <inheritdoc/>
     public CounterSlots? Counters { get; } = counters;
+    /// <inheritdoc/>
+    public ulong Stamp { get; } = (ulong)Stopwatch.GetTimestamp();
 
     /// <summary>The applications of this process; null where there are none.</summary>
     public Func<string, PhaseHandler?>? ApplicationOf { get; init; }

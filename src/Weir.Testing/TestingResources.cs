@@ -51,6 +51,7 @@ internal sealed class TestingResources(IBuildResources inner, NginxConfOptions o
     public string ConfPrefix => inner.ConfPrefix;
     public string TempPrefix => folder;
     public CounterSlots? Counters => inner.Counters;
+    public ulong Stamp => inner.Stamp;
 
     public PhaseHandler? Application(string name) => inner.Application(name);
 
@@ -83,6 +84,10 @@ internal sealed class TestingResources(IBuildResources inner, NginxConfOptions o
         error = found is null ? "host not found" : null;
         return found is null ? null : [found];
     }
+
+    /// <summary>What servers wrote on some machine is no part of a test.</summary>
+    public byte[]? ReadState(string path) =>
+        options.Files.TryGetValue(path, out string? text) ? Encoding.UTF8.GetBytes(text) : null;
 
     public byte[]? ReadFile(string path, out string? error)
     {

@@ -1,5 +1,5 @@
-// Reads one flat JSON object, field by field, without exceptions: texts, numbers, true, false and null; what is nested is
-// reported as such. Texts come back as bytes in chars, escapes resolved to UTF-8. Pure.
+// Reads one flat JSON object, field by field, without exceptions: texts, numbers, true, false and null; what is nested
+// is reported as such. Texts come back as bytes in chars, escapes resolved to UTF-8. Pure.
 using System.Globalization;
 using System.Text;
 
@@ -168,7 +168,8 @@ internal ref struct FlatJson(ReadOnlySpan<byte> json)
             return true;
         }
         if (c != 'u' || _at + 4 > _json.Length || !ushort.TryParse(_json.Slice(_at, 4),
-            NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ushort unit) || char.IsSurrogate((char)unit))
+            NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ushort unit)
+            || char.IsSurrogate((char)unit))
         {
             return false;
         }

@@ -1,6 +1,6 @@
 // The file that a `state` directive names: the servers of a group as `server` lines. It is read by the master with the
-// configuration, and written by whoever changes the list: beside it first, then put in its place, so that a reader finds
-// the old list or the new one. Writing blocks and happens off the loop.
+// configuration, and written by whoever changes the list: beside it first, then put in its place, so that a reader
+// finds the old list or the new one. Writing blocks and happens off the loop.
 using System.Text;
 using Weir.Kernel;
 using Weir.Loop;

@@ -63,7 +63,7 @@ internal sealed class ApiModule : HttpModule
         HttpBuild build = group.Build;
         string path = build.FullPath(use[0]);
         // There is none before the first change.
-        if (build.Resources.ReadFile(path, out string? _) is { } bytes)
+        if (build.Resources.ReadState(path) is { } bytes)
         {
             Read(walker, use, group, new ConfFile(path, bytes));
         }

@@ -1,6 +1,7 @@
-// The list of a group's servers in its zone, as far as the API may change it: one entry per line, kept under the group's
-// name and the reading of the configuration that the list began with. A changed line is added anew before the old one
-// goes, so that a kill in between leaves both, of which the later counts. Beside it: words of each process about a group.
+// The list of a group's servers in its zone, as far as the API may change it: one entry per line, kept under the
+// group's name and the reading of the configuration that the list began with. A changed line is added anew before the
+// old one goes, so that a kill in between leaves both, of which the later counts. Beside it: words of each process
+// about a group. Everything but those words is touched under the zone's lock.
 using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
