@@ -55,6 +55,10 @@ public abstract class ClientStream
     /// it.</summary>
     public abstract LoopTask<BodyPiece> ReadBodyAsync(HttpRequest r);
 
+    /// <summary>The client asked for a WebSocket in a way that has no handshake of its own (RFC 8441): whether the
+    /// server's answer fits the key is checked here.</summary>
+    public virtual bool NeedsHandshakeCheck => false;
+
     /// <summary>The client's bytes after an upgrade: the body reader's rest first, then the connection's.</summary>
     public abstract LoopTask<RecvLease> ReadTunnelAsync(HttpRequest r);
 

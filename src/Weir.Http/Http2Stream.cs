@@ -162,6 +162,8 @@ internal sealed partial class Http2Stream : ClientStream
     /// <summary>The stream is a tunnel: its body is the other protocol's bytes.</summary>
     internal bool IsTunnel { get; set; }
 
+    public override bool NeedsHandshakeCheck => IsTunnel;
+
     /// <summary>The head is known.</summary>
     internal void BeginBody(long length, bool ended)
     {

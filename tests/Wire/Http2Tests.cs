@@ -293,6 +293,47 @@ public sealed class Http2Tests
         Wait.Until(() => weir.AccessLog.Contains("GET /slow HTTP/2.0\" 499", StringComparison.Ordinal));
     }
 
+    [Theory]
+    [InlineData("x")]
+    [InlineData(null)]
+    public void A_websocket_whose_answer_does_not_fit_its_key_is_a_bad_gateway(string? accept)
+    {
+        using Upstream upstream = new(c =>
+        {
+            c.ReadRequest();
+            c.Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                + (accept is null ? "\r\n" : $"Sec-WebSocket-Accept: {accept}\r\n\r\n"));
+            c.Hold();
+        });
+        using ServerProcess weir = Serve("""
+            location / {
+                proxy_pass http://127.0.0.1:%UPSTREAM%; proxy_http_version 1.1;
+                proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection;
+            }
+            """, upstreamPort: upstream.Port);
+        using Http2Client client = Http2Client.Connect(weir.Port);
+        client.Send(Http2Client.Headers(1, end: false, ":method: CONNECT", ":protocol: websocket", ":scheme: http",
+            ":path: /chat", ":authority: localhost", "sec-websocket-version: 13"));
+        client.ReadUntil(FrameType.Headers, 1);
+        Assert.Equal(502, client.Answer(1).Status);
+        Wait.Until(() => weir.ErrorLog.Contains("upstream sent invalid \"Sec-WebSocket-Accept\" header",
+            StringComparison.Ordinal));
+    }
+
+    private static string AcceptOf(UpstreamRequest request) => Convert.ToBase64String(System.Security.Cryptography.SHA1
+        .HashData(Encoding.ASCII.GetBytes(request.Header("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")));
+
+    [Fact]
+    public void A_request_about_the_server_itself_is_answered_in_words()
+    {
+        using ServerProcess weir = Serve("location / { return 200 ok; }");
+        using Http2Client client = Http2Client.Connect(weir.Port);
+        client.Send(Http2Client.Headers(1, true, Http2Client.Request("*", "OPTIONS")));
+        Assert.Equal(400, client.ReadAnswer(1).Status);
+        client.Send(Http2Client.Headers(3, true, Http2Client.Request("*")));
+        Assert.Equal(Http2Error.ProtocolError, client.ReadAnswer(3).Reset);
+    }
+
     [Fact]
     public void A_websocket_passes_to_an_http1_upstream()
     {
@@ -303,7 +344,7 @@ public sealed class Http2Tests
                 && request.Head.Contains("sec-websocket-key: ", StringComparison.OrdinalIgnoreCase)
                 && request.Line == "GET /chat HTTP/1.1";
             c.Send(asks ? "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                + "Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: p\r\n\r\n>" : Upstream.Ok(request.Head));
+                + $"Sec-WebSocket-Accept: {AcceptOf(request)}\r\nSec-WebSocket-Protocol: p\r\n\r\n>" : Upstream.Ok(request.Head));
             while (c.Read() is { Length: > 0 } bytes)
             {
                 c.Send(Encoding.Latin1.GetString(bytes).ToUpperInvariant());

@@ -179,6 +179,70 @@ public sealed class Http2UpstreamTests
         Assert.Equal("body", answer.Text);
     }
 
+    [Theory]
+    [InlineData("refused", 30, true)]
+    [InlineData("goaway", 30, true)]
+    [InlineData("refused", 60_000, true)]
+    [InlineData("refused", 200_000, false)]
+    public void A_streamed_body_is_sent_again_as_far_as_it_is_kept(string how, int first, bool again)
+    {
+        using var came = new ManualResetEventSlim();
+        using var refused = new ManualResetEventSlim();
+        using var upstream = new Upstream(c =>
+        {
+            var http = new Http2Script(c, (4, 1_000_000));
+            http.Send(ScriptFrame.WindowUpdate, 0, 0, [0, 0x10, 0, 0]);
+            int stream = http.Read().Stream;
+            if (c.Index == 0 && stream == 1)
+            {
+                for (int bytes = 0; bytes < first;)
+                {
+                    bytes += http.Read().Payload.Length;
+                }
+                came.Set();
+                if (how == "goaway")
+                {
+                    http.GoAway(0, 0);
+                    refused.Set();
+                    c.Hold();
+                    return;
+                }
+                http.Reset(stream, 7);
+                refused.Set();
+                if (!again)
+                {
+                    c.Hold();
+                    return;
+                }
+                stream = http.Read().Stream;
+            }
+            while (true)
+            {
+                http.ReadRequest(out byte[] body);
+                http.Answer(stream, $"{body.Length} {Encoding.Latin1.GetString(body[^4..])}");
+                stream = http.Read().Stream;
+            }
+        });
+        using ServerProcess weir = Start(upstream, """
+            client_max_body_size 0;
+            location / { proxy_http_version 2; proxy_pass http://up; proxy_request_buffering off; }
+            """);
+        using RawClient client = weir.Connect();
+        client.Send($"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {first + 4}\r\n\r\n" + new string('x', first));
+        Assert.True(came.Wait(30_000));
+        Assert.True(refused.Wait(30_000));
+        if (!again)
+        {
+            Assert.Equal(502, client.ReadResponse().Status);
+            return;
+        }
+        client.Send("last");
+        Assert.Equal($"{first + 4} last", client.ReadResponse().Text);
+        // The connection goes on.
+        client.Send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nmore");
+        Assert.Equal("4 more", client.ReadResponse().Text);
+    }
+
     [Fact]
     public void A_goaway_lets_streams_below_its_number_finish()
     {

@@ -2,6 +2,7 @@
 // fields are slices of the head's copy in the request's arena. Stateless; one loop's thread.
 using Weir.Http.Modules;
 using Weir.Kernel;
+using Weir.Protocol.Digests;
 using Weir.Protocol.Http1;
 using Weir.Loop;
 
@@ -33,6 +34,27 @@ internal static class AnswerHead
         {
             response[i].Removed = true;
         }
+    }
+
+    /// <summary>The answer to a WebSocket's handshake fits the key that the request was sent with (RFC 6455
+    /// §4.2.2).</summary>
+    internal static bool FitsKey(Exchange x)
+    {
+        HttpRequest r = x.Request;
+        ReadOnlySpan<byte> key = r.Head.Value(KnownHeader.SecWebSocketKey, r.HeadBytes.Span);
+        ReadOnlySpan<byte> name = "sec-websocket-accept"u8;
+        ReadOnlySpan<byte> head = x.HeadBytes.Span;
+        int at = key.IsEmpty ? -1 : x.Head.Find(name, HeaderName.Hash(name), head);
+        if (at < 0)
+        {
+            // Another protocol than WebSocket has no handshake.
+            return key.IsEmpty;
+        }
+        Span<byte> digest = stackalloc byte[Sha1.Length];
+        Sha1.Hash(key, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"u8, digest);
+        Span<byte> accept = stackalloc byte[28];
+        System.Buffers.Text.Base64.EncodeToUtf8(digest, accept, out int _, out int _);
+        return x.Head[at].Value(head).SequenceEqual(accept);
     }
 
     private static bool IsOn(HttpRequest r, Session.Template[] conditions)

@@ -148,6 +148,13 @@ public sealed partial class Exchange
     {
         HttpRequest r = Request;
         int status = Head.Status;
+        DropKept();
+        if (status == 101 && r.Stream.NeedsHandshakeCheck && !AnswerHead.FitsKey(this))
+        {
+            LogWith(LogLevel.Error, "upstream sent invalid \"Sec-WebSocket-Accept\" header", 0,
+                "reading response header from upstream");
+            return new LoopTask<UpstreamFault>(new UpstreamFault(FaultKind.InvalidHeader, FaultLeg.Head));
+        }
         if (status >= 300 && PassesOver(status))
         {
             return new LoopTask<UpstreamFault>(new UpstreamFault(FaultKind.Status, FaultLeg.Head, status));

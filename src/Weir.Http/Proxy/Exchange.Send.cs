@@ -20,7 +20,7 @@ public sealed partial class Exchange
     {
         Connection stream = Stream;
         BufferChain output = _output!;
-        bool fine = true;
+        bool fine = !StreamsBody || Replay(output);
         while (StreamsBody && fine && !_stopSending)
         {
             IoResult room = await stream.DrainAsync(output, 64 * 1024);
@@ -30,6 +30,7 @@ public sealed partial class Exchange
                 break;
             }
             _readingClient = true;
+            _keptAlive = Request.KeepAlive;
             BodyPiece piece = await Request.Body.ReadAsync();
             _readingClient = false;
             if (piece.Status != 0)
@@ -44,6 +45,7 @@ public sealed partial class Exchange
             }
             if (piece.Length > 0)
             {
+                Keep(in piece);
                 Protocol.WritePiece(this, piece.Memory, piece.Lease.Slab!, output);
             }
             if (piece.IsLast)
@@ -77,6 +79,75 @@ public sealed partial class Exchange
             _senderEnd.SetResult(default);
         }
         return default;
+    }
+
+    // A streamed body, as long as the server may still say that it did not look at the request: what was sent of it is
+    // kept, within a bound, and sent again to the next.
+
+    private const int KeptBytesMax = 64 * 1024, KeptByReferenceBytesMin = 2048;
+    private BufferChain? _kept;
+    private bool _isBeyondKept;
+    private bool _keptAlive;
+
+    private void Keep(in BodyPiece piece)
+    {
+        if (!Protocol.IsMultiplexed || _isBeyondKept)
+        {
+            return;
+        }
+        _kept ??= Request.Loop.RentChain();
+        if (_kept.Length + piece.Length > KeptBytesMax)
+        {
+            DropKept();
+        }
+        else if (piece.Length < KeptByReferenceBytesMin)
+        {
+            _kept.Append(piece.Span);
+        }
+        else
+        {
+            _kept.AppendSlice(piece.Memory, piece.Lease.Slab);
+        }
+    }
+
+    /// <summary>Sends what was kept. False when sending has failed.</summary>
+    private bool Replay(BufferChain output)
+    {
+        if (_kept is not { IsEmpty: false } kept)
+        {
+            return true;
+        }
+        for (int i = 0; i < kept.Count; i++)
+        {
+            output.AppendShared(ref kept[i]);
+        }
+        return Stream.Send(output);
+    }
+
+    /// <summary>The body that was streamed so far is still all here; the client can be asked for the rest.</summary>
+    private bool CanSendAgain()
+    {
+        if (!StreamsBody)
+        {
+            return true;
+        }
+        if (_isBeyondKept || _senderStatus != 0)
+        {
+            return false;
+        }
+        // To stop waiting for the client's next bytes was not the client's fault.
+        Request.KeepAlive = _keptAlive;
+        return true;
+    }
+
+    private void DropKept()
+    {
+        _isBeyondKept = true;
+        if (_kept is { } kept)
+        {
+            _kept = null;
+            Request.Loop.Return(kept);
+        }
     }
 
     private void PlanBody(HttpRequest r, bool ownsBody)

@@ -138,6 +138,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         _record = r.Get(UpstreamRecord.Slot);
         _startedMs = r.Loop.NowMs;
         _firstAttempt = true;
+        _isBeyondKept = false;
     }
 
     /// <summary>Asks in another way than was begun with.</summary>
@@ -440,7 +441,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         {
             // The server did not look at it: any request may be sent again, and no server is to blame.
             _unprocessed = false;
-            if (++_resends > ResendsMax || StreamsBody)
+            if (++_resends > ResendsMax || !CanSendAgain())
             {
                 return false;
             }
@@ -519,6 +520,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         LeaveQueue();
         ReleaseInput();
         ReleaseSlabs();
+        DropKept();
         EventLoop loop = Request.Loop;
         if (_output is not null)
         {

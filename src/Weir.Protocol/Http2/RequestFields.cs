@@ -225,6 +225,11 @@ public ref struct RequestFields : IHpackSink
         head.VersionMinor = 0;
         if (!RequestHeadParser.ReadTarget(_text[.._end], head, target, lineEnd))
         {
+            if (head.Method == HttpMethod.Options && _path.Of(_text) is [(byte)'*'])
+            {
+                // Well-formed (§8.3.1), and answered in words as over HTTP/1.
+                return Http2Reason.None;
+            }
             return connect && _protocol.IsEmpty ? Http2Reason.InvalidAuthority : Http2Reason.InvalidPath;
         }
         if ((_seen & Pseudo.Authority) == 0 || head.Form == TargetForm.Authority)
