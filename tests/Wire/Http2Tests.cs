@@ -320,8 +320,11 @@ public sealed class Http2Tests
             StringComparison.Ordinal));
     }
 
-    private static string AcceptOf(UpstreamRequest request) => Convert.ToBase64String(System.Security.Cryptography.SHA1
-        .HashData(Encoding.ASCII.GetBytes(request.Header("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")));
+    private static string AcceptOf(UpstreamRequest request)
+    {
+        string text = request.Header("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+        return Convert.ToBase64String(System.Security.Cryptography.SHA1.HashData(Encoding.ASCII.GetBytes(text)));
+    }
 
     [Fact]
     public void A_request_about_the_server_itself_is_answered_in_words()
