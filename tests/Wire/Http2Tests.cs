@@ -347,7 +347,8 @@ public sealed class Http2Tests
                 && request.Head.Contains("sec-websocket-key: ", StringComparison.OrdinalIgnoreCase)
                 && request.Line == "GET /chat HTTP/1.1";
             c.Send(asks ? "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                + $"Sec-WebSocket-Accept: {AcceptOf(request)}\r\nSec-WebSocket-Protocol: p\r\n\r\n>" : Upstream.Ok(request.Head));
+                + $"Sec-WebSocket-Accept: {AcceptOf(request)}\r\nSec-WebSocket-Protocol: p\r\n\r\n>"
+                : Upstream.Ok(request.Head));
             while (c.Read() is { Length: > 0 } bytes)
             {
                 c.Send(Encoding.Latin1.GetString(bytes).ToUpperInvariant());
