@@ -32,7 +32,7 @@ internal static class DetachedRequest
 }
 
 /// <summary>Takes everything and keeps nothing.</summary>
-internal sealed class DetachedStream(EventLoop loop) : ClientStream
+internal class DetachedStream(EventLoop loop) : ClientStream
 {
     private readonly NoPeer _transport = new(loop);
 

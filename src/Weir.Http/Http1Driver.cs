@@ -258,6 +258,12 @@ internal sealed partial class Http1Driver : ClientStream
         r.BeginWalk();
         if (!RequestEntry.ChooseServer(r, out int status))
         {
+            if (status == TlsEntrance.TooEarly && r.Head.KeepAliveRequested)
+            {
+                // The same again on this connection is welcome.
+                r.KeepAlive = true;
+                return SpecialResponse.RunAsync(r, status);
+            }
             return AnswerAsync(r, status);
         }
         LocationConf location = r.Location;

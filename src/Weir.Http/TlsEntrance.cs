@@ -3,6 +3,7 @@
 // handshake is over. Also what a request on such an address has to pass: 497, 421, 495 and 496.
 using Weir.Kernel;
 using Weir.Loop;
+using Weir.Protocol.Http1;
 using Weir.Tls;
 
 namespace Weir.Http;
@@ -10,6 +11,9 @@ namespace Weir.Http;
 /// <summary>Chooses certificates by name for one listening address.</summary>
 internal sealed class TlsServerNames(ListenGroup group, NativeSlice http1, NativeSlice http2) : ITlsNames
 {
+    /// <summary>Some server of the address takes early data.</summary>
+    internal bool TakesEarlyData { get; init; }
+
     public TlsContext? Choose(TlsSession session, ReadOnlySpan<byte> name)
     {
         ServerConf server = Find(name);
@@ -31,7 +35,7 @@ internal sealed class TlsServerNames(ListenGroup group, NativeSlice http1, Nativ
         name = name[..(length <= name.Length ? length : 0)];
         foreach (ref byte c in name)
         {
-            c = Weir.Protocol.Http1.HeaderName.Lower(c);
+            c = HeaderName.Lower(c);
         }
         return Find(name).Http2.Enabled.Value ? http2 : http1;
     }
@@ -53,6 +57,11 @@ internal sealed class TlsEntrance
         End = end;
     }
 
+    internal ListenGroup Group => _group;
+
+    /// <summary>The configuration that the handshake belongs to.</summary>
+    internal HttpConfiguration Configuration { get; private set; } = null!;
+
     /// <summary>The connection to go on with: TLS, or the plain one when the client does not speak TLS.</summary>
     internal Connection Connection { get; private set; }
 
@@ -66,6 +75,7 @@ internal sealed class TlsEntrance
     internal async LoopTask<bool> EnterAsync()
     {
         HttpConfiguration configuration = _group.Configuration;
+        Configuration = configuration;
         configuration.AddReference();
         try
         {
@@ -73,7 +83,15 @@ internal sealed class TlsEntrance
         }
         finally
         {
-            configuration.Release();
+            if (Connection is TlsConnection { IsClosed: false, Session: { IsEarly: true } session })
+            {
+                // Requests come first; the rest of the handshake needs it all still.
+                session.HandshakeEnded = configuration.Release;
+            }
+            else
+            {
+                configuration.Release();
+            }
         }
     }
 
@@ -105,12 +123,18 @@ internal sealed class TlsEntrance
             return false;
         }
         session.Names = _group.TlsNames;
+        session.Owner = this;
+        if (_group.TlsNames!.TakesEarlyData)
+        {
+            session.TakeEarlyData();
+        }
         var secure = new TlsConnection(Connection, session, Input, Start, End);
         Input = null;
         Start = 0;
         End = 0;
         Connection = secure;
         int error = await secure.HandshakeAsync(due);
+        session.Owner = null;
         if (error == 0)
         {
             return true;
@@ -119,14 +143,20 @@ internal sealed class TlsEntrance
         return false;
     }
 
+    private string Context => $"while SSL handshaking, client: {HttpRequest.FormatAddress(Connection.PeerAddress)}"
+        + $", server: {_group.Spec.Address}";
+
+    /// <summary>Something on this side keeps a handshake from going on.</summary>
+    internal void LogError(string message) =>
+        _server.Log.Write(LogLevel.Error, $"{message} {Context}", 0, Connection.Number);
+
     private void Log(TlsConnection connection, int error)
     {
         if (error == Errno.ECANCELED)
         {
             return;
         }
-        string client = $"while SSL handshaking, client: {HttpRequest.FormatAddress(connection.PeerAddress)}"
-            + $", server: {_group.Spec.Address}";
+        string client = Context;
         TlsSession session = connection.Session;
         switch (error)
         {
@@ -149,6 +179,8 @@ internal sealed class TlsEntrance
         }
     }
 
+    internal const int TooEarly = 425;
+
     /// <summary>Whether the request may go on to its server: 0, or the status to answer with.</summary>
     internal static int Check(HttpRequest r)
     {
@@ -156,6 +188,12 @@ internal sealed class TlsEntrance
         {
             r.LogError(LogLevel.Info, "client sent plain HTTP request to HTTPS port");
             return 497;
+        }
+        if (connection.Session.IsEarly && r.Method is not (HttpMethod.Get or HttpMethod.Head or HttpMethod.Options))
+        {
+            // RFC 8470 §3: what may be a copy must not change anything; the client asks again after the handshake.
+            r.LogError(LogLevel.Info, "client sent a request that is not safe in early data");
+            return TooEarly;
         }
         TlsVerify verify = r.Server.Tls?.Verify ?? TlsVerify.Off;
         if (verify == TlsVerify.Off)

@@ -61,8 +61,8 @@ internal static unsafe partial class Native
 
     internal const long MODE_MOVING_WRITE_BUFFER = 2, MODE_NO_AUTO_CHAIN = 8, MODE_RELEASE_BUFFERS = 16;
 
-    internal const int ERROR_SSL = 1, ERROR_WANT_READ = 2, ERROR_WANT_WRITE = 3, ERROR_SYSCALL = 5,
-        ERROR_ZERO_RETURN = 6;
+    internal const int ERROR_SSL = 1, ERROR_WANT_READ = 2, ERROR_WANT_WRITE = 3,
+        ERROR_WANT_CERTIFICATE = 4, ERROR_SYSCALL = 5, ERROR_ZERO_RETURN = 6;
 
     [LibraryImport(Ssl)] internal static partial int OPENSSL_init_ssl(ulong options, nint settings);
     [LibraryImport(Crypto)] internal static partial nint OpenSSL_version(int what);
@@ -130,6 +130,21 @@ internal static unsafe partial class Native
     [LibraryImport(Ssl)] internal static partial int SSL_read(nint ssl, void* into, int length);
     [LibraryImport(Ssl)] internal static partial int SSL_write(nint ssl, void* from, int length);
     [LibraryImport(Ssl)] internal static partial int SSL_shutdown(nint ssl);
+    [LibraryImport(Ssl)]
+    internal static partial int SSL_read_early_data(nint ssl, void* into, nuint length, nuint* read);
+    [LibraryImport(Ssl)]
+    internal static partial int SSL_write_early_data(nint ssl, void* from, nuint length, nuint* written);
+    [LibraryImport(Ssl)] internal static partial int SSL_CTX_set_max_early_data(nint ctx, uint bytes);
+    [LibraryImport(Ssl)] internal static partial int SSL_set_max_early_data(nint ssl, uint bytes);
+    [LibraryImport(Ssl)] internal static partial uint SSL_CTX_get_max_early_data(nint ctx);
+    [LibraryImport(Ssl)]
+    internal static partial void SSL_CTX_set_allow_early_data_cb(nint ctx, nint callback, nint argument);
+    [LibraryImport(Ssl)]
+    internal static partial void SSL_set_allow_early_data_cb(nint ssl, nint callback, nint argument);
+    [LibraryImport(Ssl)] internal static partial nuint SSL_get_client_random(nint ssl, byte* into, nuint length);
+    [LibraryImport(Ssl)] internal static partial int SSL_use_certificate(nint ssl, nint certificate);
+    [LibraryImport(Ssl)] internal static partial int SSL_use_PrivateKey(nint ssl, nint key);
+    [LibraryImport(Ssl)] internal static partial void SSL_CTX_set_cert_cb(nint ctx, nint callback, nint argument);
     [LibraryImport(Ssl)] internal static partial void SSL_set_quiet_shutdown(nint ssl, int mode);
     [LibraryImport(Ssl)] internal static partial int SSL_get_error(nint ssl, int result);
     [LibraryImport(Ssl)] internal static partial int SSL_pending(nint ssl);

@@ -82,6 +82,8 @@ internal static unsafe class TlsCallbacks
         ulong options = Native.SSL_CTX_get_options(ctx);
         Native.SSL_clear_options(ssl, Native.SSL_get_options(ssl) & ~options);
         Native.SSL_set_options(ssl, options | Native.OP_NO_RENEGOTIATION);
+        Native.SSL_set_max_early_data(ssl, Native.SSL_CTX_get_max_early_data(ctx));
+        Native.SSL_set_allow_early_data_cb(ssl, (nint)(delegate* unmanaged<nint, nint, int>)&AllowEarlyData, 0);
         foreach ((int get, int set) in (ReadOnlySpan<(int, int)>)
             [(Native.CTRL_GET_MIN_PROTO_VERSION, Native.CTRL_SET_MIN_PROTO_VERSION),
             (Native.CTRL_GET_MAX_PROTO_VERSION, Native.CTRL_SET_MAX_PROTO_VERSION)])
@@ -112,6 +114,26 @@ internal static unsafe class TlsCallbacks
         catch (Exception)
         {
             return ExtensionFatal;
+        }
+    }
+
+    [UnmanagedCallersOnly]
+    internal static int Certificates(nint ssl, nint argument) => TlsSession.Current?.AskForCertificates() ?? 0;
+
+    [UnmanagedCallersOnly]
+    internal static int AllowEarlyData(nint ssl, nint argument)
+    {
+        const int randomBytes = 32;
+        try
+        {
+            byte* random = stackalloc byte[randomBytes];
+            return TlsSession.Current is { IsHandshakeDone: false, Chosen.ReplayGuard: { } guard }
+                && Native.SSL_get_client_random(ssl, random, randomBytes) == randomBytes
+                && guard.IsFirst(new ReadOnlySpan<byte>(random, randomBytes)) ? 1 : 0;
+        }
+        catch (Exception)
+        {
+            return 0;
         }
     }
 

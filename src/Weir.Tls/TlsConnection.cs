@@ -39,6 +39,7 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
     private bool _isEnded;
     private bool _isSending;
     private bool _isReading;
+    private bool _saysGoodbyeLater;
     private Action? _resume;
     private IParkOwner? _parkOwner;
 
@@ -74,7 +75,7 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
     public override bool PeerClosed => _isEnded || _inner.PeerClosed;
 
     public override bool MayHaveInput =>
-        !IsClosed && (_session.InputLeft > 0 || _session.HasPlaintext || _inner.MayHaveInput);
+        !IsClosed && (_session.IsEarly || _session.InputLeft > 0 || _session.HasPlaintext || _inner.MayHaveInput);
 
     /// <summary>Shakes hands. 0, or an error number: EPROTO when TLS failed (the session says why), 0 with
     /// <see cref="PeerClosed"/> never.</summary>
@@ -94,6 +95,14 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
                     return 0;
                 case TlsStatus.NeedsInput:
                     break;
+                case TlsStatus.NeedsCertificates:
+                    bool found = _session.Chosen.Certificates is { } finder && await finder.FindAsync(_session);
+                    if (IsClosed)
+                    {
+                        return Errno.ECANCELED;
+                    }
+                    _session.CertificatesFound(found);
+                    continue;
                 default:
                     return Errno.EPROTO;
             }
@@ -243,6 +252,10 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
         if (_session.HasRecords)
         {
             FlushRecords();
+        }
+        if (_saysGoodbyeLater && !_session.IsEarly)
+        {
+            ShutdownSend();
         }
         if (status == TlsStatus.Ended)
         {
@@ -494,7 +507,13 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
 
     public override void ShutdownSend()
     {
-        if (!IsClosed)
+        if (IsClosed)
+        {
+            return;
+        }
+        // There is no goodbye before the handshake is over: who reads on until then sends it.
+        _saysGoodbyeLater = _session.IsEarly;
+        if (!_saysGoodbyeLater)
         {
             SayGoodbye();
             _inner.ShutdownSend();

@@ -122,67 +122,37 @@ public sealed unsafe partial class TlsContext : IDisposable
     public string? AddCertificate(string name, ReadOnlySpan<byte> pem, string keyName, ReadOnlySpan<byte> keyPem,
         IReadOnlyList<TlsPassword> passwords)
     {
-        Native.ERR_clear_error();
-        fixed (byte* p = pem)
+        using TlsPair? pair = TlsPair.Read(name, pem, keyName, keyPem, passwords, out string? error);
+        if (pair is null)
         {
-            nint bio = Native.BIO_new_mem_buf(p, pem.Length);
-            nint leaf = Native.PEM_read_bio_X509_AUX(bio, null, 0, null);
-            string? error = leaf == 0
-                ? $"cannot load certificate \"{name}\": PEM_read_bio_X509_AUX() failed" + TlsErrors.Take()
-                : UseChain(name, leaf, bio) ?? UseKey(leaf, keyName, keyPem, passwords);
-            Native.BIO_free(bio);
-            Native.X509_free(leaf);
             return error;
         }
+        _leaves.Add(TlsCertificate.Encode(pair.Leaf));
+        return pair.UseIn(_ctx);
     }
 
-    private string? UseKey(nint leaf, string name, ReadOnlySpan<byte> pem, IReadOnlyList<TlsPassword> passwords)
+    /// <summary>Who finds certificates for each connection (variables in ssl_certificate); null: they are
+    /// here.</summary>
+    public ITlsCertificates? Certificates { get; private set; }
+
+    public void FindCertificates(ITlsCertificates finder)
     {
-        nint key = ReadKey(pem, passwords);
-        if (key == 0)
-        {
-            return $"cannot load certificate key \"{name}\": PEM_read_bio_PrivateKey() failed" + TlsErrors.Take();
-        }
-        // A key of another kind would find a place of its own in the context and fail every handshake.
-        int used = Native.X509_check_private_key(leaf, key) == 1 ? Native.SSL_CTX_use_PrivateKey(_ctx, key) : 0;
-        Native.EVP_PKEY_free(key);
-        return used == 1 ? null : $"SSL_CTX_use_PrivateKey(\"{name}\") failed" + TlsErrors.Take();
+        Certificates = finder;
+        Native.SSL_CTX_set_cert_cb(_ctx, (nint)(delegate* unmanaged<nint, nint, int>)&TlsCallbacks.Certificates, 0);
     }
 
-    private string? UseChain(string name, nint leaf, nint bio)
+    /// <summary>Compresses certificates for clients that know it (RFC 8879), where the library does. False where it
+    /// does not: OpenSSL does since 3.2.</summary>
+    public bool CompressCertificates()
     {
-        int used = Native.SSL_CTX_use_certificate(_ctx, leaf);
-        _leaves.Add(TlsCertificate.Encode(leaf));
-        if (used != 1)
+        const string name = "SSL_CTX_compress_certs";
+        if (!NativeLibrary.TryGetExport(NativeLibrary.Load(Native.Ssl), name, out nint function))
         {
-            return $"SSL_CTX_use_certificate(\"{name}\") failed" + TlsErrors.Take();
+            return false;
         }
-        while (true)
-        {
-            nint more = Native.PEM_read_bio_X509(bio, null, 0, null);
-            if (more == 0)
-            {
-                return TlsPem.IsEnd() ? null
-                    : $"cannot load certificate \"{name}\": PEM_read_bio_X509() failed" + TlsErrors.Take();
-            }
-            nint added = Native.SSL_CTX_ctrl(_ctx, Native.CTRL_CHAIN_CERT, 1, (void*)more);
-            Native.X509_free(more);
-            if (added != 1)
-            {
-                return $"SSL_CTX_add1_chain_cert(\"{name}\") failed" + TlsErrors.Take();
-            }
-        }
-    }
-
-    private static nint ReadKey(ReadOnlySpan<byte> pem, IReadOnlyList<TlsPassword> passwords)
-    {
-        nint key = 0;
-        for (int i = 0; key == 0 && i < Math.Max(passwords.Count, 1); i++)
-        {
-            Native.ERR_clear_error();
-            key = TlsPem.ReadKey(pem, passwords.Count == 0 ? default : passwords[i].Bytes);
-        }
-        return key;
+        const int everyAlgorithm = 0;
+        ((delegate* unmanaged<nint, int, int>)function)(_ctx, everyAlgorithm);
+        return true;
     }
 
     public string? SetCiphers(string list, bool preferServer)

@@ -19,6 +19,9 @@ public enum TlsStatus
     /// <summary>The window for records is full: call again with another, and the same bytes.</summary>
     NeedsRoom,
 
+    /// <summary>Certificates for this connection have to be found first (<see cref="TlsContext.Certificates"/>).</summary>
+    NeedsCertificates,
+
     /// <summary>The peer has said that it sends no more.</summary>
     Ended,
 
@@ -84,6 +87,16 @@ public sealed unsafe partial class TlsSession : IDisposable
 
     internal void Refuse() => _refused = true;
 
+    private int _certificates = CertificatesUnknown;
+    private const int CertificatesUnknown = -1, CertificatesMissing = 0, CertificatesThere = 1;
+
+    /// <summary>What OpenSSL is told when it needs certificates: they are there, there are none, or to wait.</summary>
+    internal int AskForCertificates() => _certificates;
+
+    /// <summary>After <see cref="TlsStatus.NeedsCertificates"/>: they are in the session now, or there are none. The
+    /// handshake can go on.</summary>
+    public void CertificatesFound(bool found) => _certificates = found ? CertificatesThere : CertificatesMissing;
+
     /// <summary>A server's session; null when OpenSSL has no memory.</summary>
     public static TlsSession? Accept(TlsContext context) => Create(context, isServer: true);
 
@@ -133,7 +146,7 @@ public sealed unsafe partial class TlsSession : IDisposable
     public int InputLeft => _io->InputLeft;
 
     /// <summary>Whether a read would bring plaintext without more input.</summary>
-    public bool HasPlaintext => _ssl != 0 && Native.SSL_pending(_ssl) > 0;
+    public bool HasPlaintext => _hasEarlyByte || _ssl != 0 && Native.SSL_pending(_ssl) > 0;
 
     /// <summary>Records of handshakes, alerts and tickets that wait to be sent.</summary>
     public NativeSlice Records => new(_io->Spill, _io->SpillLength);
@@ -159,12 +172,7 @@ public sealed unsafe partial class TlsSession : IDisposable
             return TlsStatus.Failed;
         }
         Enter();
-        int result = Native.SSL_do_handshake(_ssl);
-        TlsStatus status = result == 1 ? TlsStatus.Done : Judge(result);
-        if (status == TlsStatus.Done)
-        {
-            IsHandshakeDone = true;
-        }
+        TlsStatus status = _early == EarlyStep.Asks ? BeginEarly() : FinishHandshake();
         t_current = null;
         return status;
     }
@@ -178,15 +186,18 @@ public sealed unsafe partial class TlsSession : IDisposable
             return TlsStatus.Failed;
         }
         Enter();
-        int result = Native.SSL_read(_ssl, into.Pointer, into.Length);
-        TlsStatus status = TlsStatus.Done;
-        if (result > 0)
+        TlsStatus status = _early == EarlyStep.None ? TlsStatus.Done : ReadEarly(into, out count);
+        if (status == TlsStatus.Done && count == 0)
         {
-            count = result;
-        }
-        else
-        {
-            status = Judge(result);
+            int result = Native.SSL_read(_ssl, into.Pointer, into.Length);
+            if (result > 0)
+            {
+                count = result;
+            }
+            else
+            {
+                status = Judge(result);
+            }
         }
         t_current = null;
         return status;
@@ -204,7 +215,7 @@ public sealed unsafe partial class TlsSession : IDisposable
         Enter();
         _io->Output = room.Pointer;
         _io->OutputLeft = room.Length;
-        int result = Native.SSL_write(_ssl, from.Pointer, from.Length);
+        int result = _early == EarlyStep.None ? Native.SSL_write(_ssl, from.Pointer, from.Length) : WriteEarly(from);
         TlsStatus status = result > 0 ? TlsStatus.Done : Judge(result);
         written = room.Length - _io->OutputLeft;
         _io->Output = null;
@@ -240,6 +251,8 @@ public sealed unsafe partial class TlsSession : IDisposable
                 return TlsStatus.NeedsInput;
             case Native.ERROR_WANT_WRITE:
                 return TlsStatus.NeedsRoom;
+            case Native.ERROR_WANT_CERTIFICATE:
+                return TlsStatus.NeedsCertificates;
             case Native.ERROR_ZERO_RETURN:
                 return TlsStatus.Ended;
             default:
@@ -266,6 +279,7 @@ public sealed unsafe partial class TlsSession : IDisposable
         Native.SSL_free(_ssl);
         t_current = null;
         _ssl = 0;
+        EndHandshake();
         if (_io->Spill != null)
         {
             NativeMemory.Free(_io->Spill);

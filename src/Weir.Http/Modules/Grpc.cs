@@ -52,6 +52,12 @@ internal sealed class GrpcModule : HttpModule<GrpcSettings>
     {
         UpstreamDirectives.DeclareCommon<GrpcSettings>(d, "grpc");
         UpstreamTlsSettings.Declare<GrpcSettings>(d, "grpc", static s => s.Tls);
+        d.Variable("grpc_internal_trailers", static (Session.Session s, Variable _, ref NativeSlice value) =>
+        {
+            bool wants = ((HttpRequest)s).Header(KnownHeader.Te).Span.IndexOf("trailers"u8) >= 0;
+            value = wants ? NativeSlice.Literal("trailers"u8) : default;
+            return wants;
+        }, VariableFlags.NoCache);
         d.Block("grpc_pass", static u => SetPass(u, u.Block.Here<GrpcPass>()));
         d.Location<GrpcSettings>("grpc_set_header", static (u, s) =>
         {
@@ -155,7 +161,9 @@ internal sealed class GrpcModule : HttpModule<GrpcSettings>
     private static SetHeader[] Headers(HttpBuild build, GrpcSettings settings)
     {
         var headers = new List<SetHeader>();
-        foreach ((string name, Template value) in settings.SetHeaders.Items)
+        IEnumerable<(string Name, Template Value)> more = SslModule.ForwardedBy(build).Select(h =>
+            (h.Name, Template.Compile(h.Value, build.Configuration.Variables, out string? _)!));
+        foreach ((string name, Template value) in settings.SetHeaders.Items.ToArray().Concat(more))
         {
             NativeSlice bytes = build.Memory.Store(name);
             if (HeaderName.Find(bytes.Span) is not (KnownHeader.ContentLength or KnownHeader.TransferEncoding))

@@ -92,7 +92,7 @@ internal sealed class OpenFileCacheModule : HttpModule<OpenFileCacheSettings>
         }
         if (entries == 0)
         {
-            use.Complain("must have the \"max\" parameter");
+            use.Error($"\"{use.Name}\" must have the \"max\" parameter");
             return;
         }
         settings.Cache.Set(NewCache(use.Build, (int)Math.Min(entries, int.MaxValue), inactive * 1000, true,

@@ -289,7 +289,7 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         {
             Add("Host", Template.Compile("$proxy_host", variables, out string? _)!);
         }
-        foreach ((string name, string value) in more)
+        foreach ((string name, string value) in more.Concat(SslModule.ForwardedBy(build)))
         {
             if (!headers.Exists(h => HeaderName.Same(h.Name.Span, System.Text.Encoding.ASCII.GetBytes(name))))
             {

@@ -33,12 +33,21 @@ internal sealed class SslSettings
     public Inherited<bool> Stapling;
     public Inherited<PlacedText> StaplingFile;
     public Inherited<bool> EarlyData;
+    public Inherited<bool> Compression;
+    public Inherited<CertificateCacheRule?> CertificateCache;
     public Inherited<bool> StaplingVerify;
     public Inherited<bool> RejectHandshake;
     public InheritedList<(string Name, string Value, ConfSpan Span)> ConfCommands;
 
     /// <summary>What is made of them, once, when a server needs it.</summary>
     public TlsContext? Context { get; set; }
+}
+
+/// <summary>What all servers' settings together mean.</summary>
+internal sealed class SslMain
+{
+    /// <summary>Some server accepts early data.</summary>
+    public bool TakesEarlyData { get; set; }
 }
 
 /// <summary>ssl_session_cache.</summary>
@@ -62,6 +71,13 @@ internal sealed class SslModule : HttpModule
     public override bool InheritsWhole => true;
 
     public override object CreateServer(HttpBuild build) => new SslSettings();
+
+    public override object CreateMain(HttpBuild build) => new SslMain();
+
+    /// <summary>Headers that requests to upstream servers carry because of how they came (RFC 8470 §5.1).</summary>
+    internal static (string Name, string Value)[] ForwardedBy(HttpBuild build) =>
+        build.Configuration.MainConfs.OfType<SslMain>().Any(static m => m.TakesEarlyData)
+            ? [("Early-Data", "$" + SslVariables.ForwardedEarlyData)] : [];
 
     public override void MergeServer(HttpBuild build, object parent, object child)
     {
@@ -87,6 +103,10 @@ internal sealed class SslModule : HttpModule
         s.SessionTimeoutSec.Merge(in from.SessionTimeoutSec, 300);
         s.Stapling.Merge(in from.Stapling, false);
         s.StaplingFile.Merge(in from.StaplingFile, default);
+        s.Compression.Merge(in from.Compression, false);
+        s.CertificateCache.Merge(in from.CertificateCache, null);
+        s.EarlyData.Merge(in from.EarlyData, false);
+        build.Http!.Main.OfType<SslMain>().First().TakesEarlyData |= s.EarlyData.Value;
         s.RejectHandshake.Merge(in from.RejectHandshake, false);
         s.ConfCommands.Merge(in from.ConfCommands);
     }
@@ -98,6 +118,11 @@ internal sealed class SslModule : HttpModule
         SslVariables.Declare(d);
         d.Server<SslSettings>("ssl_certificate", static (u, s) => s.Certificates.Add(Placed(u)));
         d.Server<SslSettings>("ssl_certificate_key", static (u, s) => s.CertificateKeys.Add(Placed(u)));
+        d.Server<SslSettings>("ssl_certificate_cache", static (u, s) =>
+            CertificateCacheRule.Set(u, ref s.CertificateCache));
+        d.Server<SslSettings>("ssl_certificate_compression", static (u, s) => u.SetFlag(ref s.Compression));
+        d.Server<SslSettings>("ssl_ech_file", static (u, _) => u.Error("\"ssl_ech_file\" requires a library with "
+            + "encrypted ClientHello, which OpenSSL has since 4.0; this is " + (OpenSsl.Version ?? "none")));
         d.Server<SslSettings>("ssl_password_file", static (u, s) => SetPlaced(u, ref s.PasswordFile));
         d.Server<SslSettings>("ssl_dhparam", static (u, s) => SetPlaced(u, ref s.DhParam));
         d.Server<SslSettings>("ssl_ecdh_curve", static (u, s) => SetPlaced(u, ref s.EcdhCurve));
@@ -120,7 +145,7 @@ internal sealed class SslModule : HttpModule
         d.Server<SslSettings>("ssl_session_timeout", static (u, s) => u.SetSec(ref s.SessionTimeoutSec));
         d.Server<SslSettings>("ssl_stapling", static (u, s) => u.SetFlag(ref s.Stapling));
         d.Server<SslSettings>("ssl_stapling_file", static (u, s) => SetPlaced(u, ref s.StaplingFile));
-        d.Server<SslSettings>("ssl_early_data", static (u, s) => NotHere(u, ref s.EarlyData));
+        d.Server<SslSettings>("ssl_early_data", static (u, s) => u.SetFlag(ref s.EarlyData));
         d.Server<SslSettings>("ssl_stapling_verify", static (u, s) => NotHere(u, ref s.StaplingVerify));
         d.Server<SslSettings>("ssl_conf_command", static (u, s) => s.ConfCommands.Add((u[0], u[1], u.Directive.Span)));
         d.Server<SslSettings>("ssl_reject_handshake", static (u, s) => u.SetFlag(ref s.RejectHandshake));

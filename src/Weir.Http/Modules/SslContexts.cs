@@ -3,13 +3,14 @@
 // the loop; reads bytes through the build's resources alone.
 using Weir.Conf;
 using Weir.Kernel;
+using Weir.Session;
 using Weir.Tls;
 
 namespace Weir.Http.Modules;
 
 internal static class SslContexts
 {
-    private const string DataScheme = "data:";
+    internal const string DataScheme = "data:";
 
     internal static string FullPath(HttpBuild build, string path) =>
         path.StartsWith('/') ? path : Path.Join(build.Resources.ConfPrefix, path);
@@ -31,7 +32,11 @@ internal static class SslContexts
         {
             if (group.Tls && !build.Errors.Failed && Check(build, group))
             {
-                group.TlsNames = new TlsServerNames(group, Names(build, default), Names(build, "\x02h2"u8));
+                group.TlsNames = new TlsServerNames(group, Names(build, default), Names(build, "\x02h2"u8))
+                {
+                    TakesEarlyData = group.Members.Append(group.DefaultServer).Any(s =>
+                        ((SslSettings)s.Modules[module.Index]!).EarlyData.Value),
+                };
             }
         }
     }
@@ -88,6 +93,10 @@ internal static class SslContexts
             maker.Complain(context.SetDhParam(maker.Name(s.DhParam.Value), dh), s.DhParam.Value.Span);
         }
         maker.AddVerification(context, s);
+        if (s.Compression.Value && !context.CompressCertificates())
+        {
+            build.Errors.Warn("\"ssl_certificate_compression\" is not supported on this platform, ignored", null);
+        }
         if (s.Stapling.Value && s.StaplingFile.Value.Text is not { Length: > 0 })
         {
             build.Errors.Warn("\"ssl_stapling\" ignored, no \"ssl_stapling_file\" is defined", null);
@@ -100,9 +109,22 @@ internal static class SslContexts
         SessionCacheRule cache = s.SessionCache.Value;
         context.Resume(cache.Off, cache.Builtin, SslZones.Sessions(build, cache), s.SessionTickets.Value,
             maker.TicketKeys(s), s.SessionTimeoutSec.Value);
+        if (s.EarlyData.Value && SslZones.ReplayGuard(build) is { } guard)
+        {
+            context.AcceptEarlyData(guard);
+        }
         maker.AddCommands(context, s.ConfCommands.Items);
-        context.FinishServer("HTTP");
+        context.FinishServer(context.Certificates is null ? "HTTP"
+            : "HTTP " + string.Join(' ', s.Certificates.Items.ToArray().Select(static c => c.Text)));
         return context;
+    }
+
+    /// <summary>OpenSSL's words for a file that cannot be opened.</summary>
+    internal static string OpenFailure(string path, int errno, string why)
+    {
+        string reason = errno == Errno.ENOENT ? "error:10000080:BIO routines::no such file"
+            : "error:10080002:BIO routines::system lib";
+        return $" (SSL: error:8{errno:X7}:system library::{why}:calling fopen({path}, r) {reason})";
     }
 
     /// <summary>One context while it is made.</summary>
@@ -124,11 +146,11 @@ internal static class SslContexts
         internal bool Read(PlacedText text, string what, out byte[] bytes)
         {
             bytes = [];
-            if (text.Text.Contains('$') || text.Text.StartsWith("engine:", StringComparison.Ordinal)
+            if (text.Text.StartsWith("engine:", StringComparison.Ordinal)
                 || text.Text.StartsWith("store:", StringComparison.Ordinal))
             {
-                string kind = text.Text.Contains('$') ? "variables in" : "engines and stores for";
-                Complain($"{kind} certificates and keys are not supported by this build of weir yet", text.Span);
+                Complain("engines and stores for certificates and keys are not supported by this build of weir",
+                    text.Span);
                 return false;
             }
             if (text.Text.StartsWith(DataScheme, StringComparison.Ordinal))
@@ -158,10 +180,7 @@ internal static class SslContexts
             {
                 return $" ({error})";
             }
-            string reason = errno == Errno.ENOENT ? "error:10000080:BIO routines::no such file"
-                : "error:10080002:BIO routines::system lib";
-            string why = error[(colon + 2)..^1];
-            return $" (SSL: error:8{errno:X7}:system library::{why}:calling fopen({path}, r) {reason})";
+            return SslContexts.OpenFailure(path, errno, error[(colon + 2)..^1]);
         }
 
         internal void AddCertificates(TlsContext context, SslSettings s)
@@ -169,16 +188,60 @@ internal static class SslContexts
             ReadOnlySpan<PlacedText> certificates = s.Certificates.Items;
             ReadOnlySpan<PlacedText> keys = s.CertificateKeys.Items;
             IReadOnlyList<TlsPassword> passwords = Passwords(s.PasswordFile.Value);
+            if (certificates.Length > keys.Length)
+            {
+                Complain($"no \"ssl_certificate_key\" is defined for certificate \"{certificates[^1].Text}\"",
+                    certificates[^1].Span);
+                return;
+            }
+            if (HasVariables(certificates) || HasVariables(keys[..certificates.Length]))
+            {
+                CertificateLoader loader = Loader(passwords, s.CertificateCache.Value);
+                context.FindCertificates(new SslDynamic(Compile(certificates), Compile(keys[..certificates.Length]),
+                    loader));
+                return;
+            }
             for (int i = 0; i < certificates.Length; i++)
             {
-                if (i >= keys.Length)
-                {
-                    Complain($"no \"ssl_certificate_key\" is defined for certificate \"{certificates[^1].Text}\"",
-                        certificates[^1].Span);
-                    return;
-                }
                 AddCertificate(context, certificates[i], keys[i], passwords);
             }
+        }
+
+        internal static bool HasVariables(ReadOnlySpan<PlacedText> texts)
+        {
+            foreach (PlacedText text in texts)
+            {
+                if (text.Text.Contains('$'))
+                {
+                    return true;
+                }
+            }
+            return false;
+        }
+
+        internal CertificateLoader Loader(IReadOnlyList<TlsPassword> passwords, CertificateCacheRule? rule)
+        {
+            var loader = new CertificateLoader(build.Resources.ConfPrefix, passwords, rule);
+            build.Configuration.Own(loader);
+            return loader;
+        }
+
+        private Template[] Compile(ReadOnlySpan<PlacedText> texts)
+        {
+            var templates = new Template[texts.Length];
+            for (int i = 0; i < templates.Length; i++)
+            {
+                templates[i] = Template(texts[i]);
+            }
+            return templates;
+        }
+
+        /// <summary>A text with variables; an error has been told where it is wrong.</summary>
+        internal Template Template(PlacedText text)
+        {
+            Template? template = Session.Template.Compile(text.Text, build.Configuration.Variables, out string? error);
+            Complain(error, text.Span);
+            return template ?? Session.Template.Compile("", build.Configuration.Variables, out string? _)!;
         }
 
         internal void AddCertificate(TlsContext context, PlacedText file, PlacedText keyFile,

@@ -1,6 +1,7 @@
 // $ssl_*: what a client's TLS session and certificate say. Texts are written into the request's arena; a session that
 // ends takes nothing with it that a variable still shows.
 using Weir.Kernel;
+using Weir.Protocol.Http1;
 using Weir.Session;
 using Weir.Tls;
 
@@ -9,6 +10,21 @@ namespace Weir.Http.Modules;
 internal static class SslVariables
 {
     private const int FactBytesUsual = 512;
+
+    /// <summary>What a request that goes on says of early data (RFC 8470 §5.1): the client's word is kept.</summary>
+    internal const string ForwardedEarlyData = "proxy_early_data";
+
+    private static bool Forwarded(Session.Session s, Variable _, ref NativeSlice value)
+    {
+        var r = (HttpRequest)s;
+        bool early = r.Tls is { Session.IsEarly: true };
+        foreach (ref readonly HeaderField field in r.Head.Fields)
+        {
+            early |= !field.Dropped && HeaderName.Same("early-data"u8, field.Name(r.HeadBytes.Span));
+        }
+        value = early ? NativeSlice.Literal("1"u8) : default;
+        return early;
+    }
 
     internal static void Declare(HttpDeclarations d)
     {
@@ -25,8 +41,12 @@ internal static class SslVariables
         Fact(d, "ssl_alpn_protocol", TlsFact.Alpn);
         Of(d, "ssl_session_reused", static (s, session) =>
             session.IsResumed ? NativeSlice.Literal("r"u8) : NativeSlice.Literal("."u8));
-        // Early data is not accepted: no request comes with it.
-        Of(d, "ssl_early_data", static (_, _) => default);
+        d.Variable("ssl_early_data", (Session.Session s, Variable _, ref NativeSlice v) =>
+        {
+            v = ((HttpRequest)s).Tls is { Session.IsEarly: true } ? NativeSlice.Literal("1"u8) : default;
+            return !v.IsEmpty;
+        }, VariableFlags.NoCache);
+        d.Variable(ForwardedEarlyData, Forwarded, VariableFlags.NoCache);
         // Encrypted ClientHello is not in the OpenSSL 3 that this is bound to.
         Of(d, "ssl_ech_status", static (_, _) => default);
         Of(d, "ssl_ech_outer_server_name", static (_, _) => default);

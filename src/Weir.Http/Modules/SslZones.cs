@@ -12,7 +12,8 @@ internal static class SslZones
 {
     private const ulong SessionLayout = 0x5331_7373_6C00_0001;
     private const ulong TicketLayout = 0x5331_7373_6C00_0002;
-    private const int SessionBytesTypical = 256;
+    private const ulong EarlyLayout = 0x5331_7373_6C00_0003;
+    private const int SessionBytesTypical = 256, EarlyBytesTypical = 128;
 
     /// <summary>The shared cache of a rule; null without one, and while a master only collects.</summary>
     internal static ITlsSessionStore? Sessions(HttpBuild build, SessionCacheRule rule)
@@ -34,6 +35,15 @@ internal static class SslZones
         Zone? zone = build.Resources.Zone(new ZoneSpec("weir:ssl_tickets", Zone.SizeBytesMin, TicketLayout));
         SharedTable? table = zone is null ? null : SharedTable.Open(zone, 0, 64);
         return table is null ? null : new ZoneTicketKeys(zone!, table, Math.Max(timeoutSec, 1));
+    }
+
+    /// <summary>What all workers know of early data's ClientHellos; null while a master only collects.</summary>
+    internal static ITlsReplayGuard? ReplayGuard(HttpBuild build)
+    {
+        const long bytes = 1 << 20;
+        Zone? zone = build.Resources.Zone(new ZoneSpec("weir:ssl_early_data", bytes, EarlyLayout));
+        SharedTable? table = zone is null ? null : SharedTable.Open(zone, 0, (int)(bytes / EarlyBytesTypical / 2));
+        return table is null ? null : new ZoneReplayGuard(zone!, table);
     }
 
     private static long NowSec() => DateTimeOffset.UtcNow.ToUnixTimeSeconds();
@@ -97,6 +107,36 @@ internal static class SslZones
             {
                 table.Remove(entry);
             }
+        }
+    }
+
+    /// <summary>Randoms of ClientHellos with the second they came in. OpenSSL takes early data only while the ticket's
+    /// age as the client sees it fits within ten seconds, so that a copy that is older is refused anyway.</summary>
+    private sealed class ZoneReplayGuard(Zone zone, SharedTable table) : ITlsReplayGuard
+    {
+        private const int KeptSec = 30, TrimmedMax = 4;
+
+        public bool IsFirst(ReadOnlySpan<byte> clientRandom)
+        {
+            uint hash = SharedTable.HashOf(clientRandom);
+            long now = NowSec();
+            using ZoneLock held = zone.Lock();
+            for (int i = 0; i < TrimmedMax && table.Oldest is not 0 and var oldest; i++)
+            {
+                if (now - BinaryPrimitives.ReadInt64LittleEndian(table.Value(oldest)) < KeptSec)
+                {
+                    break;
+                }
+                table.Remove(oldest);
+            }
+            uint entry = table.Find(clientRandom, hash) != 0 ? 0 : table.Add(clientRandom, hash, sizeof(long));
+            if (entry == 0)
+            {
+                // A copy, or no room to remember it: the client gets its handshake without early data.
+                return false;
+            }
+            BinaryPrimitives.WriteInt64LittleEndian(table.Value(entry), now);
+            return true;
         }
     }
 

@@ -180,7 +180,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         {
             await named.FirstAnswers();
         }
-        _tlsName = Tls?.For(r.Loop, Tls.NameOf(this));
+        _tlsName = Tls?.For(r.Loop, this);
         bool isLocal = Group.Group.KeepAlive.Local;
         _tag = _tlsName is { } name ? isLocal ? name.In(r.Location) : name : isLocal ? r.Location : Protocol.Scheme;
         Group.StartWalk(ref _walk, Settings.NextTries.Value, r);

@@ -25,6 +25,7 @@ public sealed class UpstreamTlsSettings
     internal Inherited<PlacedText> Certificate;
     internal Inherited<PlacedText> CertificateKey;
     internal Inherited<PlacedText> PasswordFile;
+    internal Inherited<CertificateCacheRule?> CertificateCache;
     internal InheritedList<(string Name, string Value, ConfSpan Span)> ConfCommands;
 
     internal static void Declare<T>(HttpDeclarations d, string family, Func<T, UpstreamTlsSettings> of) where T : class
@@ -42,6 +43,7 @@ public sealed class UpstreamTlsSettings
         Add("crl", static (u, s) => SslModule.SetPlaced(u, ref s.Crl));
         Add("certificate", static (u, s) => SslModule.SetPlaced(u, ref s.Certificate));
         Add("certificate_key", static (u, s) => SslModule.SetPlaced(u, ref s.CertificateKey));
+        Add("certificate_cache", static (u, s) => CertificateCacheRule.Set(u, ref s.CertificateCache));
         Add("password_file", static (u, s) => SslModule.SetPlaced(u, ref s.PasswordFile));
         Add("conf_command", static (u, s) => s.ConfCommands.Add((u[0], u[1], u.Directive.Span)));
     }
@@ -60,6 +62,7 @@ public sealed class UpstreamTlsSettings
         Certificate.Merge(p.Certificate, default);
         CertificateKey.Merge(p.CertificateKey, default);
         PasswordFile.Merge(p.PasswordFile, default);
+        CertificateCache.Merge(p.CertificateCache, null);
         ConfCommands.Merge(p.ConfCommands);
     }
 }
@@ -70,10 +73,21 @@ public sealed class UpstreamTls : IDisposable
     private readonly UpstreamTlsSettings _settings;
     private readonly TlsContext _context;
 
-    private UpstreamTls(UpstreamTlsSettings settings, TlsContext context)
+    private readonly Template? _certificate;
+    private readonly Template? _key;
+    private readonly CertificateLoader? _loader;
+
+    private UpstreamTls(UpstreamTlsSettings settings, TlsContext context, SslContexts.Maker maker)
     {
         _settings = settings;
         _context = context;
+        PlacedText certificate = settings.Certificate.Value, key = settings.CertificateKey.Value;
+        if (certificate.Text is { Length: > 0 } && SslContexts.Maker.HasVariables([certificate, key]))
+        {
+            _certificate = maker.Template(certificate);
+            _key = maker.Template(key);
+            _loader = maker.Loader(maker.Passwords(settings.PasswordFile.Value), settings.CertificateCache.Value);
+        }
     }
 
     internal static UpstreamTls? Make(HttpBuild build, UpstreamTlsSettings s, string family, ConfSpan at)
@@ -95,8 +109,11 @@ public sealed class UpstreamTls : IDisposable
                     + $"\"{s.Certificate.Value.Text}\"", s.Certificate.Value.Span);
                 return null;
             }
-            maker.AddCertificate(context, s.Certificate.Value, s.CertificateKey.Value,
-                maker.Passwords(s.PasswordFile.Value));
+            if (!SslContexts.Maker.HasVariables([s.Certificate.Value, s.CertificateKey.Value]))
+            {
+                maker.AddCertificate(context, s.Certificate.Value, s.CertificateKey.Value,
+                    maker.Passwords(s.PasswordFile.Value));
+            }
         }
         if (s.Verifies.Value)
         {
@@ -111,7 +128,7 @@ public sealed class UpstreamTls : IDisposable
         }
         maker.AddCommands(context, s.ConfCommands.Items);
         context.FinishClient(s.SessionReuse.Value);
-        var made = new UpstreamTls(s, context);
+        var made = new UpstreamTls(s, context, maker);
         build.Configuration.Own(made);
         return made;
     }
@@ -130,8 +147,18 @@ public sealed class UpstreamTls : IDisposable
         return colon >= 0 ? name.Slice(0, colon) : name;
     }
 
-    /// <summary>What idle connections for the name are found by.</summary>
-    internal UpstreamTlsName For(EventLoop loop, NativeSlice name) => UpstreamTlsNames.Of(loop).Get(this, name.Span);
+    /// <summary>What idle connections for the exchange are found by: the name, and which certificate is shown.
+    /// </summary>
+    internal UpstreamTlsName For(EventLoop loop, Exchange x)
+    {
+        string certificate = "", key = "";
+        if (_loader is not null && _certificate!.Evaluate(x.Request) is { IsEmpty: false } shown)
+        {
+            certificate = SslDynamic.Text(shown);
+            key = SslDynamic.Text(_key!.Evaluate(x.Request));
+        }
+        return UpstreamTlsNames.Of(loop).Get(this, NameOf(x).Span, certificate, key);
+    }
 
     /// <summary>A session over a fresh connection.</summary>
     internal TlsConnection Begin(Connection connection, UpstreamTlsName name, object peer, bool http2)
@@ -157,6 +184,10 @@ public sealed class UpstreamTls : IDisposable
     {
         const string action = "SSL handshaking to upstream";
         TlsSession session = connection.Session;
+        if (name.Certificate.Length > 0 && !await ShowAsync(x, connection, name))
+        {
+            return connection.IsClosed ? x.ClientGone() : new UpstreamFault(FaultKind.Internal, FaultLeg.Connect, 500);
+        }
         int error = await connection.HandshakeAsync(connection.Loop.NowMs + x.Settings.ConnectTimeoutMs.Value);
         switch (error)
         {
@@ -198,6 +229,25 @@ public sealed class UpstreamTls : IDisposable
         return default;
     }
 
+    /// <summary>Gives the session the certificate that variables name.</summary>
+    private async LoopTask<bool> ShowAsync(Exchange x, TlsConnection connection, UpstreamTlsName name)
+    {
+        void Log(string message) => x.LogWith(LogLevel.Error, message, 0, "SSL handshaking to upstream");
+        LoadedPair? loaded = await _loader!.LoadAsync(connection.Loop, name.Certificate, name.Key, Log);
+        if (loaded is null || connection.IsClosed)
+        {
+            loaded?.Release();
+            return false;
+        }
+        string? error = loaded.Pair.UseIn(connection.Session);
+        loaded.Release();
+        if (error is not null)
+        {
+            Log(error);
+        }
+        return error is null;
+    }
+
     public void Dispose()
     {
         if (EventLoop.Current is { } loop)
@@ -208,8 +258,12 @@ public sealed class UpstreamTls : IDisposable
 }
 
 /// <summary>A name under which upstream servers are asked, with one set of TLS settings.</summary>
-internal sealed class UpstreamTlsName(string text) : IDisposable
+internal sealed class UpstreamTlsName(string text, string certificate, string key) : IDisposable
 {
+    /// <summary>The places of the certificate that is shown and its key; empty where no variable says so.</summary>
+    internal string Certificate { get; } = certificate;
+    internal string Key { get; } = key;
+
     private const int SavedMax = 64;
     private readonly Dictionary<object, TlsSavedSession> _saved = [];
     private readonly Dictionary<LocationConf, object> _local = [];
@@ -260,28 +314,29 @@ internal sealed class UpstreamTlsNames
 {
     private const int NamesMax = 1024;
     private static readonly LoopSlot<UpstreamTlsNames> s_slot = new();
-    private readonly Dictionary<(UpstreamTls, string), UpstreamTlsName> _names = [];
+    private readonly Dictionary<(UpstreamTls, string, string, string), UpstreamTlsName> _names = [];
     private UpstreamTls? _lastTls;
     private UpstreamTlsName? _last;
 
     internal static UpstreamTlsNames Of(EventLoop loop) => loop.Slot(s_slot, static _ => new UpstreamTlsNames());
 
-    internal UpstreamTlsName Get(UpstreamTls tls, ReadOnlySpan<byte> name)
+    internal UpstreamTlsName Get(UpstreamTls tls, ReadOnlySpan<byte> name, string certificate, string key)
     {
         // Nearly always the one that was asked for before: no text is made for it.
-        if (_lastTls == tls && System.Text.Ascii.Equals(name, _last!.Text))
+        if (_lastTls == tls && System.Text.Ascii.Equals(name, _last!.Text) && _last.Certificate == certificate
+            && _last.Key == key)
         {
             return _last;
         }
         string text = System.Text.Encoding.Latin1.GetString(name);
-        if (!_names.TryGetValue((tls, text), out UpstreamTlsName? known))
+        if (!_names.TryGetValue((tls, text, certificate, key), out UpstreamTlsName? known))
         {
             if (_names.Count >= NamesMax)
             {
                 ForgetAll();
             }
-            known = new UpstreamTlsName(text);
-            _names.Add((tls, text), known);
+            known = new UpstreamTlsName(text, certificate, key);
+            _names.Add((tls, text, certificate, key), known);
         }
         _lastTls = tls;
         _last = known;
@@ -290,7 +345,7 @@ internal sealed class UpstreamTlsNames
 
     internal void Forget(UpstreamTls tls)
     {
-        foreach (((UpstreamTls Owner, string) key, UpstreamTlsName name) in _names)
+        foreach (((UpstreamTls Owner, string, string, string) key, UpstreamTlsName name) in _names)
         {
             if (key.Owner == tls)
             {

@@ -53,6 +53,8 @@ public static class ErrorPages
             "<center><h1>416 Requested Range Not Satisfiable</h1></center>\r\n"u8,
         421 => "<html>\r\n<head><title>421 Misdirected Request</title></head>\r\n<body>\r\n"u8 +
             "<center><h1>421 Misdirected Request</h1></center>\r\n"u8,
+        425 => "<html>\r\n<head><title>425 Too Early</title></head>\r\n<body>\r\n"u8 +
+            "<center><h1>425 Too Early</h1></center>\r\n"u8,
         429 => "<html>\r\n<head><title>429 Too Many Requests</title></head>\r\n<body>\r\n"u8 +
             "<center><h1>429 Too Many Requests</h1></center>\r\n"u8,
         498 => "<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>\r\n"u8 +

@@ -42,6 +42,7 @@ public static class StatusLines
         415 => "HTTP/1.1 415 Unsupported Media Type\r\n"u8,
         416 => "HTTP/1.1 416 Requested Range Not Satisfiable\r\n"u8,
         421 => "HTTP/1.1 421 Misdirected Request\r\n"u8,
+        425 => "HTTP/1.1 425 Too Early\r\n"u8,
         429 => "HTTP/1.1 429 Too Many Requests\r\n"u8,
         500 => "HTTP/1.1 500 Internal Server Error\r\n"u8,
         501 => "HTTP/1.1 501 Not Implemented\r\n"u8,

@@ -16,13 +16,14 @@ public sealed class CoverageTests
     [
         "core/nginx.c", "core/ngx_conf_file.c", "core/ngx_log.c", "core/ngx_regex.c", "core/ngx_thread_pool.c",
         "event/ngx_event.c", "event/modules/ngx_epoll_module.c", "http/ngx_http.c", "http/ngx_http_core_module.c",
-        "http/ngx_http_upstream.c", "http/ngx_http_copy_filter_module.c", "http/ngx_http_variables.c",
+        "http/ngx_http_upstream.c", "http/v2/ngx_http_v2_module.c", "http/ngx_http_copy_filter_module.c", "http/ngx_http_variables.c",
         .. ((string[])
         [
             "access", "addition_filter", "auth_basic", "auth_request", "autoindex", "browser", "charset_filter",
-            "empty_gif", "fastcgi", "geo", "gunzip_filter", "gzip_filter", "gzip_static", "headers_filter", "index",
+            "empty_gif", "fastcgi", "geo", "grpc", "gunzip_filter", "gzip_filter", "gzip_static", "headers_filter",
+            "index",
             "log", "map", "memcached", "mirror", "proxy", "random_index", "realip", "referer", "rewrite",
-            "secure_link", "slice_filter", "split_clients", "stub_status", "sub_filter", "try_files",
+            "secure_link", "slice_filter", "split_clients", "ssl", "stub_status", "sub_filter", "try_files",
             "upstream_hash", "upstream_ip_hash", "upstream_keepalive", "upstream_least_conn", "upstream_least_time",
             "upstream_random", "upstream_sticky", "upstream_zone", "userid_filter",
         ]).Select(static name => $"http/modules/ngx_http_{name}_module.c"),
@@ -36,7 +37,7 @@ public sealed class CoverageTests
     /// <summary>Directives that are not there yet.</summary>
     private static readonly string[] _missingDirectives =
     [
-        "debug_connection", "proxy_ssl_certificate_cache",
+        "debug_connection", "ssl_ocsp", "ssl_ocsp_cache", "ssl_ocsp_responder", "ssl_stapling_responder",
     ];
 
     /// <summary>Variables that are not there yet; this one stands in nginx's source, where nobody compiles it.
