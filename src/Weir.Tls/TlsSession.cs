@@ -19,7 +19,8 @@ public enum TlsStatus
     /// <summary>The window for records is full: call again with another, and the same bytes.</summary>
     NeedsRoom,
 
-    /// <summary>Certificates for this connection have to be found first (<see cref="TlsContext.Certificates"/>).</summary>
+    /// <summary>Certificates for this connection have to be found first
+    /// (<see cref="TlsContext.Certificates"/>).</summary>
     NeedsCertificates,
 
     /// <summary>The peer has said that it sends no more.</summary>

@@ -1,6 +1,6 @@
 // Certificates whose place is only known while a client's handshake or a request runs: variables in ssl_certificate,
-// proxy_ssl_certificate and their kin, and the caches for them (ssl_certificate_cache). Files are read and parsed on the
-// blocking threads; what was parsed belongs to the cache, else to the one use. One loop's thread.
+// proxy_ssl_certificate and their kin, and the caches for them (ssl_certificate_cache). Files are read and parsed on
+// the blocking threads; what was parsed belongs to the cache, else to the one use. One loop's thread.
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Kernel.Net;

@@ -16,7 +16,8 @@ public sealed class CoverageTests
     [
         "core/nginx.c", "core/ngx_conf_file.c", "core/ngx_log.c", "core/ngx_regex.c", "core/ngx_thread_pool.c",
         "event/ngx_event.c", "event/modules/ngx_epoll_module.c", "http/ngx_http.c", "http/ngx_http_core_module.c",
-        "http/ngx_http_upstream.c", "http/v2/ngx_http_v2_module.c", "http/ngx_http_copy_filter_module.c", "http/ngx_http_variables.c",
+        "http/ngx_http_upstream.c", "http/v2/ngx_http_v2_module.c", "http/ngx_http_copy_filter_module.c",
+        "http/ngx_http_variables.c",
         .. ((string[])
         [
             "access", "addition_filter", "auth_basic", "auth_request", "autoindex", "browser", "charset_filter",
