@@ -9,6 +9,9 @@ public enum ConfLevel
 {
     Emerg,
     Warn,
+
+    /// <summary>A known trap: nothing that nginx would speak of.</summary>
+    Lint,
 }
 
 /// <summary>
@@ -22,7 +25,7 @@ public sealed record ConfError(ConfLevel Level, string Message, ConfSpan? Span, 
     /// <summary>nginx's form: <c>[emerg] message in FILE:LINE</c>.</summary>
     public string Format()
     {
-        string level = Level == ConfLevel.Warn ? "warn" : "emerg";
+        string level = Level switch { ConfLevel.Warn => "warn", ConfLevel.Lint => "lint", _ => "emerg" };
         return ConfText.ToUnicode($"[{level}] {Message}{Where()}");
     }
 
@@ -133,5 +136,5 @@ public sealed class ConfErrors
     public void Warn(string message, ConfSpan? span, string? hint = null) =>
         Add(new ConfError(ConfLevel.Warn, message, span, hint));
 
-    private static bool IsWarning(ConfError error) => error.Level == ConfLevel.Warn;
+    private static bool IsWarning(ConfError error) => error.Level != ConfLevel.Emerg;
 }

@@ -1,6 +1,7 @@
 // -t, -T and -s: what reads a configuration without serving it. Texts and exit codes are nginx's.
 using Weir.Conf;
 using Weir.Kernel;
+using Weir.Lint;
 using Weir.Process;
 
 namespace Weir;
@@ -11,6 +12,10 @@ internal static class ConfigurationTest
     {
         Reading reading = reader.Read();
         ConfigurationReader.Report(reading.Tree.Errors, invocation.Quiet);
+        if (reading.Plan is not null && !invocation.Quiet && invocation.LintOff is { } off)
+        {
+            Lint(reading.Tree, invocation, off);
+        }
         var log = new Log(new ConsoleLogSink());
         if (reading.Plan is null)
         {
@@ -36,6 +41,17 @@ internal static class ConfigurationTest
             ConfDump.Write(reading.Tree, output);
         }
         return 0;
+    }
+
+    private static void Lint(ConfTree tree, Invocation invocation, IReadOnlyList<string> off)
+    {
+        long descriptors = ProcessControl.GetLimit(ResourceLimit.OpenFiles).Value;
+        var settings = new LintSettings(Path.GetDirectoryName(invocation.ConfPath) ?? "/", descriptors,
+            new HashSet<string>(off));
+        foreach (ConfError finding in Linter.Check(tree, settings))
+        {
+            Console.Error.WriteLine("weir: " + finding.Render().TrimEnd('\n'));
+        }
     }
 
     /// <summary>Tells the master whose id the configuration's pid file holds.</summary>

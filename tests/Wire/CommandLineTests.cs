@@ -32,6 +32,28 @@ public sealed class CommandLineTests : IDisposable
     }
 
     [Fact]
+    public void A_trap_is_told_beside_and_changes_no_exit_code()
+    {
+        string path = Write("events { }\nhttp { server { listen 127.0.0.1:8080;\nlocation /a { alias /srv/; } } }");
+        (int code, _, string errors) = Run("-t", "-p", _dir.Path, "-c", path);
+        Assert.True(code == 0, errors);
+        Assert.Matches(@"weir: \[lint\] .*\[alias-slash\] in " + path + ":3\n", errors);
+        Assert.Contains("hint: location /a/ { alias /srv/; }", errors);
+        Assert.DoesNotContain("[lint]", Run("-t", "--no-lint", "-p", _dir.Path, "-c", path).Item3);
+        Assert.Equal("", Run("-tq", "-p", _dir.Path, "-c", path).Item3);
+    }
+
+    [Fact]
+    public void A_request_is_explained_without_a_server()
+    {
+        string path = Write("events { }\nhttp { server { listen 127.0.0.1:8080;\nlocation = /a { return 204; } } }");
+        (int code, string text, string errors) = Run("explain", "-c", path, "/a");
+        Assert.True(code == 0, errors);
+        Assert.Contains($"location = /a    {path}:3\n            -> exact match for \"/a\"\n", text);
+        Assert.Contains("\n204, 0 bytes", text);
+    }
+
+    [Fact]
     public void A_bad_file_is_told_with_its_line_and_exit_code_1()
     {
         string path = Write("events { }\nhttp {\n  nonsense on;\n}\n");

@@ -2,6 +2,7 @@
 // (`-cfile`, `-c file`), and nginx's complaints. A first word without a dash is a verb (Verbs.cs). Pure: asks the
 // environment for the current directory and nothing else. It runs at every start, so no library stands behind it.
 using Weir.Conf;
+using Weir.Lint;
 
 namespace Weir;
 
@@ -33,7 +34,7 @@ internal static class CommandLine
     private sealed class Flags
     {
         private bool _help, _version, _versionFull, _test, _dump, _quiet;
-        private string? _conf, _prefix, _errorLog, _globals, _signal;
+        private string? _conf, _prefix, _errorLog, _globals, _signal, _lintOff;
         private Invocation? _refused;
 
         public Invocation Parse(string[] args)
@@ -152,6 +153,18 @@ internal static class CommandLine
                 case "--version":
                     _version = true;
                     break;
+                case "--no-lint":
+                    _lintOff = "";
+                    break;
+                case var some when some.StartsWith("--no-lint=", StringComparison.Ordinal):
+                    _lintOff = some["--no-lint=".Length..];
+                    string? strange = Array.Find(_lintOff.Split(','), static r => !Linter.Rules.ContainsKey(r));
+                    if (strange is not null)
+                    {
+                        _refused = Complain($"\"--no-lint\" knows no rule \"{strange}\"",
+                            NearestName.Hint(Linter.Rules.Keys, strange) ?? "\"weir help lint\" lists them");
+                    }
+                    break;
                 default:
                     _refused = Complain($"invalid option: \"{word}\"", LongHint(word));
                     break;
@@ -177,6 +190,7 @@ internal static class CommandLine
                 ErrorLogPath = _errorLog is null or "stderr" ? _errorLog ?? "" : Path.GetFullPath(_errorLog, prefix),
                 Globals = _globals ?? "",
                 Quiet = _quiet,
+                LintOff = _lintOff is null ? [] : _lintOff.Length == 0 ? null : _lintOff.Split(','),
                 Signal = _signal ?? "",
             };
         }

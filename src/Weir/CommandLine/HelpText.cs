@@ -1,13 +1,14 @@
 // The texts of -h and `weir help TOPIC`. At most 80 columns, examples first where they say more than words; options of
 // verbs are written from the verbs' own tables.
 using System.Text;
+using Weir.Lint;
 
 namespace Weir;
 
 internal static class HelpText
 {
     public static IReadOnlyList<string> Topics { get; } =
-        ["serve", "proxy", "app", "lab", "explain", "conf", "flags", "signals"];
+        ["serve", "proxy", "app", "lab", "explain", "lint", "conf", "flags", "signals"];
 
     /// <summary>The text on a topic, "" for the overview; null when there is none.</summary>
     public static string? Of(string topic) => topic switch
@@ -18,6 +19,8 @@ internal static class HelpText
         "app" => OfVerb(Verbs.App, AppExamples),
         "lab" => OfVerb(Verbs.Lab, LabExamples),
         "explain" => OfVerb(Verbs.Explain, ExplainExamples),
+        "lint" => Lint + string.Concat(Linter.Rules.Select(static r =>
+            $"  {r.Key}\n{Wrapped(r.Value.Replace("`", "", StringComparison.Ordinal))}")),
         "conf" or "configuration" => Conf,
         "flags" => Flags,
         "signals" => Signals,
@@ -132,6 +135,37 @@ internal static class HelpText
         The request walks through the phases of the server itself, on an engine that
         touches no network; files are looked at, nothing is written. Upstream servers
         are not asked: each is taken to answer with --upstream-status.
+
+        """;
+
+    /// <summary>Words in lines of at most 80 columns.</summary>
+    private static string Wrapped(string text)
+    {
+        const string margin = "      ";
+        var lines = new StringBuilder(margin);
+        int column = margin.Length;
+        foreach (string word in text.Split(' '))
+        {
+            if (column + word.Length > 79)
+            {
+                lines.Append('\n').Append(margin);
+                column = margin.Length;
+            }
+            lines.Append(word).Append(' ');
+            column += word.Length + 1;
+        }
+        return lines.ToString().TrimEnd() is var trimmed ? trimmed + "\n" : "";
+    }
+
+    private const string Lint = """
+        "weir -t" also names known traps of a configuration that it accepts, each with
+        its place and the way out:
+
+          weir: [lint] "/f../" leads above "/srv/": … [alias-slash] in nginx.conf:7
+
+        They refuse nothing, and the exit code is nginx's. "-q" keeps them quiet,
+        "--no-lint" switches them off, "--no-lint=RULE,RULE" some of them. The rules:
+
 
         """;
 

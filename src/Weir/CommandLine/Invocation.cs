@@ -77,6 +77,9 @@ internal sealed record Invocation
     /// <summary>-q: `-t` speaks only of errors.</summary>
     public bool Quiet { get; init; }
 
+    /// <summary>Rules of the linter that are off; null for all of them.</summary>
+    public IReadOnlyList<string>? LintOff { get; init; } = [];
+
     /// <summary>stop, quit, reopen or reload.</summary>
     public string Signal { get; init; } = "";
 
