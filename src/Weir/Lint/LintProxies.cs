@@ -1,6 +1,7 @@
 // Rules about passing on: how the URI of a proxy_pass joins with its location, which name is sent, what is kept alive.
 // Start-up only.
 using Weir.Conf;
+using Weir.Kernel;
 
 namespace Weir.Lint;
 
@@ -33,7 +34,7 @@ internal static class LintProxies
                 + "\"proxy_pass\" its URI takes the place of the whole request's",
                 $"{url}$is_args$args, with $1 of a regular expression or $request_uri where the path is to follow");
         }
-        if (host.Contains('$') && scope.InForce("resolver") is null)
+        if (host.Contains('$') && !upstreams.MayBeGroup(host) && !IsAddress(host) && scope.InForce("resolver") is null)
         {
             linter.Say("proxy-resolver", directive, $"\"{host}\" is known only when a request is there: a name that is "
                 + "no \"upstream\" cannot be looked up and is answered with 502", "resolver 127.0.0.53;");
@@ -42,6 +43,14 @@ internal static class LintProxies
         {
             CheckKeepAlive(linter, scope, directive, kept);
         }
+    }
+
+    /// <summary>Only the path behind it varies.</summary>
+    private static bool IsAddress(string host)
+    {
+        string fixedPart = host[..host.IndexOf('$')];
+        return fixedPart.StartsWith("localhost:", StringComparison.Ordinal)
+            || fixedPart.Contains(':') && SocketAddress.TryParse(fixedPart, 80, out SocketAddress? _, out string _);
     }
 
     private static void CheckJoint(Linter linter, LintScope scope, ConfDirective directive, string uri)
@@ -114,8 +123,11 @@ internal sealed class LintUpstreams
     private readonly Dictionary<string, ConfDirective> _groups = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, ConfDirective> _unused = new(StringComparer.OrdinalIgnoreCase);
 
+    private readonly HashSet<string> _variables = [];
+
     public LintUpstreams(Linter linter, ConfTree tree)
     {
+        var maps = new List<ConfDirective>();
         _linter = linter;
         foreach (ConfDirective directive in tree.Directives.Where(static d => d.Name == "http")
             .SelectMany(static d => d.Block ?? []))
@@ -125,7 +137,27 @@ internal sealed class LintUpstreams
                 _groups.TryAdd(directive[0], directive);
                 _unused.TryAdd(directive[0], directive);
             }
+            else if (directive is { Name: "map" or "split_clients", Args.Length: 2, Block: not null })
+            {
+                maps.Add(directive);
+            }
         }
+        foreach (ConfDirective map in maps)
+        {
+            if (map.Block!.TrueForAll(line => line.Name is "hostnames" or "volatile"
+                || line.Args.Length == 1 && (_groups.ContainsKey(line[0]) || line.Name == "include")))
+            {
+                _variables.Add(map[1]);
+            }
+        }
+    }
+
+    /// <summary>All that the host can become are groups, or it begins as groups do.</summary>
+    public bool MayBeGroup(string host)
+    {
+        int variable = host.IndexOf('$');
+        return _variables.Contains(host) || variable > 0
+            && _groups.Keys.Any(n => n.StartsWith(host[..variable], StringComparison.OrdinalIgnoreCase));
     }
 
     public ConfDirective? Find(string name) => _groups.GetValueOrDefault(name);

@@ -56,6 +56,12 @@ public sealed class LintTests
             "location ~ ^/a(.*) { resolver 127.0.0.1; proxy_pass http://$host/b$1; }"),
         ("proxy-resolver", "proxy_pass", "location /a { proxy_pass http://$host; }",
             "resolver 127.0.0.1; location /a { proxy_pass http://$host; } location /b { proxy_pass http://x$uri; }"),
+        ("proxy-resolver", "proxy_pass", "location /a { proxy_pass http://app.$host; }",
+            "location /a { proxy_pass http://127.0.0.1:8080$request_uri; } location /b { proxy_pass http://ap$x; }"),
+        ("proxy-resolver", "proxy_pass", "main:map $x $y { default a; b c; } upstream a { server z; } server { "
+            + "location / { "
+            + "proxy_pass http://$y; } }", "main:map $x $y { default a; b c; } upstream a { server z; } upstream c { "
+            + "server z; } server { location / { proxy_pass http://$y; } }"),
         ("proxy-host", "proxy_set_header", "location /a { proxy_set_header Host $http_host; }",
             "location /a { proxy_set_header Host $host; }"),
         ("proxy-keepalive", "proxy_http_version", "location / { proxy_http_version 1.0; proxy_pass http://app; }",
