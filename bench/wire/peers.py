@@ -95,6 +95,20 @@ DocumentRoot {files}
 </Directory>
 """
 
+CADDY = """
+{{
+    admin off
+    auto_https off
+    log {{
+        level ERROR
+    }}
+}}
+http://:{port} {{
+    bind 127.0.0.1
+    {serve}
+}}
+"""
+
 
 class Peer:
     """One server: `name` in tables, `command(place)` to start it for a place (port, directory, files, …)."""
@@ -159,6 +173,13 @@ def apache(place):
     return [place.binary, "-D", "FOREGROUND", "-f", write(place, "apache.conf", APACHE, modules=modules, more=more)]
 
 
+def caddy(place):
+    serve = {"return": 'respond "hello, world\n"', "static": f"root * {place.files}\n    file_server",
+             "proxy": f"reverse_proxy 127.0.0.1:{place.backend}"}[place.kind]
+    return [place.binary, "run", "--adapter", "caddyfile", "--config",
+            write(place, "Caddyfile", CADDY, serve=serve)]
+
+
 def kestrel(place):
     return [place.binary, str(place.port), place.files]
 
@@ -216,6 +237,7 @@ ALL = [
     Peer("haproxy", ("return", "proxy"), on_path("haproxy"), haproxy),
     Peer("h2o", ("static", "proxy"), on_path("h2o"), h2o),
     Peer("lighttpd", ("static", "proxy"), on_path("lighttpd"), lighttpd),
+    Peer("caddy", ("return", "static", "proxy"), on_path("caddy"), caddy),
     Peer("varnish", ("return", "proxy"), on_path("varnishd"), varnish),
     Peer("apache", ("static", "proxy"), on_path("apache2"), apache),
     Peer("kestrel", ("return", "static"), built_kestrel, kestrel),
