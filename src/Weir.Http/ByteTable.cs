@@ -120,10 +120,12 @@ public sealed class MimeTypes
             type = default;
             return false;
         }
-        if (_byExtension.TryGet(extension, out type))
-        {
-            return true;
-        }
+        return _byExtension.TryGet(extension, out type) || TryGetLower(extension, out type);
+    }
+
+    private bool TryGetLower(ReadOnlySpan<byte> extension, out NativeSlice type)
+    {
+        type = default;
         Span<byte> lower = stackalloc byte[extension.Length];
         System.Text.Ascii.ToLower(extension, lower, out int n);
         return n == extension.Length && _byExtension.TryGet(lower, out type);

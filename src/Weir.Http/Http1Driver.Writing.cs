@@ -26,6 +26,23 @@ internal sealed partial class Http1Driver
             return;
         }
         DecideFraming(r, head, location);
+        bool usual = head.IsUsual && r.KeepAlive && location.KeepAliveHeaderSec.Value <= 0;
+        if (usual)
+        {
+            ReadOnlySpan<byte> known = _server.Clock.FindUsual(
+                location.ServerHeader, head.ContentType, head.ContentLength);
+            if (!known.IsEmpty)
+            {
+                r.HeadBytesSent += known.Length;
+                Out.Append(known);
+                return;
+            }
+        }
+        WriteFields(r, head, location, usual);
+    }
+
+    private void WriteFields(HttpRequest r, ResponseHead head, LocationConf location, bool usual)
+    {
         int room = 512 + location.ServerHeader.Length + head.Location.Length + head.ContentType.Length
             + head.Charset.Length + head.Server.Length + head.StatusText.Length + r.Host.Length
             + r.Server.PrimaryNameBytes.Length;
@@ -35,9 +52,11 @@ internal sealed partial class Http1Driver
         }
         var w = new SpanWriter(Out.GetSpan(room));
         WriteStart(ref w, head, location);
+        int typeStart = 0;
         if (!head.ContentType.IsEmpty)
         {
             w.Write("Content-Type: "u8);
+            typeStart = w.Written;
             w.Text(head.ContentType.Span);
             if (!head.Charset.IsEmpty)
             {
@@ -107,6 +126,11 @@ internal sealed partial class Http1Driver
             }
         }
         w.Write("\r\n"u8);
+        if (usual)
+        {
+            _server.Clock.KeepUsual(w.Since(0), location.ServerHeader, typeStart, head.ContentType.Length,
+                head.ContentLength);
+        }
         r.HeadBytesSent += w.Written;
         _out!.Advance(w.Written);
     }

@@ -313,10 +313,11 @@ internal sealed partial class Http1Driver : ClientStream
         ServerConf server = r.Server;
         ReadOnlySpan<byte> buffered = _input!.Span[_start.._end];
         ParseStep step;
+        bool repeats = false;
         if (_repeatable)
         {
             step = _parser.ParseAgain(buffered, r.OwnHead, _input.Span.Slice(_headersAt, _headersLength),
-                server.ParseOptions, out bool repeats);
+                server.ParseOptions, out repeats);
             r.RepeatsHost = repeats && r.ServerBefore is not null;
             _repeatable = false;
         }
@@ -336,7 +337,7 @@ internal sealed partial class Http1Driver : ClientStream
                     return true;
                 }
                 r.SetHead(r.Arena.Store(buffered[..length]));
-                _repeatable = head.IsRepeatable;
+                _repeatable = repeats || head.IsRepeatable;
                 _headersAt = _start + head.HeadersStart;
                 _headersLength = length - head.HeadersStart;
                 _start += length;

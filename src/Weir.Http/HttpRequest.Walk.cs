@@ -9,7 +9,7 @@ namespace Weir.Http;
 
 public sealed partial class HttpRequest
 {
-    private PhaseHandler[] Pipeline { get; set => Set(ref field, value); } = [];
+    private bool _runsServer;
     private NativeSlice _namedLocation;
 
     /// <summary>Normalises a complex path. False when it is malformed (400).</summary>
@@ -81,7 +81,8 @@ public sealed partial class HttpRequest
 
     /// <summary>The first pipeline; who runs a request asks <see cref="IsOver"/> of each result and goes on with
     /// <see cref="Follow"/> until it is.</summary>
-    internal LoopTask<PhaseResult> StartAsync() => RunPipeline(Server.Pipeline, 0);
+    internal LoopTask<PhaseResult> StartAsync() =>
+        Server.Pipeline.Length == 0 ? EnterLocation() : RunPipeline(Server.Pipeline, 0);
 
     private async LoopTask<Unit> RunSuspendedAsync(LoopTask<PhaseResult> task)
     {
@@ -146,7 +147,7 @@ public sealed partial class HttpRequest
                 return SpecialResponse.RunAsync(this, result.Status);
             default:
                 // The end of the server's pipeline leads to a location; the end of a location's leads nowhere.
-                if (Pipeline == Server.Pipeline && !_inLocation)
+                if (_runsServer && !_inLocation)
                 {
                     return EnterLocation();
                 }
@@ -258,7 +259,7 @@ public sealed partial class HttpRequest
 
     private LoopTask<PhaseResult> RunPipeline(PhaseHandler[] pipeline, int from)
     {
-        Pipeline = pipeline;
+        _runsServer = pipeline == Server.Pipeline;
         for (int i = from; i < pipeline.Length; i++)
         {
             LoopTask<PhaseResult> task = pipeline[i].RunAsync(this);
@@ -275,7 +276,8 @@ public sealed partial class HttpRequest
                     return result;
                 }
                 // The block of an `if` has no rewrite steps of its own, so its pipeline is what follows them.
-                Pipeline = pipeline = Location.Pipeline;
+                pipeline = Location.Pipeline;
+                _runsServer = pipeline == Server.Pipeline;
                 i = -1;
             }
         }
@@ -430,7 +432,6 @@ public sealed partial class HttpRequest
         Main = null!;
         Head = OwnHead;
         ForgetVariables();
-        Pipeline = [];
     }
 
     internal void BeginWalk()

@@ -35,7 +35,7 @@ public sealed partial class HttpRequest : Session.Session
     /// <summary>The configuration this request was bound to when it began.</summary>
     public HttpConfiguration Configuration { get; private set => Set(ref field, value); } = null!;
 
-    public ClientStream Stream { get; private set; } = null!;
+    public ClientStream Stream { get; private set => Set(ref field, value); } = null!;
 
     /// <summary>The request that started this one; null for a client's own.</summary>
     public HttpRequest? Parent { get; private set; }
@@ -178,7 +178,10 @@ public sealed partial class HttpRequest : Session.Session
         Configuration = configuration;
         Group = group;
         Stream = stream;
-        Connection = stream.Transport;
+        if (Connection != stream.Transport)
+        {
+            Connection = stream.Transport;
+        }
         Parent = null;
         Main = this;
         Head = OwnHead;
@@ -287,8 +290,11 @@ public sealed partial class HttpRequest : Session.Session
         IsPostAction = false;
         Response.Reset();
         Arena.Reset(keepsMemory);
-        Stream = null!;
-        Connection = null!;
+        if (!keepsMemory)
+        {
+            Stream = null!;
+            Connection = null!;
+        }
         RequestLine = default;
         Parent = null;
         ClientAddress = default;
@@ -370,7 +376,8 @@ public sealed partial class HttpRequest : Session.Session
             // X-Accel-Redirect brought the upstream's.
             return;
         }
-        Response.ContentType = Location.Types.TryGet(UriNormalizer.Extension(Uri.Span), out NativeSlice type)
+        ReadOnlySpan<byte> extension = UriNormalizer.Extension(Uri.Span);
+        Response.ContentType = !extension.IsEmpty && Location.Types.TryGet(extension, out NativeSlice type)
             ? type
             : Location.DefaultType.Value.Evaluate(this);
     }

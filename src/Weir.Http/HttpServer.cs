@@ -59,7 +59,65 @@ public sealed class HttpClock
     }
 
     /// <summary>Memory of a configuration may become another's: nothing is known by its address any more.</summary>
-    internal void Forget() => _startUntilMs = 0;
+    internal void Forget()
+    {
+        _startUntilMs = 0;
+        _usual.AsSpan().Clear();
+    }
+
+    // Whole heads that were written in this second and had nothing of their own: see UsualHead.
+    private const int UsualKept = 8;
+    private readonly UsualHead[] _usual = new UsualHead[UsualKept];
+    private readonly byte[] _usualBytes = new byte[UsualKept * StartBytesMax];
+
+    /// <summary>A 200 on a connection that stays, with a length and a type and nothing else: what one location answers
+    /// again and again.</summary>
+    private struct UsualHead
+    {
+        public long UntilMs;
+        public NativeSlice Server;
+        public long ContentLength;
+        public int Length;
+        public int TypeStart;
+        public int TypeLength;
+    }
+
+    /// <summary>The usual head for these, if it was written in this second; empty otherwise.</summary>
+    internal ReadOnlySpan<byte> FindUsual(NativeSlice serverLine, NativeSlice type, long contentLength)
+    {
+        int slot = (int)((ulong)contentLength % UsualKept);
+        ref UsualHead usual = ref _usual[slot];
+        long now = _loop.UnixMs;
+        if (now >= usual.UntilMs || now < usual.UntilMs - 1000 || usual.ContentLength != contentLength
+            || !serverLine.IsSameAs(usual.Server))
+        {
+            return default;
+        }
+        ReadOnlySpan<byte> bytes = _usualBytes.AsSpan(slot * StartBytesMax, usual.Length);
+        // By its bytes: the memory of an upstream's type is another's soon.
+        return type.Span.SequenceEqual(bytes.Slice(usual.TypeStart, usual.TypeLength)) ? bytes : default;
+    }
+
+    /// <summary>Keeps a usual head as it was written, its type from <paramref name="typeStart"/> on.</summary>
+    internal void KeepUsual(ReadOnlySpan<byte> head, NativeSlice serverLine, int typeStart, int typeLength,
+        long contentLength)
+    {
+        if (head.Length > StartBytesMax)
+        {
+            return;
+        }
+        int slot = (int)((ulong)contentLength % UsualKept);
+        head.CopyTo(_usualBytes.AsSpan(slot * StartBytesMax));
+        _usual[slot] = new UsualHead
+        {
+            UntilMs = (_loop.UnixMs / 1000 + 1) * 1000,
+            Server = serverLine,
+            ContentLength = contentLength,
+            Length = head.Length,
+            TypeStart = typeStart,
+            TypeLength = typeLength,
+        };
+    }
 
     /// <summary>Status line of a 200, Server and Date in one piece; empty when they do not fit.</summary>
     internal ReadOnlySpan<byte> Start200(NativeSlice serverLine)

@@ -90,6 +90,11 @@ public sealed class ResponseHead
     /// <summary>An upgrade: the connection becomes a tunnel after the head (101).</summary>
     public bool IsUpgrade { get; set; }
 
+    /// <summary>A 200 with a length and nothing of its own but a type: its head is known in advance.</summary>
+    internal bool IsUsual => Status == 200 && ContentLength >= 0 && LastModified < 0
+        && (_count | StatusText.Length | Server.Length | Date.Length | Charset.Length | Location.Length) == 0
+        && !(Chunked | IsUpgrade | HidesServer | VaryAcceptEncoding);
+
     public int Count => _count;
 
     public ref ResponseField this[int index] => ref _fields[index];

@@ -329,6 +329,9 @@ public sealed class UpstreamConnection(Upstream owner, Socket socket, int index)
         }
     }
 
+    /// <summary>Says that nothing more comes, without the reset that unread bytes would make of a close.</summary>
+    public void HalfClose() => socket.Shutdown(SocketShutdown.Send);
+
     public void Close()
     {
         _closed.Set();

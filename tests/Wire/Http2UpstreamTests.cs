@@ -308,7 +308,8 @@ public sealed class Http2UpstreamTests
                     http.Send(ScriptFrame.Headers, 5, stream, [0x80]);
                     break;
                 case "close":
-                    return;
+                    c.HalfClose();
+                    break;
             }
             c.Hold();
         });

@@ -50,6 +50,14 @@ public partial struct RequestHeadParser
             if (path == ParseStep.Done)
             {
                 head.Target = new TextRange(start + 4, i - start - 4);
+                ReadOnlySpan<byte> rest = buffer[i..];
+                if (rest.Length >= 11 && BinaryPrimitives.ReadUInt64LittleEndian(rest) == SpaceHttp1
+                    && BinaryPrimitives.ReadUInt32LittleEndian(rest[7..]) == OneEnd)
+                {
+                    head.VersionMajor = 1;
+                    head.VersionMinor = 1;
+                    return EndRequestLine(head, i + 9, i + 11);
+                }
                 path = ParseVersion(buffer, head, i);
             }
             return path;
@@ -300,6 +308,10 @@ public partial struct RequestHeadParser
 
     /// <summary>"HTTP/1.1" as it lies in memory.</summary>
     private const ulong Http11 = 0x312E312F50545448;
+
+    /// <summary>" HTTP/1." and ".1\r\n" as they lie in memory.</summary>
+    private const ulong SpaceHttp1 = 0x2E312F5054544820;
+    private const uint OneEnd = 0x0A0D312E;
 
     private ParseStep ParseVersion(ReadOnlySpan<byte> buffer, RequestHead head, int i)
     {

@@ -88,6 +88,35 @@ public static class ConnectionCases
             Server = "server_tokens off; location / { return 404; }",
             Talks = [Get("/")],
         },
+        new Case(Area, "answers of one length that differ in type, tokens, fields, status, method and connection")
+        {
+            Server = """
+                location / { return 200 "12345678"; }
+                location /plain { default_type text/plain; return 200 "abcdefgh"; }
+                location /html { default_type text/html; return 200 "ABCDEFGH"; }
+                location /htm2 { default_type text/htm2; return 200 "ABCDEFGH"; }
+                location /none { default_type ""; return 200 "........"; }
+                location /tokens { server_tokens off; return 200 "--------"; }
+                location /field { add_header X-One 1; return 200 "++++++++"; }
+                location /alive { keepalive_timeout 60s 30s; return 200 "________"; }
+                location /charset { charset utf-8; default_type text/plain; return 200 "========"; }
+                location /gone { return 410 "!!!!!!!!"; }
+                location /longer { return 200 "1234567812345678"; }
+                location /file { root %FILES%; }
+                """,
+            Files = [("file/a.txt", "file....")],
+            Talks =
+            [
+                Pipeline([.. Enumerable.Range(0, 2).SelectMany(static _ => new[]
+                {
+                    "/", "/plain", "/html", "/htm2", "/none", "/tokens", "/", "/field", "/", "/alive", "/", "/charset",
+                    "/plain", "/gone", "/longer", "/", "/file/a.txt", "/a.html", "/a.html",
+                }.Select(static path => Line(path)))]),
+                Pipeline(Line("/html"), Line("/html"), "HEAD /html HTTP/1.1\r\nHost: x\r\n\r\n", Line("/html"),
+                    "GET /html HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", Line("/html"),
+                    Line("/html", "Connection: close")),
+            ],
+        },
     ];
 
     private static Case One(string name, params Talk[] talks) =>
