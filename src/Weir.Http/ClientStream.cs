@@ -48,6 +48,10 @@ public abstract class ClientStream
     /// <summary>Starts sending what was written, without waiting. False when the client is gone.</summary>
     public abstract bool Flush(HttpRequest r);
 
+    /// <summary>Holds the thread until at most <paramref name="keptBytes"/> are unsent: for code that may not await.
+    /// False when the client is gone or too slow. A stream beside others cannot wait so, and returns at once.</summary>
+    public virtual bool SendHolding(HttpRequest r, long keptBytes) => true;
+
     /// <summary>Bytes written by this side that the kernel has not taken yet.</summary>
     public abstract long UnsentBytes { get; }
 

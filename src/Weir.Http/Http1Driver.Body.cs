@@ -92,7 +92,7 @@ internal sealed partial class Http1Driver
 
     // Bodies.
 
-    private void BeginBody(RequestHead head)
+    private void BeginBody(RequestHead head, long trailerBytesMax)
     {
         _sentContinue = false;
         _bodyChunked = head.Chunked;
@@ -100,6 +100,8 @@ internal sealed partial class Http1Driver
         if (head.Chunked)
         {
             _chunks.Reset();
+            // What stands behind a body is header fields too.
+            _chunks.TrailerBytesMax = (int)Math.Min(trailerBytesMax, int.MaxValue);
         }
     }
 

@@ -351,6 +351,15 @@ internal sealed partial class Http1Driver
         return true;
     }
 
+    public override bool SendHolding(HttpRequest r, long keptBytes)
+    {
+        if (!_aborted && _out is { } output && !_connection.SendHolding(output, keptBytes))
+        {
+            NoteSendFailure(r, _connection.SendError);
+        }
+        return !_aborted;
+    }
+
     public override LoopTask<bool> DrainAsync(HttpRequest r, long keptBytes)
     {
         if (!Flush(r))

@@ -342,7 +342,7 @@ internal sealed partial class Http1Driver : ClientStream
                 _headersLength = length - head.HeadersStart;
                 _start += length;
                 _parser.Reset();
-                BeginBody(head);
+                BeginBody(head, HeadBytesMax(server));
                 return true;
             case ParseStep.Reject:
                 rejected = true;

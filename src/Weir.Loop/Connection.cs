@@ -146,6 +146,11 @@ public abstract class Connection : LoopTimer
     /// left.</summary>
     public abstract LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0);
 
+    /// <summary>Holds the loop's thread until at most <paramref name="keptBytes"/> of the chain given to
+    /// <see cref="Send"/> are left: for code of a guest that may not await. As patient as sending is; returns false
+    /// when an error has ended sending. What waits only in memory returns at once.</summary>
+    public virtual bool SendHolding(BufferChain chain, long keptBytes) => SendError == 0;
+
     /// <summary>Bytes the kernel accepted in all.</summary>
     public long SentBytes { get; protected set; }
 

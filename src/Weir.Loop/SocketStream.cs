@@ -259,6 +259,45 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         return _drain.Begin();
     }
 
+    public override bool SendHolding(BufferChain chain, long keptBytes)
+    {
+        Land();
+        bool held = false;
+        long untilMs = Sys.MonotonicMs() + SendTimeoutMs;
+        while (IsBlocked && chain.Length > keptBytes && MaySendNow)
+        {
+            held = true;
+            long sent = SentBytes;
+            Span<PollEntry> entry = [new PollEntry(Fd, PollEntry.Writable)];
+            long leftMs = untilMs - Sys.MonotonicMs();
+            Descriptors.Poll(entry, SendTimeoutMs > 0 ? (int)Math.Clamp(leftMs, 0, int.MaxValue) : -1);
+            if (entry[0].Returned != 0)
+            {
+                SendOn();
+            }
+            else if (SendTimeoutMs > 0 && Sys.MonotonicMs() >= untilMs)
+            {
+                SendTimedOut();
+            }
+            if (SentBytes != sent)
+            {
+                untilMs = Sys.MonotonicMs() + SendTimeoutMs;
+            }
+        }
+        if (held && IsBlocked && _sendTimer is not null && SendTimeoutMs > 0)
+        {
+            // The loop's clock stood still meanwhile.
+            Loop.Timers.Set(_sendTimer, Sys.MonotonicMs() + SendTimeoutMs);
+        }
+        return _sendError == 0 && !IsClosed;
+    }
+
+    /// <summary>Whether the rest may go by plain sends now: nothing of it is the engine's.</summary>
+    protected virtual bool MaySendNow => true;
+
+    /// <summary>There is room again.</summary>
+    protected virtual void SendOn() => ContinueSend();
+
     /// <summary>Gives bytes at the front of the chain to the engine, which tells later what became of them. False when
     /// the kernel is to be asked now. The bytes taken are no longer in the chain.</summary>
     protected abstract bool TakesOver(BufferChain chain);

@@ -188,10 +188,16 @@ internal sealed unsafe partial class UringStream
     private void OnWritable()
     {
         _isPollingWritable = false;
-        if (Fd < 0)
+        if (Fd >= 0)
         {
-            return;
+            SendOn();
         }
+    }
+
+    protected override bool MaySendNow => !_isFlying;
+
+    protected override void SendOn()
+    {
         if (_flightBytes > 0 && !_isFlying)
         {
             ResumeFlight(more: false);

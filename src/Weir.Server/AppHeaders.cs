@@ -58,6 +58,56 @@ public sealed class AppRequestHeaders : IEnumerable<KeyValuePair<string, string>
     IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
 }
 
+/// <summary>The trailer fields of a request: a copy, which a handler may keep.</summary>
+public sealed class AppRequestTrailers : IEnumerable<KeyValuePair<string, string>>
+{
+    private readonly List<KeyValuePair<string, string>> _fields = [];
+
+    internal AppRequestTrailers(ReadOnlySpan<byte> lines)
+    {
+        foreach (Range range in lines.Split((byte)'\n'))
+        {
+            ReadOnlySpan<byte> line = lines[range];
+            int colon = line.IndexOf((byte)':');
+            if (colon > 0)
+            {
+                _fields.Add(new KeyValuePair<string, string>(Encoding.ASCII.GetString(line[..colon]),
+                    Encoding.UTF8.GetString(line[(colon + 1)..].Trim(" \t\r"u8))));
+            }
+        }
+    }
+
+    /// <summary>How many fields the client sent.</summary>
+    public int Count => _fields.Count;
+
+    /// <summary>The value of a field (any case), several of the same name joined with commas; null when it is not
+    /// there.</summary>
+    public string? this[string name]
+    {
+        get
+        {
+            ArgumentNullException.ThrowIfNull(name);
+            string? found = null;
+            foreach ((string key, string value) in _fields)
+            {
+                if (key.Equals(name, StringComparison.OrdinalIgnoreCase))
+                {
+                    found = found is null ? value : found + ", " + value;
+                }
+            }
+            return found;
+        }
+    }
+
+    /// <summary>Whether the client sent a field of this name.</summary>
+    public bool Contains(string name) => this[name] is not null;
+
+    /// <inheritdoc/>
+    public IEnumerator<KeyValuePair<string, string>> GetEnumerator() => _fields.GetEnumerator();
+
+    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+}
+
 /// <summary>The header or trailer fields of an answer.</summary>
 public sealed class AppResponseHeaders
 {

@@ -11,6 +11,7 @@ public sealed class AppRequest
     private readonly GuestExchange _exchange;
     private bool _ended;
     private AppRequestHeaders? _headers;
+    private AppRequestTrailers? _trailers;
     private RequestBodyStream? _body;
 
     internal AppRequest(GuestExchange exchange) => _exchange = exchange;
@@ -53,6 +54,21 @@ public sealed class AppRequest
     /// <summary>The body, decoded, as it comes. Where the client waits to be asked for it (100-continue), the first
     /// read asks.</summary>
     public Stream Body => _body ??= new RequestBodyStream(this);
+
+    /// <summary>The fields behind a body that came in chunks (HTTP/1.1) or in frames (HTTP/2), once the body has been
+    /// read to its end; together they are bounded as a head is.</summary>
+    /// <exception cref="InvalidOperationException">The body has not been read to its end.</exception>
+    public AppRequestTrailers Trailers
+    {
+        get
+        {
+            if (!Exchange.IsRequestBodyEnded)
+            {
+                throw new InvalidOperationException("trailers come after the body: read it to its end first");
+            }
+            return _trailers ??= new AppRequestTrailers(Exchange.RequestTrailerLines);
+        }
+    }
 
     /// <summary>Cancelled when the client goes, when the handler's time is up, or when a stop has no more
     /// patience.</summary>

@@ -8,7 +8,7 @@ namespace Weir.Server;
 public sealed class AppResponse
 {
     /// <summary>What is written without a flush is kept up to this much, then it leaves.</summary>
-    private const long HeldBytesMax = 64 * 1024;
+    private const int HeldBytesMax = 64 * 1024;
 
     private readonly GuestExchange _exchange;
     private bool _ended;
@@ -74,8 +74,8 @@ public sealed class AppResponse
     /// <summary>The body as a stream.</summary>
     public Stream Body => _body ??= new ResponseBodyStream(this);
 
-    /// <summary>Writes text as UTF-8. On a thread this waits for a client that is slow; on a loop it never waits: what
-    /// the client does not take yet is kept in memory.</summary>
+    /// <summary>Writes text as UTF-8. While the client has too much of it ahead
+    /// (<see cref="AppServerOptions.MaxUnsentBytes"/>) this holds the thread; on a loop that is everyone's.</summary>
     public void Write(string text)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -85,12 +85,22 @@ public sealed class AppResponse
     /// <summary>Writes bytes; see <see cref="Write(string)"/>.</summary>
     public void Write(ReadOnlySpan<byte> bytes)
     {
+        // In pieces: one large write is bounded like many small ones.
+        while (bytes.Length > HeldBytesMax)
+        {
+            Exchange.Write(bytes[..HeldBytesMax]);
+            bytes = bytes[HeldBytesMax..];
+            Flush();
+        }
         Exchange.Write(bytes);
-        if (Exchange.BodyBytes - _flushedBytes > HeldBytesMax)
+        if (IsFull)
         {
             Flush();
         }
     }
+
+    private bool IsFull =>
+        Exchange.BodyBytes - _flushedBytes > Math.Min(HeldBytesMax, Exchange.UnsentBytesMax);
 
     /// <summary>Writes text as UTF-8 and waits while the client has too much of it ahead.</summary>
     public Task WriteAsync(string text)
@@ -103,8 +113,26 @@ public sealed class AppResponse
     /// <exception cref="IOException">The client is gone.</exception>
     public ValueTask WriteAsync(ReadOnlyMemory<byte> bytes)
     {
+        if (bytes.Length > HeldBytesMax)
+        {
+            return WritePiecesAsync(bytes);
+        }
         Exchange.Write(bytes.Span);
-        return Exchange.BodyBytes - _flushedBytes > HeldBytesMax ? new ValueTask(FlushAsync()) : default;
+        return IsFull ? new ValueTask(FlushAsync()) : default;
+    }
+
+    private async ValueTask WritePiecesAsync(ReadOnlyMemory<byte> bytes)
+    {
+        while (bytes.Length > 0)
+        {
+            int length = Math.Min(bytes.Length, HeldBytesMax);
+            Exchange.Write(bytes.Span[..length]);
+            bytes = bytes[length..];
+            if (bytes.Length > 0 || IsFull)
+            {
+                await FlushAsync();
+            }
+        }
     }
 
     /// <summary>Sends what was written.</summary>

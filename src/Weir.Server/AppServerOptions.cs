@@ -175,6 +175,11 @@ public sealed class AppServerOptions
     /// <summary>Bytes of a request's head at most.</summary>
     public int MaxHeadBytes { get; set; } = 32 * 1024;
 
+    /// <summary>Bytes of an answer that were written and have not left (the kernel's own buffers not counted) before a
+    /// handler waits for its client: <c>WriteAsync</c> and <c>FlushAsync</c> await, <c>Write</c> and <c>Flush</c> hold
+    /// their thread, in the event-driven model their loop. One piece of 64 KiB may come on top.</summary>
+    public long MaxUnsentBytes { get; set; } = 64 * 1024;
+
     /// <summary>What happens when the queue is full.</summary>
     public QueueFull QueueFull { get; set; } = QueueFull.Refuse;
 

@@ -469,6 +469,28 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
         return _drain.Begin();
     }
 
+    public override bool SendHolding(BufferChain chain, long keptBytes)
+    {
+        while (_isSending && chain.Length > keptBytes && _sendError == 0 && !IsClosed)
+        {
+            long before = chain.Length;
+            if (_cipher is { IsEmpty: false } cipher)
+            {
+                // When that has left, what waited for it goes on by itself.
+                _inner.SendHolding(cipher, 0);
+            }
+            else
+            {
+                Resume();
+            }
+            if (chain.Length == before)
+            {
+                break;
+            }
+        }
+        return _sendError == 0 && !IsClosed;
+    }
+
     private void ReturnCipher()
     {
         if (_cipher is { } cipher && !_isSending)

@@ -20,11 +20,13 @@ public static class Models
         _ => throw new ArgumentException(name),
     };
 
-    public static TheoryData<string> All =>
+    public static IReadOnlyList<string> Names { get; } =
     [
         "sequential", "thread-per-connection", "thread-pool", "event-driven", "event-driven-2",
         "event-driven-thread-pool", "event-driven-task-pool",
     ];
+
+    public static TheoryData<string> All => [.. Names];
 }
 
 /// <summary>A running server and what it said.</summary>

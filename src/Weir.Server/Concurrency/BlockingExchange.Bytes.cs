@@ -9,8 +9,12 @@ namespace Weir.Server;
 
 internal sealed partial class BlockingExchange
 {
-    /// <summary>What a handler wrote leaves by itself when it is this much.</summary>
+    /// <summary>What a guest wrote into the buffer leaves by itself when it is this much.</summary>
     private const int HeldBytesMax = 256 * 1024;
+
+    internal override long UnsentBytesMax => Math.Max(0, _options.MaxUnsentBytes);
+
+    public override bool IsRequestBodyEnded => _bodyEnded;
 
     private const int LingerMs = 5000;
 
@@ -36,6 +40,7 @@ internal sealed partial class BlockingExchange
         _bodyEnded = !HasRequestBody;
         _sentContinue = false;
         _chunks.Reset();
+        _chunks.TrailerBytesMax = _headMax;
     }
 
     public override ValueTask<int> ReadAsync(Memory<byte> into) => new(Read(into.Span));

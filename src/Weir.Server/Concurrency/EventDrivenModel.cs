@@ -223,6 +223,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
                 Counters = model.Counters,
                 HandlerTimeoutMs = handlerTimeoutMs,
                 QueueFull = options.QueueFull,
+                UnsentBytesMax = Math.Max(0, options.MaxUnsentBytes),
                 RetryAfter = Encoding.ASCII.GetBytes(options.RetryAfterSeconds.ToString(CultureInfo.InvariantCulture)),
                 LateAnswer = ServerAnswers.Late(options.RetryAfterSeconds),
                 ServerName = Encoding.ASCII.GetBytes(options.ServerName),

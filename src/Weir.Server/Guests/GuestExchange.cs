@@ -101,6 +101,10 @@ public abstract class GuestExchange : IBufferWriter<byte>
     /// <summary>Lines behind a chunked body as the client sent them, when its end has been read.</summary>
     public ReadOnlySpan<byte> RequestTrailerLines => _requestTrailers.AsSpan(0, _requestTrailerBytes);
 
+    /// <summary>The request has no body, or its end has come: <see cref="RequestTrailerLines"/> are all there
+    /// are.</summary>
+    public abstract bool IsRequestBodyEnded { get; }
+
     /// <summary>Ends a read that waits, with an exception. The connection serves no further request.</summary>
     public virtual void CancelRead()
     {
@@ -348,6 +352,9 @@ public abstract class GuestExchange : IBufferWriter<byte>
             ThreadPool.UnsafeQueueUserWorkItem(static s => s.Cancel(), source, preferLocal: false);
         }
     }
+
+    /// <summary>What may be written and not yet taken by the client's side of the kernel before a write waits.</summary>
+    internal abstract long UnsentBytesMax { get; }
 
     /// <summary>Whether an answer of this status to this method carries a body at all.</summary>
     private protected bool HasBody => _head.Method != HttpMethod.Head && Status is >= 200 and not (204 or 304);

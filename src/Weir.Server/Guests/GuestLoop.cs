@@ -32,6 +32,9 @@ internal sealed class GuestLoop
     internal required byte[] RetryAfter { get; init; }
     internal required byte[] LateAnswer { get; init; }
 
+    /// <summary>What may be on its way to a client before its guest has to wait.</summary>
+    internal long UnsentBytesMax { get; init; } = 64 * 1024;
+
     /// <summary>The Server field of answers; null leaves the configuration's, empty has none.</summary>
     internal required byte[]? ServerName { get; init; }
 
@@ -276,6 +279,7 @@ internal sealed class GuestHandler(GuestLoop guests) : PhaseHandler
         }
         if (guests.IsInline && r.IsPipelined)
         {
+            r.Stream.SendHolding(r, long.MaxValue);
             guests.Loop.SubmitNow();
         }
         GuestState state = r.Rent(s_slot);

@@ -11,9 +11,6 @@ namespace Weir.Server;
 
 internal sealed partial class LoopExchange
 {
-    /// <summary>What may be on its way to the client before a flush has to wait.</summary>
-    private const long KeptBytes = 64 * 1024;
-
     private Memory<byte> _into;
     private BodyPiece _piece;
     private int _pieceAt;
@@ -66,7 +63,7 @@ internal sealed partial class LoopExchange
             _flushWait.Set(0);
             return;
         }
-        if (r.PendingBytes > KeptBytes)
+        if (r.PendingBytes > UnsentBytesMax)
         {
             _draining = true;
             DrainAsync(r).Forget();
@@ -97,13 +94,13 @@ internal sealed partial class LoopExchange
             SignalAborted();
             return false;
         }
-        mustWait = r.PendingBytes > KeptBytes;
+        mustWait = r.PendingBytes > UnsentBytesMax;
         return true;
     }
 
     private async LoopTask<Unit> DrainAsync(HttpRequest r)
     {
-        bool fine = await r.Drained(KeptBytes);
+        bool fine = await r.Drained(UnsentBytesMax);
         _draining = false;
         if (!fine)
         {
@@ -355,7 +352,7 @@ internal sealed partial class LoopExchange
             _bodyEnded = piece.IsLast;
             if (piece.IsLast && _r is { } ended)
             {
-                AddTrailerLines(ended.Body.TrailerLines);
+                TakeTrailers(ended);
             }
             _piece = piece;
             _pieceAt = 0;

@@ -10,6 +10,12 @@ namespace Weir.Server;
 
 internal sealed partial class LoopExchange
 {
+    internal override long UnsentBytesMax => Guests.UnsentBytesMax;
+
+    public override bool IsRequestBodyEnded => !HasRequestBody || Volatile.Read(ref _hasTrailers);
+
+    private bool _hasTrailers;
+
     /// <summary>What was flushed in the handler's first step leaves now.</summary>
     private void EndFirstStep()
     {
@@ -212,6 +218,17 @@ internal sealed partial class LoopExchange
             _slab = null;
             _used = 0;
             _taken = 0;
+        }
+    }
+
+    // What comes behind a request's body.
+
+    private void TakeTrailers(HttpRequest r)
+    {
+        if (!_hasTrailers)
+        {
+            AddTrailerLines(r.Body.TrailerLines);
+            Volatile.Write(ref _hasTrailers, true);
         }
     }
 }

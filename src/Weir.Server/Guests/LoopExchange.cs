@@ -84,9 +84,10 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         _r = r;
         Guests.Add(this);
         BeginExchange(r.HeadBytes.Span, r.Head, r.Uri.Span, r.Args.Span, r.RemoteAddress, r.Connection.LocalAddress);
+        _hasTrailers = false;
         if (r.Body.IsCollected)
         {
-            AddTrailerLines(r.Body.TrailerLines);
+            TakeTrailers(r);
         }
         ConnectionNumber = Guests.ConnectionNumber(r.Connection);
         RequestNumber = r.ConnectionRequests;
@@ -250,6 +251,8 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         }
     }
 
+    /// <summary>On the loop the thread is held like any other: whoever writes faster than the client reads and does not
+    /// await stalls its loop rather than fill the memory.</summary>
     public override bool Flush()
     {
         Volatile.Write(ref _step, LaterStep);
@@ -263,6 +266,11 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         }
         SealHead();
         bool sent = Send(out _);
+        if (sent && !_r!.Stream.SendHolding(_r, UnsentBytesMax))
+        {
+            SignalAborted();
+            sent = false;
+        }
         _loop.SubmitNow();
         return sent;
     }
