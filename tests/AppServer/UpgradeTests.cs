@@ -146,7 +146,8 @@ public sealed class UpgradeTests
             response.Write($"{reader.ReadToEnd()} {request.Trailers["X-Sum"]}");
         });
         using RawClient client = running.Connect();
-        client.Send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n");
+        client.Send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + "3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n");
         Assert.Equal("abc 3", client.ReadResponse(timeoutMs: Long).Text);
     }
 

@@ -353,7 +353,7 @@ public abstract class GuestExchange : IBufferWriter<byte>
         }
     }
 
-    /// <summary>What may be written and not yet taken by the client's side of the kernel before a write waits.</summary>
+    /// <summary>Bytes that may be written and not yet taken by the kernel before a write waits.</summary>
     internal abstract long UnsentBytesMax { get; }
 
     /// <summary>Whether an answer of this status to this method carries a body at all.</summary>
