@@ -73,7 +73,8 @@ internal sealed class ConfiguredServer
             }
             _server.Drained = () => _loop.Ready(EndWithoutHandlers);
             _server.HandlersEnded = _loop.Stop;
-            _started.SetResult([.. _server.Http.Bindings.Select(static b => "http://" + b.Spec.Address)]);
+            _started.SetResult([.. _server.Http.Bindings.Select(static b =>
+                (b.Group.Tls ? "https://" : "http://") + b.Spec.Address)]);
         }
         catch (Exception e)
         {

@@ -66,7 +66,7 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
 
     public string Scheme
     {
-        get => _scheme ?? "http";
+        get => _scheme ?? (Exchange.Security is null ? "http" : "https");
         set => _scheme = value;
     }
 
@@ -74,7 +74,8 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
     {
         get => _method ??= Exchange.Head.Method switch
         {
-            HttpMethod.Get => HttpMethods.Get,
+            // The head shows a tunnel as the upgrade that it is in HTTP/1.
+            HttpMethod.Get => Exchange.IsExtendedConnect ? HttpMethods.Connect : HttpMethods.Get,
             HttpMethod.Post => HttpMethods.Post,
             HttpMethod.Head => HttpMethods.Head,
             HttpMethod.Put => HttpMethods.Put,
@@ -161,7 +162,8 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
         }
     }
 
-    bool IHttpUpgradeFeature.IsUpgradableRequest => Exchange.Head.UpgradeRequested && !Exchange.HasRequestBody;
+    bool IHttpUpgradeFeature.IsUpgradableRequest =>
+        Exchange.Head.UpgradeRequested && !Exchange.HasRequestBody && Exchange.Version < 20;
 
     async Task<Stream> IHttpUpgradeFeature.UpgradeAsync()
     {
@@ -169,6 +171,24 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
         {
             throw new InvalidOperationException("the client did not ask for another protocol on this connection");
         }
+        return await OpenTunnelAsync();
+    }
+
+    /// <summary>Accepts the tunnel that an HTTP/2 client asks for.</summary>
+    internal async ValueTask<Stream> AcceptConnectAsync()
+    {
+        if (!Exchange.IsExtendedConnect)
+        {
+            throw new InvalidOperationException("the client did not ask for a tunnel");
+        }
+        Stream tunnel = await OpenTunnelAsync();
+        // What the client sees.
+        _status = StatusCodes.Status200OK;
+        return tunnel;
+    }
+
+    private async Task<Stream> OpenTunnelAsync()
+    {
         if (_upgraded || HasStarted)
         {
             throw new InvalidOperationException("an answer that has started cannot be upgraded");

@@ -77,6 +77,7 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
         _addresses = default;
         Endpoint = null;
         _routeValues = null;
+        _tls = null;
         Revision++;
     }
 
@@ -91,7 +92,7 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
         get
         {
             ArgumentNullException.ThrowIfNull(key);
-            return TryFind(key, out object? found) ? found : Array.IndexOf(s_own, key) >= 0 ? this : null;
+            return TryFind(key, out object? found) ? found : Array.IndexOf(s_own, key) >= 0 ? this : Special(key);
         }
 
         set => SetFeature(key, value);
@@ -104,7 +105,29 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
         {
             return (TFeature?)found;
         }
-        return this is TFeature own ? own : default;
+        return this is TFeature own ? own : (TFeature?)Special(typeof(TFeature));
+    }
+
+    private static readonly Type[] s_special =
+    [
+        typeof(ITlsConnectionFeature), typeof(ITlsHandshakeFeature), typeof(IHttpResetFeature),
+        typeof(IHttpExtendedConnectFeature),
+    ];
+
+    private TlsFeatures? _tls;
+    private ResetFeature? _reset;
+    private ExtendedConnectFeature? _connect;
+
+    /// <summary>What this connection has beside what all have: TLS, HTTP/2.</summary>
+    private object? Special(Type key)
+    {
+        if (key == typeof(ITlsConnectionFeature) || key == typeof(ITlsHandshakeFeature))
+        {
+            return Exchange.Security is { } security ? _tls ??= new TlsFeatures(security) : null;
+        }
+        return Exchange.Version < 20 ? null
+            : key == typeof(IHttpResetFeature) ? _reset ??= new ResetFeature(this)
+            : key == typeof(IHttpExtendedConnectFeature) ? _connect ??= new ExtendedConnectFeature(this) : null;
     }
 
     public void Set<TFeature>(TFeature? instance) => SetFeature(typeof(TFeature), instance);
@@ -149,6 +172,13 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
             if (!TryFind(own, out _))
             {
                 yield return new KeyValuePair<Type, object>(own, this);
+            }
+        }
+        foreach (Type special in s_special)
+        {
+            if (!TryFind(special, out _) && Special(special) is { } feature)
+            {
+                yield return new KeyValuePair<Type, object>(special, feature);
             }
         }
         for (int i = 0; i < _setCount; i++)

@@ -5,30 +5,30 @@ using Microsoft.AspNetCore.Http;
 
 namespace Weir.AspNetCore;
 
+internal static class AddressScheme
+{
+    internal const string Https = "https://";
+}
+
 /// <summary>An address that was asked for, and the listeners it becomes.</summary>
-internal sealed record ServerAddress(string Url, IReadOnlyList<string> Listeners)
+internal sealed record ServerAddress(string Url, bool IsHttps, IReadOnlyList<string> Listeners)
 {
     /// <exception cref="InvalidOperationException">Nothing of ours can serve it.</exception>
     internal static ServerAddress Parse(string url)
     {
         BindingAddress address = BindingAddress.Parse(url);
-        if (address.Scheme.Equals("https", StringComparison.OrdinalIgnoreCase))
-        {
-            throw new InvalidOperationException($"\"{url}\" cannot be served: Weir.AspNetCore speaks plain HTTP. Put a "
-                + "Weir server with `listen … ssl` and `proxy_pass`, or another proxy that ends TLS, before it, and "
-                + "ask for the http:// address here.");
-        }
-        if (!address.Scheme.Equals("http", StringComparison.OrdinalIgnoreCase))
+        bool isHttps = address.Scheme.Equals("https", StringComparison.OrdinalIgnoreCase);
+        if (!isHttps && !address.Scheme.Equals("http", StringComparison.OrdinalIgnoreCase))
         {
             throw new InvalidOperationException(
-                $"\"{url}\" cannot be served: \"{address.Scheme}\" is not a scheme of this server (http is)");
+                $"\"{url}\" cannot be served: \"{address.Scheme}\" is not a scheme of this server (http and https are)");
         }
         if (address.PathBase.Length > 0)
         {
             throw new InvalidOperationException(
                 $"\"{url}\" has a path: use IApplicationBuilder.UsePathBase() for what all paths begin with");
         }
-        return new ServerAddress(url, ListenersOf(address));
+        return new ServerAddress(url, isHttps, ListenersOf(address));
     }
 
     private static string[] ListenersOf(BindingAddress address)
@@ -56,7 +56,7 @@ internal sealed record ServerAddress(string Url, IReadOnlyList<string> Listeners
     internal string Bound(IReadOnlyList<string> listeners)
     {
         string first = listeners[0];
-        if (first.StartsWith("unix:", StringComparison.Ordinal) || !Url.EndsWith(":0", StringComparison.Ordinal))
+        if (first.Contains("unix:", StringComparison.Ordinal) || !Url.EndsWith(":0", StringComparison.Ordinal))
         {
             return Url;
         }

@@ -4,6 +4,8 @@ using System.Globalization;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Weir.Server;
@@ -15,15 +17,21 @@ internal sealed class WeirHostServer : IServer
     private const string DefaultUrl = "http://localhost:5000";
 
     private readonly WeirServerOptions _options;
+    private readonly WeirConfiguration? _configuration;
+    private readonly bool _isDevelopment;
     private readonly ILogger _log;
     private readonly ILogger _requestLog;
     private readonly Addresses _addresses = new();
     private AppServer? _server;
     private ConfiguredServer? _configured;
 
-    public WeirHostServer(IOptions<WeirServerOptions> options, ILoggerFactory loggers)
+    public WeirHostServer(IOptions<WeirServerOptions> options, ILoggerFactory loggers,
+        IConfiguration? configuration = null, IHostEnvironment? environment = null)
     {
         _options = options.Value;
+        _isDevelopment = environment?.IsDevelopment() ?? false;
+        _configuration = configuration is null ? null
+            : new WeirConfiguration(configuration.GetSection("Weir"), environment?.ContentRootPath ?? "");
         _log = loggers.CreateLogger("Weir.Server");
         _requestLog = loggers.CreateLogger("Weir.AspNetCore");
         Features.Set<IServerAddressesFeature>(_addresses);
@@ -54,11 +62,12 @@ internal sealed class WeirHostServer : IServer
             Show(await _configured.StartAsync());
             return;
         }
+        _configuration?.AddEndpoints(_options);
         ServerAddress[] addresses = [.. Wanted().Select(ServerAddress.Parse)];
         AppServerOptions options = ServerOptions();
-        foreach (string listener in addresses.SelectMany(static a => a.Listeners))
+        foreach (ServerAddress address in addresses)
         {
-            options.Listen.Add(listener);
+            Listen(options, address);
         }
         var server = new AppServer(options);
         server.Start(guest);
@@ -108,6 +117,42 @@ internal sealed class WeirHostServer : IServer
         return _addresses.List.Count > 0 ? [.. _addresses.List] : [DefaultUrl];
     }
 
+    private void Listen(AppServerOptions options, ServerAddress address)
+    {
+        if (!address.IsHttps)
+        {
+            foreach (string listener in address.Listeners)
+            {
+                options.Listen.Add(listener);
+            }
+            return;
+        }
+        HttpsOptions https = _options.Https.Clone();
+        _options.Configure(address.Url, https);
+        https.Certificate ??= _configuration?.DefaultCertificate() ?? Development() ?? throw
+            new InvalidOperationException($"\"{address.Url}\" needs a certificate: set options.Https.Certificate "
+                + "(ServerCertificate.FromPemFile, FromPfxFile, From), or Weir:Certificates:Default:Path in the "
+                + "configuration. In the Development environment one of this machine alone is used.");
+        foreach (string listener in address.Listeners)
+        {
+            options.ListenHttps(listener, https);
+        }
+    }
+
+    private ServerCertificate? Development()
+    {
+        if (!_isDevelopment)
+        {
+            return null;
+        }
+        DevelopmentCertificate made = DevelopmentCertificate.Ensure();
+        if (made.IsNew && _log.IsEnabled(LogLevel.Information))
+        {
+            _log.LogInformation("{HowToTrust}", made.HowToTrust);
+        }
+        return ServerCertificate.FromPemFile(made.CertificatePath, made.KeyPath);
+    }
+
     private void Show(IEnumerable<string> bound)
     {
         _addresses.List.Clear();
@@ -135,6 +180,9 @@ internal sealed class WeirHostServer : IServer
             MaxBodyBytes = 0,
             MaxHeadBytes = limits.MaxRequestHeadSize,
             ServerName = _options.ServerHeader,
+            Http2 = limits.Http2,
+            Http2MaxStreams = limits.Http2MaxStreams,
+            Http2BodyWindowBytes = limits.Http2BodyWindowBytes,
             // How long a stop may take is the host's to say: it cancels the token.
             StopTimeout = TimeSpan.FromDays(10),
             LogLevel = LevelOf(_log),

@@ -30,8 +30,39 @@ public sealed class WeirServerOptions
 
     /// <summary>Addresses beside those of <c>UseUrls</c> and <c>ASPNETCORE_URLS</c>, in the same form:
     /// "http://127.0.0.1:8080", "http://*:80", "http://unix:/run/app.sock". When there are any, those of the
-    /// environment are not used, unless the host prefers them.</summary>
+    /// environment are not used, unless the host prefers them. "https://" addresses, here and in the environment, speak
+    /// TLS as <see cref="Https"/> says.</summary>
     public IList<string> Listen { get; } = [];
+
+    /// <summary>The TLS of https:// addresses. Without a certificate here and in the configuration (section
+    /// <c>Weir:Certificates:Default</c>), a program in its Development environment uses the certificate of this machine's
+    /// developer, <see cref="DevelopmentCertificate"/>.</summary>
+    public HttpsOptions Https { get; } = new();
+
+    /// <summary>Adds an https:// address with settings of its own, which begin as those of <see cref="Https"/>.</summary>
+    public void ListenHttps(string url, Action<HttpsOptions> configure)
+    {
+        ArgumentNullException.ThrowIfNull(url);
+        ArgumentNullException.ThrowIfNull(configure);
+        if (!url.StartsWith(AddressScheme.Https, StringComparison.OrdinalIgnoreCase))
+        {
+            throw new ArgumentException($"\"{url}\" does not begin with https://", nameof(url));
+        }
+        string own = new(url);
+        Listen.Add(own);
+        _https[own] = configure;
+    }
+
+    // By the very string: two addresses may ask for "any port" in the same words.
+    private readonly Dictionary<string, Action<HttpsOptions>> _https = new(ReferenceEqualityComparer.Instance);
+
+    internal void Configure(string url, HttpsOptions https)
+    {
+        if (_https.TryGetValue(url, out Action<HttpsOptions>? configure))
+        {
+            configure(https);
+        }
+    }
 
     /// <summary>Connections that the kernel completes and keeps before they are accepted.</summary>
     public int Backlog { get; set; } = 511;
@@ -64,6 +95,15 @@ public sealed class WeirServerLimits
 
     /// <summary>Bytes of a request's head at most.</summary>
     public int MaxRequestHeadSize { get; set; } = 32 * 1024;
+
+    /// <summary>Whether clients may speak HTTP/2: over TLS by ALPN, over plain connections by prior knowledge.</summary>
+    public bool Http2 { get; set; } = true;
+
+    /// <summary>Requests that an HTTP/2 connection may have under way.</summary>
+    public int Http2MaxStreams { get; set; } = 100;
+
+    /// <summary>Bytes of a body that an HTTP/2 client may send before the application reads.</summary>
+    public int Http2BodyWindowBytes { get; set; } = 64 * 1024;
 
     /// <summary>Connections at most; one beyond takes the place of the longest idle one, or is refused.</summary>
     public int MaxConcurrentConnections { get; set; } = 10_000;

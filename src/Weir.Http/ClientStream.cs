@@ -73,6 +73,13 @@ public abstract class ClientStream
     /// <summary>What the PROXY protocol said of the client; null without it.</summary>
     public virtual ProxyClient? Proxy => null;
 
+    /// <summary>As <see cref="Abort"/>, with the error code that the client hears where its protocol has one
+    /// (HTTP/2).</summary>
+    public virtual void Reset(HttpRequest r, uint code) => Abort(r);
+
+    /// <summary>Other requests have the same transport at the same time.</summary>
+    public virtual bool IsShared => false;
+
     /// <summary>Whether the answer to <paramref name="r"/> may be sent whole by another thread (see
     /// <see cref="Connection.MayLendSending"/>): nothing waits before it, and the connection lives on behind
     /// it.</summary>

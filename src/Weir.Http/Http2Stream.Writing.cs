@@ -182,7 +182,9 @@ internal sealed partial class Http2Stream
         Abort(r);
     }
 
-    public override void Abort(HttpRequest r)
+    public override void Abort(HttpRequest r) => Reset(r, (uint)Weir.Protocol.Http2.Http2Error.InternalError);
+
+    public override void Reset(HttpRequest r, uint code)
     {
         if (_isAborted || IsGone)
         {
@@ -193,7 +195,7 @@ internal sealed partial class Http2Stream
         Pending?.Clear();
         if (!State.LocalEnded)
         {
-            _driver.ResetStream(this, Weir.Protocol.Http2.Http2Error.InternalError);
+            _driver.ResetStream(this, (Weir.Protocol.Http2.Http2Error)code);
         }
         if (_drained.IsWaiting)
         {

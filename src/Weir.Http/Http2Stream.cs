@@ -106,6 +106,8 @@ internal sealed partial class Http2Stream : ClientStream
 
     public override bool WantsBytes => true;
 
+    public override bool IsShared => true;
+
     public override IPeerWatcher? Watcher
     {
         get => _watcher;

@@ -49,6 +49,10 @@ public interface IBuildResources
     /// process.</summary>
     PhaseHandler? Application(string name) => null;
 
+    /// <summary>The TLS that a program brings for an address of its own; null where the configuration names
+    /// certificates.</summary>
+    OwnTls? TlsOf(ListenSpec spec) => null;
+
     /// <summary>A sink instead of a file for a log; null for the ordinary way.</summary>
     LogSink? SinkOf(LogSpec spec, LogLevel level) => null;
 
@@ -62,6 +66,10 @@ public interface IBuildResources
     /// one.</summary>
     ulong Stamp => 0;
 }
+
+/// <summary>TLS of an address whose certificates come from the program around the server. It outlives the
+/// configuration, whose loops share it.</summary>
+public sealed record OwnTls(Tls.TlsContext Context, Tls.ITlsNames Names);
 
 /// <summary>One build of a configuration.</summary>
 public sealed class HttpBuild

@@ -147,7 +147,7 @@ public sealed class ListenGroup
     internal bool IsGuarded => ProxyProtocol || Tls || Narrower.Exists(static g => g.Tls);
 
     /// <summary>Chooses certificates by name where <see cref="Tls"/> is set.</summary>
-    internal TlsServerNames? TlsNames { get; set; }
+    internal Tls.ITlsNames? TlsNames { get; set; }
     public bool Http2 { get; set; }
 
     /// <summary>For a wildcard address: servers that listen on one address of the same port, chosen by the local

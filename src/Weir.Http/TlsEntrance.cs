@@ -124,7 +124,7 @@ internal sealed class TlsEntrance
         }
         session.Names = _group.TlsNames;
         session.Owner = this;
-        if (_group.TlsNames!.TakesEarlyData)
+        if (_group.TlsNames is TlsServerNames { TakesEarlyData: true })
         {
             session.TakeEarlyData();
         }
@@ -200,47 +200,21 @@ internal sealed class TlsEntrance
         {
             return 0;
         }
-        TlsSession session = connection.Session;
-        if (IsMisdirected(r, session))
+        int status = TlsClientCheck.Judge(connection.Session, verify, r.Host.Span, out int result);
+        switch (status)
         {
-            r.LogError(LogLevel.Info,
-                "client attempted to request the server name different from the one that was negotiated");
-            return 421;
-        }
-        int result = session.VerifyResult;
-        if (result != 0 && (verify != TlsVerify.OptionalNoCa || !IsAboutTrust(result)))
-        {
-            if (r.Logs(LogLevel.Info))
-            {
+            case TlsClientCheck.Misdirected:
+                r.LogError(LogLevel.Info,
+                    "client attempted to request the server name different from the one that was negotiated");
+                break;
+            case TlsClientCheck.BadCertificate when r.Logs(LogLevel.Info):
                 string why = System.Text.Encoding.ASCII.GetString(TlsSession.VerifyText(result));
                 r.LogError(LogLevel.Info, $"client SSL certificate verify error: ({result}:{why})");
-            }
-            return 495;
+                break;
+            case TlsClientCheck.NoCertificate:
+                r.LogError(LogLevel.Info, "client sent no required SSL certificate");
+                break;
         }
-        if (verify == TlsVerify.On && !session.HasPeerCertificate)
-        {
-            r.LogError(LogLevel.Info, "client sent no required SSL certificate");
-            return 496;
-        }
-        return 0;
-    }
-
-    /// <summary>The certificate was asked for by one server's rules and the request is for another's.</summary>
-    private static bool IsMisdirected(HttpRequest r, TlsSession session)
-    {
-        Span<byte> name = stackalloc byte[256];
-        int length = session.Write(TlsFact.ServerName, name);
-        if (length == 0 || length > name.Length)
-        {
-            return false;
-        }
-        ReadOnlySpan<byte> host = r.Host.Span;
-        return !System.Text.Ascii.EqualsIgnoreCase(name[..length], host);
-    }
-
-    internal static bool IsAboutTrust(int result)
-    {
-        const int selfSigned = 18, selfSignedInChain = 19, noIssuer = 20, noLeafSignature = 21, untrusted = 27;
-        return result is selfSigned or selfSignedInChain or noIssuer or noLeafSignature or untrusted;
+        return status;
     }
 }

@@ -42,6 +42,12 @@ public sealed class AppRequest
     /// <summary>The host the client asked for, without its port; empty where it named none.</summary>
     public string Host => field ??= Encoding.ASCII.GetString(Exchange.Head.Host.Of(Exchange.HeadBytes));
 
+    /// <summary>"http" or "https".</summary>
+    public string Scheme => Exchange.Security is null ? "http" : "https";
+
+    /// <summary>The TLS of the connection; null where it is plain.</summary>
+    public ConnectionSecurity? Security => Exchange.Security;
+
     /// <summary>The header fields.</summary>
     public AppRequestHeaders Headers => _headers ??= new AppRequestHeaders(Exchange);
 

@@ -4,7 +4,7 @@ using Weir.Kernel;
 
 namespace Weir.Server;
 
-/// <summary>Serves HTTP/1.1 with a handler, under one of several concurrency models.</summary>
+/// <summary>Serves HTTP/1.1 and HTTP/2, plain and over TLS, with a handler, under one of several concurrency models.</summary>
 /// <example><code>
 /// var options = new AppServerOptions { Concurrency = Concurrency.ThreadPool(threads: 10, queue: 100) };
 /// options.Listen.Add("127.0.0.1:8080");
@@ -31,7 +31,8 @@ public sealed class AppServer : IAsyncDisposable, IDisposable
         _log = new Log(options.Log is { } write ? new CallbackSink(write, level) : new FileLogSink(2, level));
     }
 
-    /// <summary>What it listens on, as bound: a port of 0 has become a real one. Empty before the start.</summary>
+    /// <summary>What it listens on, as bound: a port of 0 has become a real one, "https://" stays before an address that
+    /// speaks TLS. Empty before the start.</summary>
     public IReadOnlyList<string> Addresses { get; private set; } = [];
 
     /// <summary>The port of the first address; 0 before the start and for unix sockets.</summary>
@@ -87,7 +88,7 @@ public sealed class AppServer : IAsyncDisposable, IDisposable
             {
                 throw new InvalidOperationException("a server serves once");
             }
-            List<OpenListener> listeners = OpenListener.OpenAll(_options);
+            List<OpenListener> listeners = OpenListener.OpenAll(_options, _log);
             _instruments = _options.Metrics ? new AppInstruments(_counters, _options.Concurrency.Name) : null;
             ServerModel model = _options.Concurrency.Kind switch
             {
@@ -110,7 +111,7 @@ public sealed class AppServer : IAsyncDisposable, IDisposable
                 throw;
             }
             _model = model;
-            Addresses = [.. listeners.Select(static l => l.Address.ToString())];
+            Addresses = [.. listeners.Select(static l => l.Text)];
             Port = listeners[0].Address.Port;
         }
     }

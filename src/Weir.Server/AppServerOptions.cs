@@ -139,8 +139,58 @@ public sealed class AppServerOptions
     public LoopEngine Engine { get; set; }
 
     /// <summary>Addresses: "127.0.0.1:8080", "[::1]:8080", "*:8080", "8080" (loopback), "unix:/path". Port 0 takes a
-    /// free one, see <see cref="AppServer.Addresses"/>.</summary>
+    /// free one, see <see cref="AppServer.Addresses"/>. With "https://" before it an address speaks TLS as
+    /// <see cref="Https"/> says, or as <see cref="ListenHttps(string, HttpsOptions)"/> said for it.</summary>
     public IList<string> Listen { get; } = [];
+
+    /// <summary>The TLS of addresses that begin with "https://".</summary>
+    public HttpsOptions Https { get; } = new();
+
+    /// <summary>Adds an address that speaks TLS, with settings of its own that begin as those of
+    /// <see cref="Https"/>.</summary>
+    public void ListenHttps(string address, Action<HttpsOptions> configure)
+    {
+        ArgumentNullException.ThrowIfNull(configure);
+        HttpsOptions https = Https.Clone();
+        configure(https);
+        ListenHttps(address, https);
+    }
+
+    /// <summary>Adds an address that speaks TLS, with settings of its own.</summary>
+    public void ListenHttps(string address, HttpsOptions https)
+    {
+        ArgumentNullException.ThrowIfNull(address);
+        ArgumentNullException.ThrowIfNull(https);
+        string entry = HttpsScheme + address;
+        Listen.Add(entry);
+        _https[entry] = https;
+    }
+
+    internal const string HttpsScheme = "https://";
+
+    // By the very string: two entries may ask for "any port" in the same words.
+    private readonly Dictionary<string, HttpsOptions> _https = new(ReferenceEqualityComparer.Instance);
+
+    /// <summary>The TLS of an entry of <see cref="Listen"/>; null for a plain one.</summary>
+    internal HttpsOptions? HttpsOf(string entry)
+    {
+        if (!entry.StartsWith(HttpsScheme, StringComparison.OrdinalIgnoreCase))
+        {
+            return null;
+        }
+        return _https.GetValueOrDefault(entry, Https);
+    }
+
+    /// <summary>Whether connections may speak HTTP/2: over TLS where <see cref="HttpsOptions.Http2"/> says so too, on plain
+    /// addresses when the client begins with it (prior knowledge). Only event loops can; the blocking models refuse
+    /// it.</summary>
+    public bool Http2 { get; set; } = true;
+
+    /// <summary>Requests that an HTTP/2 connection may have under way.</summary>
+    public int Http2MaxStreams { get; set; } = 100;
+
+    /// <summary>Bytes of a request's body that an HTTP/2 client may send before anybody reads it.</summary>
+    public int Http2BodyWindowBytes { get; set; } = 64 * 1024;
 
     /// <summary>Connections that the kernel completes and keeps before they are accepted.</summary>
     public int Backlog { get; set; } = 511;

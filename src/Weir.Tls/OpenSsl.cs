@@ -175,6 +175,7 @@ internal static unsafe partial class Native
     [LibraryImport(Ssl)] internal static partial int SSL_version(nint ssl);
     [LibraryImport(Ssl)] internal static partial nint SSL_get_current_cipher(nint ssl);
     [LibraryImport(Ssl)] internal static partial nint SSL_CIPHER_get_name(nint cipher);
+    [LibraryImport(Ssl)] internal static partial ushort SSL_CIPHER_get_protocol_id(nint cipher);
     [LibraryImport(Ssl)] internal static partial nint SSL_CIPHER_find(nint ssl, byte* code);
     [LibraryImport(Ssl)] internal static partial nint SSL_get_servername(nint ssl, int type);
     [LibraryImport(Ssl)] internal static partial void SSL_get0_alpn_selected(nint ssl, byte** name, uint* length);
@@ -246,6 +247,36 @@ internal static unsafe partial class Native
     [LibraryImport(Crypto)]
     internal static partial int X509_check_host(nint certificate, byte* name, nuint length, uint flags, nint peer);
     [LibraryImport(Crypto)] internal static partial int X509_check_ip_asc(nint certificate, byte* name, uint flags);
+    // Making a certificate.
+    [LibraryImport(Crypto)] internal static partial nint EVP_PKEY_CTX_new_id(int id, nint engine);
+    [LibraryImport(Crypto)] internal static partial void EVP_PKEY_CTX_free(nint context);
+    [LibraryImport(Crypto)] internal static partial int EVP_PKEY_keygen_init(nint context);
+    [LibraryImport(Crypto)]
+    internal static partial int EVP_PKEY_CTX_set_ec_paramgen_curve_nid(nint context, int nid);
+    [LibraryImport(Crypto)] internal static partial int EVP_PKEY_keygen(nint context, nint* key);
+    [LibraryImport(Crypto)] internal static partial nint X509_new();
+    [LibraryImport(Crypto)] internal static partial int X509_set_version(nint certificate, nint version);
+    [LibraryImport(Crypto)] internal static partial int ASN1_INTEGER_set_uint64(nint number, ulong value);
+    [LibraryImport(Crypto)] internal static partial nint X509_getm_notBefore(nint certificate);
+    [LibraryImport(Crypto)] internal static partial nint X509_getm_notAfter(nint certificate);
+    [LibraryImport(Crypto)] internal static partial nint X509_gmtime_adj(nint time, nint seconds);
+    [LibraryImport(Crypto)] internal static partial int X509_set_pubkey(nint certificate, nint key);
+    [LibraryImport(Crypto)] internal static partial int X509_set_issuer_name(nint certificate, nint name);
+    [LibraryImport(Crypto)]
+    internal static partial int X509_NAME_add_entry_by_txt(nint name, byte* field, int type, byte* bytes, int length,
+        int location, int set);
+    [LibraryImport(Crypto)]
+    internal static partial void X509V3_set_ctx(void* context, nint issuer, nint subject, nint request, nint crl,
+        int flags);
+    [LibraryImport(Crypto)]
+    internal static partial nint X509V3_EXT_nconf_nid(nint conf, void* context, int nid, byte* value);
+    [LibraryImport(Crypto)] internal static partial int X509_add_ext(nint certificate, nint extension, int location);
+    [LibraryImport(Crypto)] internal static partial void X509_EXTENSION_free(nint extension);
+    [LibraryImport(Crypto)] internal static partial int X509_sign(nint certificate, nint key, nint digest);
+    [LibraryImport(Crypto)]
+    internal static partial int PEM_write_bio_PKCS8PrivateKey(nint bio, nint key, nint cipher, byte* password,
+        int length, nint callback, void* argument);
+
     [LibraryImport(Crypto)] internal static partial int OPENSSL_sk_num(nint stack);
     [LibraryImport(Crypto)] internal static partial nint OPENSSL_sk_value(nint stack, int index);
     [LibraryImport(Crypto)] internal static partial nint OBJ_nid2sn(int nid);

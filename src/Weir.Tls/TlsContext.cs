@@ -265,6 +265,14 @@ public sealed unsafe partial class TlsContext : IDisposable
             : $"SSL_CTX_load_verify_locations(\"{name}\") failed" + TlsErrors.Take();
     }
 
+    /// <summary>Checks against the authorities that this machine trusts.</summary>
+    public string? TrustSystem()
+    {
+        Native.ERR_clear_error();
+        return Native.SSL_CTX_set_default_verify_paths(_ctx) == 1 ? null
+            : "SSL_CTX_set_default_verify_paths() failed" + TlsErrors.Take();
+    }
+
     /// <summary>Revoked certificates.</summary>
     public string? AddRevocations(string name, ReadOnlySpan<byte> pem)
     {

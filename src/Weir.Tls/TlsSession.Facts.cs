@@ -148,6 +148,35 @@ public sealed unsafe partial class TlsSession
         }
     }
 
+    /// <summary>The protocol's version as on the wire (0x0304 is TLS 1.3).</summary>
+    public int ProtocolVersion => Native.SSL_version(_ssl);
+
+    /// <summary>The number that the cipher suite has with IANA; 0 before there is one.</summary>
+    public int CipherSuite
+    {
+        get
+        {
+            nint cipher = Native.SSL_get_current_cipher(_ssl);
+            return cipher == 0 ? 0 : Native.SSL_CIPHER_get_protocol_id(cipher);
+        }
+    }
+
+    /// <summary>The peer's certificate in DER; empty without one.</summary>
+    public byte[] PeerCertificate
+    {
+        get
+        {
+            nint certificate = Native.SSL_get1_peer_certificate(_ssl);
+            if (certificate == 0)
+            {
+                return [];
+            }
+            byte[] bytes = TlsCertificate.Encode(certificate);
+            Native.X509_free(certificate);
+            return bytes;
+        }
+    }
+
     /// <summary>The protocol that ALPN chose; empty without one.</summary>
     public ReadOnlySpan<byte> Alpn
     {

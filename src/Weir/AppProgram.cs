@@ -35,7 +35,7 @@ internal sealed class AppProgram
                 _server.Start(Answer);
             }
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or ArgumentException)
         {
             Console.Error.WriteLine("weir: [emerg] " + e.Message);
             return 1;
@@ -74,8 +74,12 @@ internal sealed class AppProgram
             _ => $", {model.Loops} loop(s)",
         };
         string addresses = string.Join(", ", _server.Addresses.Select(static a =>
-            a.StartsWith("unix:", StringComparison.Ordinal) ? a : $"http://{a}/"));
-        return $"An application server ({model.Name}{numbers}) on {addresses}\n"
+            a.StartsWith("unix:", StringComparison.Ordinal) ? a
+            : a.StartsWith("https:", StringComparison.Ordinal) ? a + "/" : $"http://{a}/"));
+        string trust = _options.Certificate is not { } certificate ? ""
+            : certificate.IsNew ? certificate.HowToTrust + "\n"
+            : $"Certificate: {certificate.CertificatePath} (\"weir help https\" says how to trust it)\n";
+        return $"An application server ({model.Name}{numbers}) on {addresses}\n{trust}"
             + "/?delay=2s and /?cpu=10ms ask for other times, /status says what it is doing. Stop it with Ctrl-C.";
     }
 

@@ -24,7 +24,27 @@ public sealed class Hosted : IAsyncDisposable
         Url = app.Urls.First();
         Port = Url.StartsWith("http://unix:", StringComparison.Ordinal) ? 0
             : int.Parse(Url[(Url.LastIndexOf(':') + 1)..], System.Globalization.CultureInfo.InvariantCulture);
-        Client = new HttpClient { BaseAddress = new Uri(Port == 0 ? "http://unix" : $"http://127.0.0.1:{Port}") };
+        string scheme = Url[..Url.IndexOf(':')];
+        Client = new HttpClient(AnyCertificate())
+        {
+            BaseAddress = new Uri(Port == 0 ? "http://unix" : $"{scheme}://127.0.0.1:{Port}"),
+        };
+    }
+
+    /// <summary>For clients that take whatever certificate is shown.</summary>
+    public static SocketsHttpHandler AnyCertificate()
+    {
+        var handler = new SocketsHttpHandler();
+        handler.SslOptions.RemoteCertificateValidationCallback = static (_, _, _, _) => true;
+        return handler;
+    }
+
+    /// <summary>Makes the client speak this version and no other.</summary>
+    public Hosted Speaking(Version version)
+    {
+        Client.DefaultRequestVersion = version;
+        Client.DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact;
+        return this;
     }
 
     /// <summary>Where requests may run.</summary>
@@ -44,13 +64,13 @@ public sealed class Hosted : IAsyncDisposable
 
     public static async Task<Hosted> StartAsync(RequestPlacement placement, Action<WebApplication> map,
         Action<WebApplicationBuilder>? build = null, Action<WeirServerOptions>? set = null, string? root = null,
-        string? url = "http://127.0.0.1:0")
+        string? url = "http://127.0.0.1:0", string environment = "Production")
     {
         WebApplicationBuilder builder = WebApplication.CreateBuilder(new WebApplicationOptions
         {
             ContentRootPath = root,
             WebRootPath = root,
-            EnvironmentName = "Production",
+            EnvironmentName = environment,
         });
         var log = new LogKeeper();
         builder.Logging.ClearProviders().AddProvider(log).SetMinimumLevel(LogLevel.Debug);

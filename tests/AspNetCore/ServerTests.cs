@@ -79,7 +79,7 @@ public sealed class ServerTests
     }
 
     [Theory]
-    [InlineData("https://127.0.0.1:0", "plain HTTP")]
+    [InlineData("https://127.0.0.1:0", "needs a certificate")]
     [InlineData("http://127.0.0.1:0/base", "UsePathBase")]
     [InlineData("ftp://127.0.0.1:0", "scheme")]
     public async Task An_address_that_cannot_be_served_is_refused_with_a_reason(string url, string reason)

@@ -50,9 +50,9 @@ public sealed class Browser : IDisposable
     }
 
     /// <summary>A browser with this page.</summary>
-    public static Task<Browser> OpenAsync(string url) => Task.Run(() =>
+    public static Task<Browser> OpenAsync(string url, params string[] arguments) => Task.Run(() =>
     {
-        var browser = new Browser();
+        var browser = new Browser(arguments);
         try
         {
             browser.Open(url);

@@ -9,6 +9,9 @@ namespace Weir.Tests.Wire;
 public sealed class VerbTests : IDisposable
 {
     private readonly TempDir _files = new();
+    private readonly Dictionary<string, string> _data;
+
+    public VerbTests() => _data = new() { ["XDG_DATA_HOME"] = _files.Path };
 
     public void Dispose() => _files.Dispose();
 
@@ -94,6 +97,56 @@ public sealed class VerbTests : IDisposable
         Assert.True(app.Process.HasExited);
     }
 
+    [NeedsFact("curl")]
+    public void Https_shows_a_certificate_that_is_made_once_and_says_how_to_trust_it()
+    {
+        _files.Write("public/index.html", "secret\n");
+        string certificate = _files.At("weir/localhost.crt");
+        for (int start = 0; start < 2; start++)
+        {
+            using var weir = new VerbProcess(_data, "serve", _files.At("public"), "--https", "--workers", "1");
+            string url = $"https://localhost:{weir.Port}/";
+            Assert.Contains($"on {url}", weir.Process.Errors);
+            Assert.Contains(certificate, weir.Process.Errors);
+            Assert.Equal(start == 0, weir.Process.Errors.Contains("update-ca-certificates"));
+            foreach (string version in (string[])["--http1.1", "--http2"])
+            {
+                (_, string output, string errors) = ChildProcess.Run("curl", "-s", "-S", version, "--cacert", certificate,
+                    "-w", "%{http_version}", url);
+                Assert.Equal($"secret\n{(version == "--http2" ? "2" : "1.1")}", (output + errors).TrimEnd());
+            }
+            // Who asks without TLS is shown the way.
+            Assert.Equal($"https://127.0.0.1:{weir.Port}/x", Location(weir.Port));
+        }
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite,
+            File.GetUnixFileMode(_files.At("weir/localhost.key")));
+    }
+
+    private static string? Location(int port)
+    {
+        using RawClient client = RawClient.Connect(port);
+        return client.Send($"GET /x HTTP/1.1\r\nHost: 127.0.0.1:{Text(port)}\r\n\r\n").ReadResponse()["Location"];
+    }
+
+    [Fact]
+    public void A_proxy_and_an_application_speak_HTTPS_too()
+    {
+        using var app = new VerbProcess(_data, "app", "--https");
+        using (TlsClient client = TlsClient.Connect(app.Port))
+        {
+            Assert.Equal("Hello World\n", client.Get("/").Text);
+        }
+        Assert.Contains($"https://127.0.0.1:{app.Port}/", app.Process.Errors);
+        using (Http2Client client = Http2Client.ConnectTls(app.Port))
+        {
+            Assert.Equal("Hello World\n", client.Get("/").Text);
+        }
+        using Upstream upstream = Upstream.Answering(static r => Upstream.Ok(r.Header("X-Forwarded-Proto") ?? ""));
+        using var weir = new VerbProcess(_data, "proxy", Text(upstream.Port), "--https", "--workers", "1");
+        using Http2Client proxied = Http2Client.ConnectTls(weir.Port);
+        Assert.Equal("https", proxied.Get("/").Text);
+    }
+
     [Fact]
     public void The_printed_configuration_runs_as_it_is()
     {
@@ -148,8 +201,14 @@ public sealed class VerbTests : IDisposable
         private readonly Port _port = Harness.Port.Lease();
 
         public VerbProcess(params string[] arguments)
+            : this(null, arguments)
         {
-            Process = new ChildProcess(ServerProcess.WeirBinary, [.. arguments, "--port", Text(Port)]);
+        }
+
+        public VerbProcess(Dictionary<string, string>? environment, params string[] arguments)
+        {
+            Process = new ChildProcess(ServerProcess.WeirBinary, [.. arguments, "--port", Text(Port)],
+                environment: environment);
             bool ready = Wait.Until(() => Process.HasExited || Answers(), 20_000);
             if (!ready || Process.HasExited)
             {

@@ -30,7 +30,12 @@ internal static class SslContexts
         }
         foreach (ListenGroup group in build.Configuration.Groups)
         {
-            if (group.Tls && !build.Errors.Failed && Check(build, group))
+            if (group.Tls && build.Resources.TlsOf(group.Spec) is { } own)
+            {
+                group.DefaultServer.Tls = own.Context;
+                group.TlsNames = own.Names;
+            }
+            else if (group.Tls && !build.Errors.Failed && Check(build, group))
             {
                 group.TlsNames = new TlsServerNames(group, Names(build, default), Names(build, "\x02h2"u8))
                 {

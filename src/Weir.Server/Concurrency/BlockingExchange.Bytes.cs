@@ -67,11 +67,11 @@ internal sealed partial class BlockingExchange
                 continue;
             }
             AskForBody();
-            if (!BlockingModel.WaitReadable(Fd, BlockingModel.ToMilliseconds(_options.BodyTimeout)))
+            if (!HasInput && !BlockingModel.WaitReadable(Fd, BlockingModel.ToMilliseconds(_options.BodyTimeout)))
             {
                 throw Refused(408);
             }
-            if (ReceiveBody() <= 0)
+            if (ReceiveBody() == 0)
             {
                 SignalAborted();
                 throw Refused(IsAbandoned ? 499 : 400);
@@ -162,7 +162,17 @@ internal sealed partial class BlockingExchange
             _start += n;
             return n;
         }
-        return _socket.Receive(into);
+        if (_tls is not { } tls)
+        {
+            return _socket.Receive(into);
+        }
+        int count;
+        do
+        {
+            count = tls.Receive(into);
+        }
+        while (count < 0);
+        return count;
     }
 
     private static RequestBodyException Refused(int status) => new(status, status switch
@@ -192,7 +202,7 @@ internal sealed partial class BlockingExchange
         {
             while (!_bodyEnded)
             {
-                if (_start == _end && _runLeft == 0
+                if (_start == _end && _runLeft == 0 && !HasInput
                     && (Sys.MonotonicMs() >= deadline || !BlockingModel.WaitReadable(Fd, LingerMs)))
                 {
                     return false;
@@ -451,6 +461,11 @@ internal sealed partial class BlockingExchange
     {
         try
         {
+            if (_tls is { } tls)
+            {
+                _broken = _broken || !tls.Send(bytes);
+                return !_broken;
+            }
             while (bytes.Length > 0 && !_broken)
             {
                 bytes = bytes[_socket.Send(bytes)..];

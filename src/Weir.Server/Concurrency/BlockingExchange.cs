@@ -24,6 +24,7 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
     private RequestHeadParser _parser;
     private ChunkedDecoder _chunks = new();
     private Socket _socket = null!;
+    private BlockingTls? _tls;
     private bool _isTcp;
     private byte[] _peerBytes = [];
     private byte[] _localBytes = [];
@@ -54,9 +55,10 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
     private static ParseOptions ParseAs => new() { UnderscoresInHeaders = true };
 
     /// <summary>Serves one client until its connection ends. Does not throw.</summary>
-    internal void Serve(Socket socket, long number)
+    internal void Serve(Socket socket, long number, ListenerTls? tls)
     {
         _socket = socket;
+        _tls = null;
         ConnectionNumber = number;
         _requests = 0;
         _counters.Tell(AppServerEventKind.Taken, number);
@@ -74,7 +76,10 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
             _peerBytes = Bytes(socket.RemoteEndPoint);
             _localBytes = Bytes(socket.LocalEndPoint);
             _model.Enter(this);
-            ServeRequests();
+            if (tls is null || EnterTls(tls))
+            {
+                ServeRequests();
+            }
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
@@ -85,6 +90,15 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
             _model.Complain($"unexpected {e.GetType().Name} on a connection: {e}");
         }
         _model.Leave(this);
+        if (_tls is { } session)
+        {
+            if (!_broken)
+            {
+                session.End();
+            }
+            session.Dispose();
+            _tls = null;
+        }
         _counters.Closed();
         _counters.Tell(AppServerEventKind.Closed, number);
         if (_mustLinger && !_broken)
@@ -95,6 +109,31 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
         {
             socket.Dispose();
         }
+    }
+
+    /// <summary>Shakes hands. A client that speaks plain HTTP is told so.</summary>
+    private bool EnterTls(ListenerTls tls)
+    {
+        _tls = BlockingTls.Create(_socket, tls);
+        TlsEntry entry = _tls?.Handshake(Sys.MonotonicMs() + BlockingModel.ToMilliseconds(_options.HeaderTimeout))
+            ?? TlsEntry.Failed;
+        if (entry == TlsEntry.Done)
+        {
+            return true;
+        }
+        if (_tls is { Error.Length: > 0 } failed)
+        {
+            _model.Note($"a TLS handshake failed: {failed.Error}");
+        }
+        _tls?.Dispose();
+        _tls = null;
+        if (entry == TlsEntry.Plain)
+        {
+            const int plainToTlsPort = 497;
+            _mustLinger = true;
+            Refuse(plainToTlsPort);
+        }
+        return false;
     }
 
     /// <summary>Another thread: ends whatever waits on the socket.</summary>
@@ -139,6 +178,11 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
             }
             _requests++;
             _keep = false;
+            if (reject != RejectReason.None && _requests == 1 && SpeaksHttp2())
+            {
+                _model.Note("a client began with HTTP/2, which a blocking model cannot speak: event-driven ones can");
+                reject = RejectReason.UnsupportedVersion;
+            }
             if (reject != RejectReason.None)
             {
                 _mustLinger = true;
@@ -157,6 +201,9 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
             }
         }
     }
+
+    /// <summary>The client began with HTTP/2's preface (prior knowledge).</summary>
+    private bool SpeaksHttp2() => _in.AsSpan(_start, _end - _start).StartsWith("PRI * HTTP/2.0\r\n"u8);
 
     // Reading heads.
 
@@ -192,8 +239,8 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
                 }
             }
             int wait = (int)Math.Clamp(deadline - Sys.MonotonicMs(), 0, int.MaxValue);
-            bool readable = idle ? _model.WaitIdle(this, wait) : BlockingModel.WaitReadable(Fd, wait);
-            if (!readable || Fill() <= 0)
+            bool readable = HasInput || (idle ? _model.WaitIdle(this, wait) : BlockingModel.WaitReadable(Fd, wait));
+            if (!readable || Fill() == 0)
             {
                 return false;
             }
@@ -221,7 +268,10 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
         return head.HeadLength > _headMax ? RejectReason.HeadersTooLarge : RejectReason.None;
     }
 
-    /// <summary>Receives more behind what is buffered. 0 at the client's end.</summary>
+    /// <summary>Bytes are there without the network.</summary>
+    private bool HasInput => _tls is { HasInput: true };
+
+    /// <summary>Receives more behind what is buffered. 0 at the client's end, -1 for a part of a TLS record.</summary>
     private int Fill()
     {
         if (_start == _end)
@@ -241,8 +291,8 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
                 Array.Resize(ref _in, _in.Length * 2);
             }
         }
-        int n = _socket.Receive(_in.AsSpan(_end));
-        _end += n;
+        int n = _tls is { } tls ? tls.Receive(_in.AsSpan(_end)) : _socket.Receive(_in.AsSpan(_end));
+        _end += Math.Max(n, 0);
         return n;
     }
 
@@ -270,6 +320,7 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
         BeginExchange(head, _parsed, isPath ? path[..pathLength] : default, _parsed.Query.Of(head), _peerBytes,
             _localBytes);
         RequestNumber = _requests;
+        Security = _tls?.Security;
         _start += _parsed.HeadLength;
         BeginBody();
         BeginAnswer();
@@ -277,7 +328,8 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
         Tell(AppServerEventKind.Received);
         int refused = !isPath ? 400
             : Head.Method is HttpMethod.Trace or HttpMethod.Connect ? 405
-            : _options.MaxBodyBytes > 0 && Head.ContentLength > _options.MaxBodyBytes ? 413 : 0;
+            : _options.MaxBodyBytes > 0 && Head.ContentLength > _options.MaxBodyBytes ? 413
+            : _tls?.Check(Head.Host.Of(HeadBytes)) ?? 0;
         if (refused != 0)
         {
             Refuse(refused);
@@ -427,7 +479,15 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
             {
                 if (before == Owned && _socket.Poll(0, SelectMode.SelectWrite))
                 {
-                    _socket.Send(_model.LateAnswer);
+                    if (_tls is null)
+                    {
+                        _socket.Send(_model.LateAnswer);
+                    }
+                    else
+                    {
+                        _tls.Send(_model.LateAnswer);
+                        _tls.End();
+                    }
                     _socket.Shutdown(SocketShutdown.Send);
                 }
                 else

@@ -42,6 +42,8 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
 
     internal void Complain(string what) => Log.Write(LogLevel.Error, what);
 
+    internal void Note(string what) => Log.Write(LogLevel.Info, what);
+
     internal override void Start(IReadOnlyList<OpenListener> listeners)
     {
         _listeners = listeners;
@@ -83,7 +85,7 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
     // Accepting.
 
     /// <summary>Waits for a client. Null when the server stops.</summary>
-    protected Socket? Accept(out long number)
+    protected bool Accept(out Accepted accepted)
     {
         var entries = new PollEntry[_sockets.Length + 1];
         while (true)
@@ -96,21 +98,21 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
             Descriptors.Poll(entries, -1);
             if (IsStopping)
             {
-                number = 0;
-                return null;
+                accepted = default;
+                return false;
             }
             for (int i = 0; i < _sockets.Length; i++)
             {
                 if (entries[i].Returned != 0 && TryAccept(_sockets[i]) is { } client)
                 {
-                    number = Interlocked.Increment(ref _numbers);
+                    accepted = new Accepted(client, Interlocked.Increment(ref _numbers), _listeners[i].Tls);
                     Counters.Opened();
-                    Counters.Tell(AppServerEventKind.Accepted, number);
+                    Counters.Tell(AppServerEventKind.Accepted, accepted.Number);
                     if (Counters.Open <= Options.MaxConnections)
                     {
-                        return client;
+                        return true;
                     }
-                    TurnAway(client, number, answer: false);
+                    TurnAway(accepted, answer: false);
                 }
             }
         }
@@ -133,9 +135,16 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
         }
     }
 
-    /// <summary>There is no room: 503 with Retry-After, or nothing but the end.</summary>
-    protected void TurnAway(Socket client, long number, bool answer)
+    /// <summary>A client's connection, its number, and the TLS of the address that it came to.</summary>
+    protected readonly record struct Accepted(Socket Client, long Number, ListenerTls? Tls);
+
+    /// <summary>There is no room: 503 with Retry-After, or nothing but the end. A handshake would take the time that
+    /// nobody has, so over TLS it is the end.</summary>
+    protected void TurnAway(Accepted accepted, bool answer)
     {
+        Socket client = accepted.Client;
+        long number = accepted.Number;
+        answer &= accepted.Tls is null;
         Counters.Refuse();
         Counters.Tell(AppServerEventKind.Refused, number, 0, -1, answer ? 503 : 0);
         if (answer)
@@ -373,9 +382,9 @@ internal sealed class SequentialModel(AppServerOptions options, GuestApplication
     private void Run()
     {
         var exchange = new BlockingExchange(this);
-        while (Accept(out long number) is { } client)
+        while (Accept(out Accepted accepted))
         {
-            exchange.Serve(client, number);
+            exchange.Serve(accepted.Client, accepted.Number, accepted.Tls);
         }
     }
 
@@ -402,17 +411,18 @@ internal sealed class ThreadPerConnectionModel(AppServerOptions options, GuestAp
 
     private void AcceptAll()
     {
-        while (Accept(out long number) is { } client)
+        while (Accept(out Accepted accepted))
         {
             if (!TakeRoom())
             {
-                TurnAway(client, number, answer: !IsStopping);
+                TurnAway(accepted, answer: !IsStopping);
                 continue;
             }
+            Accepted served = accepted;
             StartThread("weir-connection", () =>
             {
                 var exchange = new BlockingExchange(this);
-                exchange.Serve(client, number);
+                exchange.Serve(served.Client, served.Number, served.Tls);
                 lock (Gate)
                 {
                     Gone(exchange);
@@ -454,7 +464,7 @@ internal sealed class ThreadPerConnectionModel(AppServerOptions options, GuestAp
 internal sealed class ThreadPoolModel(AppServerOptions options, GuestApplication application, AppCounters counters,
     Log log, AppInstruments? instruments) : BlockingModel(options, application, counters, log, instruments)
 {
-    private readonly Queue<(Socket Client, long Number)> _queue = new();
+    private readonly Queue<Accepted> _queue = new();
     private int _free;
     private bool _accepts = true;
 
@@ -474,11 +484,11 @@ internal sealed class ThreadPoolModel(AppServerOptions options, GuestApplication
 
     private void AcceptAll()
     {
-        while (Accept(out long number) is { } client)
+        while (Accept(out Accepted accepted))
         {
-            if (!TryQueue(client, number))
+            if (!TryQueue(accepted))
             {
-                TurnAway(client, number, answer: !IsStopping);
+                TurnAway(accepted, answer: !IsStopping);
             }
         }
         lock (Gate)
@@ -488,7 +498,7 @@ internal sealed class ThreadPoolModel(AppServerOptions options, GuestApplication
         }
     }
 
-    private bool TryQueue(Socket client, long number)
+    private bool TryQueue(Accepted accepted)
     {
         lock (Gate)
         {
@@ -501,9 +511,9 @@ internal sealed class ThreadPoolModel(AppServerOptions options, GuestApplication
                 }
                 Monitor.Wait(Gate);
             }
-            _queue.Enqueue((client, number));
+            _queue.Enqueue(accepted);
             Counters.Queue(1);
-            Counters.Tell(AppServerEventKind.Queued, number);
+            Counters.Tell(AppServerEventKind.Queued, accepted.Number);
             if (_queue.Count > _free)
             {
                 Volatile.Write(ref _queued, _queue.Count - _free);
@@ -519,7 +529,7 @@ internal sealed class ThreadPoolModel(AppServerOptions options, GuestApplication
         var exchange = new BlockingExchange(this);
         while (true)
         {
-            (Socket Client, long Number) next;
+            Accepted next;
             lock (Gate)
             {
                 while (_queue.Count == 0 && _accepts)
@@ -535,7 +545,7 @@ internal sealed class ThreadPoolModel(AppServerOptions options, GuestApplication
                 Monitor.PulseAll(Gate);
             }
             Counters.Queue(-1);
-            exchange.Serve(next.Client, next.Number);
+            exchange.Serve(next.Client, next.Number, next.Tls);
             lock (Gate)
             {
                 Gone(exchange);

@@ -91,7 +91,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
     /// <summary>The options as a configuration.</summary>
     private string ConfigurationText()
     {
-        var listens = new StringBuilder();
+        var servers = new StringBuilder();
         foreach (OpenListener listener in _listeners)
         {
             string text = listener.Address.ToString();
@@ -99,7 +99,9 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             {
                 throw new ArgumentException($"\"{text}\" has characters that no listening address has");
             }
-            listens.Append(CultureInfo.InvariantCulture, $"listen \"{text}\"; ");
+            string tls = listener.Tls is null ? "" : " ssl";
+            servers.Append(CultureInfo.InvariantCulture, $"server {{ listen \"{text}\"{tls}; ");
+            servers.Append("location / { app_pass handler; } }\n");
         }
         long idleMs = Milliseconds(Options.IdleTimeout);
         return string.Create(CultureInfo.InvariantCulture, $$"""
@@ -119,10 +121,11 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
                 keepalive_time 3650d;
                 client_max_body_size {{Options.MaxBodyBytes}};
                 large_client_header_buffers 4 {{Math.Max(1024, Options.MaxHeadBytes / 4)}};
-                server {
-                    {{listens}}
-                    location / { app_pass handler; }
-                }
+                http2 {{(Options.Http2 ? "on" : "off")}};
+                http2_max_concurrent_streams {{Math.Max(1, Options.Http2MaxStreams)}};
+                http2_body_preread_size {{Math.Max(1, Options.Http2BodyWindowBytes)}};
+                http2_chunk_size 16k;
+                {{servers}}
             }
 
             """);
@@ -242,7 +245,7 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
             Loop.Alert = (message, errno) => log.Write(LogLevel.Warn, message, errno);
             Loop.Report = (level, message, errno) => log.Write(level, message, errno);
             Loop.Fault = e => log.Write(LogLevel.Error, $"a fault on a loop: {e}");
-            var resources = new AppResources(log, new GuestHandler(_guests), model._slots);
+            var resources = new AppResources(log, new GuestHandler(_guests), model._slots, model._listeners);
             MemoryConfFiles files = new MemoryConfFiles().Add("/app/app.conf", model.ConfigurationText());
             ConfTree tree = ConfParser.Parse(files, "/app/app.conf", "");
             var build = new HttpBuild(resources, tree.Errors);
@@ -274,7 +277,8 @@ internal sealed class EventDrivenModel(AppServerOptions options, GuestApplicatio
 }
 
 /// <summary>What a build for an AppServer finds in its process.</summary>
-internal sealed class AppResources(Log log, PhaseHandler handler, CounterSlots counters) : IBuildResources
+internal sealed class AppResources(Log log, PhaseHandler handler, CounterSlots counters,
+    IReadOnlyList<OpenListener> listeners) : IBuildResources
 {
     public string Prefix => "/";
     public string ConfPrefix => "/";
@@ -282,6 +286,18 @@ internal sealed class AppResources(Log log, PhaseHandler handler, CounterSlots c
     public CounterSlots? Counters => counters;
 
     public PhaseHandler? Application(string name) => handler;
+
+    public OwnTls? TlsOf(ListenSpec spec)
+    {
+        foreach (OpenListener listener in listeners)
+        {
+            if (listener.Address.Equals(spec.Address))
+            {
+                return listener.Tls?.AsOwn;
+            }
+        }
+        return null;
+    }
 
     public LogSink? SinkOf(LogSpec spec, LogLevel level) => log.Sinks.Count > 0 ? log.Sinks[0] : new NoSink();
 

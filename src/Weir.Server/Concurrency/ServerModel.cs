@@ -40,12 +40,16 @@ internal sealed class OpenListener
     internal required int Fd { get; init; }
     internal required SocketAddress Address { get; init; }
 
+    /// <summary>Null for a plain address.</summary>
+    internal ListenerTls? Tls { get; init; }
+
     /// <summary>A path that this server made and removes.</summary>
     internal string? UnixPath { get; init; }
 
     /// <summary>Opens all addresses of the options.</summary>
     /// <exception cref="IOException">An address cannot be had; the message says who has it.</exception>
-    internal static List<OpenListener> OpenAll(AppServerOptions options)
+    /// <exception cref="ArgumentException">An address is none, or its TLS cannot be.</exception>
+    internal static List<OpenListener> OpenAll(AppServerOptions options, Log log)
     {
         var opened = new List<OpenListener>();
         try
@@ -53,7 +57,18 @@ internal sealed class OpenListener
             IEnumerable<string> addresses = options.Listen.Count > 0 ? options.Listen : ["127.0.0.1:8080"];
             foreach (string text in addresses)
             {
-                opened.Add(Open(text, options.Backlog));
+                HttpsOptions? https = options.HttpsOf(text);
+                ListenerTls? tls = https is null ? null
+                    : new ListenerTls(text, https, log, options.Http2 && !options.Concurrency.IsBlocking);
+                try
+                {
+                    opened.Add(Open(WithoutScheme(text), options.Backlog, tls));
+                }
+                catch
+                {
+                    tls?.Dispose();
+                    throw;
+                }
             }
             return opened;
         }
@@ -70,13 +85,24 @@ internal sealed class OpenListener
     internal void Close()
     {
         Descriptors.Close(Fd);
+        Tls?.Dispose();
         if (UnixPath is not null)
         {
             Descriptors.Unlink(UnixPath);
         }
     }
 
-    private static OpenListener Open(string text, int backlog)
+    private static string WithoutScheme(string text)
+    {
+        int colon = text.IndexOf("://", StringComparison.Ordinal);
+        return colon is 4 or 5 && text.StartsWith("http", StringComparison.OrdinalIgnoreCase) ? text[(colon + 3)..]
+            : text;
+    }
+
+    /// <summary>What it was asked for as: a TLS address keeps its scheme.</summary>
+    internal string Text => Tls is null ? Address.ToString() : AppServerOptions.HttpsScheme + Address;
+
+    private static OpenListener Open(string text, int backlog, ListenerTls? tls)
     {
         SocketAddress address = Parse(text);
         var spec = new ListenSpec { Address = address, Backlog = backlog };
@@ -98,6 +124,7 @@ internal sealed class OpenListener
         return new OpenListener
         {
             Fd = fd,
+            Tls = tls,
             Address = ListenSocket.AddressOf(fd, out _) ?? address,
             UnixPath = path is null || path.StartsWith('@') ? null : path,
         };

@@ -72,8 +72,18 @@ public abstract class GuestExchange : IBufferWriter<byte>
     /// <summary>The query without its question mark.</summary>
     public ReadOnlySpan<byte> Query => _bytes.AsSpan(_headLength + _pathLength, _queryLength);
 
-    /// <summary>9, 10 or 11.</summary>
+    /// <summary>9, 10, 11, or 20 for HTTP/2.</summary>
     public int Version { get; private set; }
+
+    /// <summary>The TLS of the connection; null where it is plain.</summary>
+    public ConnectionSecurity? Security { get; private protected set; }
+
+    /// <summary>An HTTP/2 client asks for a tunnel of another protocol (RFC 8441), which the head shows as the upgrade of
+    /// HTTP/1: an answer with status 101 opens it, and the client sees 200.</summary>
+    public bool IsExtendedConnect => Version >= 20 && _head.UpgradeRequested;
+
+    /// <summary>The protocol of <see cref="IsExtendedConnect"/>, or of an upgrade.</summary>
+    public ReadOnlySpan<byte> UpgradeProtocol => _head.Value(KnownHeader.Upgrade, HeadBytes);
 
     /// <summary>The value of a header field; empty when it is not there.</summary>
     public ReadOnlySpan<byte> Header(KnownHeader header) => _head.Value(header, HeadBytes);
@@ -271,6 +281,9 @@ public abstract class GuestExchange : IBufferWriter<byte>
     /// <summary>Ends the connection without completing the answer.</summary>
     public abstract void Abort();
 
+    /// <summary>As <see cref="Abort"/>; over HTTP/2 only this request's stream ends, with this error code.</summary>
+    public virtual void Reset(int errorCode) => Abort();
+
     /// <summary>Cancelled when the client goes, when the handler's time is up, or when the server stops without waiting
     /// any longer.</summary>
     public CancellationToken Aborted
@@ -326,6 +339,7 @@ public abstract class GuestExchange : IBufferWriter<byte>
         Keep(ref _peer, peer);
         Keep(ref _local, local);
         _requestTrailerBytes = 0;
+        Security = null;
         Status = 200;
         Reason = null;
         Fields.Clear();

@@ -265,6 +265,17 @@ internal sealed partial class LoopExchange
         }
     }
 
+    /// <summary>As an abort; the stream hears the code before the request ends.</summary>
+    private void ProcessReset(uint code)
+    {
+        if (_r is { } r && Volatile.Read(ref _state) is (Owned or Begun))
+        {
+            r.Stream.Reset(r, code);
+            r.Abort(AbortReason.Failed);
+            SignalAborted();
+        }
+    }
+
     // Reading.
 
     /// <summary>On the guest's side: what is left of the piece it was lent.</summary>

@@ -69,6 +69,8 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
 
     internal GuestLoop Guests { get; }
 
+    internal EventLoop Loop => _loop;
+
     // The guests of its loop.
     internal LoopExchange? Next;
     internal LoopExchange? Previous;
@@ -88,6 +90,10 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         if (r.Body.IsCollected)
         {
             TakeTrailers(r);
+        }
+        if (r.Tls is { } tls)
+        {
+            Security = ConnectionSecurity.Of(tls.Session);
         }
         ConnectionNumber = Guests.ConnectionNumber(r.Connection);
         RequestNumber = r.ConnectionRequests;
@@ -340,9 +346,20 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
 
     public override object? ConnectionState
     {
-        get => _r?.Connection.Guest;
-        set => _r?.Connection.Guest = value;
+        // Streams of one connection run side by side: each keeps what is its own.
+        get => IsShared ? base.ConnectionState : _r?.Connection.Guest;
+        set
+        {
+            if (IsShared)
+            {
+                base.ConnectionState = value;
+                return;
+            }
+            _r?.Connection.Guest = value;
+        }
     }
+
+    private bool IsShared => Version >= 20;
 
     public override int Read(Span<byte> into)
     {
@@ -389,6 +406,19 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         else
         {
             _loop.Post(_abortMessage);
+        }
+    }
+
+    public override void Reset(int errorCode)
+    {
+        _lendsSending = false;
+        if (_loop.IsOnThread)
+        {
+            ProcessReset((uint)errorCode);
+        }
+        else
+        {
+            _loop.Post(() => ProcessReset((uint)errorCode));
         }
     }
 
@@ -507,11 +537,19 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
     /// <summary>The loop is free again, and the client has had its answer: all that is left is to close.</summary>
     private void CloseAnswered()
     {
-        if (_answeredOutside && _r is { } r)
+        if (!_answeredOutside || _r is not { } r)
         {
-            r.Abort(AbortReason.Timeout);
-            Finish(PhaseResult.Done);
+            return;
         }
+        if (!_begun && (r.Stream.IsShared || r.Tls is not null))
+        {
+            // Frames and records are the loop's alone to write: nobody could answer while it was held. It does so now.
+            r.KeepAlive = false;
+            Finish(AnswerLater(r));
+            return;
+        }
+        r.Abort(AbortReason.Timeout);
+        Finish(PhaseResult.Done);
     }
 
     private void GiveUp()
@@ -523,61 +561,5 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         }
         Guests.Counters.Tell(AppServerEventKind.TimedOut, ConnectionNumber, RequestNumber, Guests.Index, 503);
         SignalAborted();
-    }
-
-    /// <summary>The synchronization context of a guest on a loop: what it awaits continues there.</summary>
-    private sealed class GuestContext(LoopExchange exchange) : SynchronizationContext
-    {
-        public override void Post(SendOrPostCallback d, object? state)
-        {
-            void Continue() => Enter(d, state);
-            if (exchange._loop.IsOnThread)
-            {
-                exchange._loop.Ready(Continue);
-            }
-            else
-            {
-                exchange._loop.Post(Continue);
-            }
-        }
-
-        public override void Send(SendOrPostCallback d, object? state)
-        {
-            if (exchange._loop.IsOnThread)
-            {
-                Enter(d, state);
-                return;
-            }
-            using var done = new ManualResetEventSlim();
-            exchange._loop.Post(() =>
-            {
-                Enter(d, state);
-                done.Set();
-            });
-            done.Wait();
-        }
-
-        public override SynchronizationContext CreateCopy() => this;
-
-        private void Enter(SendOrPostCallback d, object? state)
-        {
-            SynchronizationContext? before = Current;
-            SetSynchronizationContext(this);
-            LoopExchange? inside = exchange.Guests.Enter(exchange);
-            try
-            {
-                d(state);
-            }
-            catch (Exception e)
-            {
-                // An `async void` of the guest: its failure is nobody's answer.
-                exchange.Guests.Complain(e);
-            }
-            finally
-            {
-                exchange.Guests.Leave(inside);
-                SetSynchronizationContext(before);
-            }
-        }
     }
 }

@@ -5,6 +5,7 @@ using System.Globalization;
 using System.Text;
 using Weir.Conf;
 using Weir.Kernel;
+using Weir.Server;
 
 namespace Weir;
 
@@ -18,7 +19,11 @@ internal sealed record BuiltInConfiguration(
     string Path, string Text, MemoryConfFiles Files, IReadOnlyList<string> Listens, string Banner);
 
 /// <summary>What every verb has.</summary>
-internal sealed record CommonOptions(IReadOnlyList<string> Listens, int? Workers, bool Logs);
+internal sealed record CommonOptions(IReadOnlyList<string> Listens, int? Workers, bool Logs)
+{
+    /// <summary>With it the addresses speak TLS and HTTP/2.</summary>
+    public DevelopmentCertificate? Certificate { get; init; }
+}
 
 /// <summary>`weir serve`. <paramref name="Root"/> is quoted already.</summary>
 internal sealed record ServeOptions(CommonOptions Common, string Root)
@@ -31,6 +36,8 @@ internal sealed record ServeOptions(CommonOptions Common, string Root)
 internal static class BuiltInConfigurations
 {
     public const int DefaultPort = 8080;
+
+    public const int DefaultHttpsPort = 8443;
 
     private const string Directory = "/built-in/";
 
@@ -51,7 +58,7 @@ internal static class BuiltInConfigurations
             """;
         string text = Compose("The welcome page of a start without arguments.",
             new CommonOptions(listens, null, false), "", body);
-        string banner = $"Weir is running: {Url(listens)}\n"
+        string banner = $"Weir is running: {Url(new CommonOptions(listens, null, false))}\n"
             + "Stop it with Ctrl-C. \"weir help\" says what else it does.";
         if (File.Exists(Invocation.DefaultConfPath))
         {
@@ -90,7 +97,8 @@ internal static class BuiltInConfigurations
         // As root, the files are those that root can read; nobody else was named.
         string text = Compose("A folder over HTTP.", options.Common, http, body, Identity.IsRoot ? "\nuser root;" : "");
         IReadOnlyList<string> listens = options.Common.Listens;
-        return Make("serve", text, listens, $"Serving {options.Root} on {Url(listens)}\nStop it with Ctrl-C.");
+        return Make("serve", text, listens,
+            $"Serving {options.Root} on {Url(options.Common)}\n{Trust(options.Common)}Stop it with Ctrl-C.");
     }
 
     public static BuiltInConfiguration Proxy(CommonOptions common, IReadOnlyList<ProxyTarget> targets)
@@ -128,7 +136,7 @@ internal static class BuiltInConfigurations
             """;
         string what = string.Join(", ", targets.Select(static t => t.Server + t.Uri));
         return Make("proxy", Compose("A reverse proxy in front of an application.", common, http, body), common.Listens,
-            $"Passing {Url(common.Listens)} to {what}\nStop it with Ctrl-C.");
+            $"Passing {Url(common)} to {what}\n{Trust(common)}Stop it with Ctrl-C.");
     }
 
     /// <summary>Loopback addresses for a port: IPv6's only where the machine has it.</summary>
@@ -141,9 +149,21 @@ internal static class BuiltInConfigurations
     private static string Compose(string what, CommonOptions common, string http, string server, string main = "")
     {
         var listens = new StringBuilder();
+        string tls = common.Certificate is null ? "" : " ssl";
         foreach (string listen in common.Listens)
         {
-            listens.Append(CultureInfo.InvariantCulture, $"        listen {listen};\n");
+            listens.Append(CultureInfo.InvariantCulture, $"        listen {listen}{tls};\n");
+        }
+        if (common.Certificate is { } certificate)
+        {
+            listens.Append(CultureInfo.InvariantCulture, $"""
+                        http2 on;
+                        ssl_certificate {ConfQuote.Of(certificate.CertificatePath)};
+                        ssl_certificate_key {ConfQuote.Of(certificate.KeyPath)};
+                        # Who comes with http:// is shown the way.
+                        error_page 497 =301 https://$http_host$request_uri;
+
+                """);
         }
         string workers = common.Workers?.ToString(CultureInfo.InvariantCulture) ?? "auto";
         string log = common.Logs ? "/dev/stdout" : "off";
@@ -184,9 +204,16 @@ internal static class BuiltInConfigurations
         return ConfQuote.Of($"{directory}/weir-{Environment.UserName}-{name}.pid")!;
     }
 
-    private static string Url(IReadOnlyList<string> listens)
+    /// <summary>How the certificate is trusted, when it is new; where it lies, when it is not.</summary>
+    private static string Trust(CommonOptions common) => common.Certificate is not { } certificate ? ""
+        : certificate.IsNew ? certificate.HowToTrust.ReplaceLineEndings("\n") + "\n"
+        : $"Certificate: {certificate.CertificatePath} (\"weir help https\" says how to trust it)\n";
+
+    private static string Url(CommonOptions common)
     {
-        string first = listens[0];
+        string first = common.Listens[0];
+        string scheme = common.Certificate is null ? "http" : "https";
+        string usual = common.Certificate is null ? ":80" : ":443";
         if (first.StartsWith("unix:", StringComparison.Ordinal)
             || !SocketAddress.TryParse(first, 80, out SocketAddress? address, out string _))
         {
@@ -195,7 +222,7 @@ internal static class BuiltInConfigurations
         string text = address!.ToString();
         int colon = text.LastIndexOf(':');
         string host = text[..colon] is "0.0.0.0" or "127.0.0.1" or "[::]" or "[::1]" ? "localhost" : text[..colon];
-        return text[colon..] == ":80" ? $"http://{host}/" : $"http://{host}{text[colon..]}/";
+        return text[colon..] == usual ? $"{scheme}://{host}/" : $"{scheme}://{host}{text[colon..]}/";
     }
 
     private static bool HasIpv6Loopback()

@@ -18,6 +18,9 @@ internal sealed record AppOptions
 
     /// <summary>Wait without holding the thread.</summary>
     public bool Awaits { get; init; }
+
+    /// <summary>What it shows with --https.</summary>
+    public DevelopmentCertificate? Certificate { get; init; }
 }
 
 internal static class AppVerb
@@ -50,7 +53,7 @@ internal static class AppVerb
 
     /// <summary>Null after saying in <paramref name="complaint"/> what is wrong.</summary>
     public static AppOptions? Read(IReadOnlyDictionary<string, string> values, IReadOnlySet<string> switches,
-        IReadOnlyList<string> listens, out (string Text, string? Hint) complaint)
+        CommonOptions common, out (string Text, string? Hint) complaint)
     {
         var reader = new Reader(values);
         int threads = reader.Number("--threads", 10, 1, 100_000);
@@ -76,9 +79,15 @@ internal static class AppVerb
             IdleTimeout = reader.Time("--idle-timeout", TimeSpan.FromSeconds(75)),
             LogLevel = AppLogLevel.Information,
         };
-        foreach (string listen in listens)
+        string scheme = "";
+        if (common.Certificate is { } certificate)
         {
-            server.Listen.Add(listen.All(char.IsAsciiDigit) ? "*:" + listen : listen);
+            scheme = "https://";
+            server.Https.Certificate = ServerCertificate.FromPemFile(certificate.CertificatePath, certificate.KeyPath);
+        }
+        foreach (string listen in common.Listens)
+        {
+            server.Listen.Add(scheme + (listen.All(char.IsAsciiDigit) ? "*:" + listen : listen));
         }
         var options = new AppOptions
         {
@@ -86,6 +95,7 @@ internal static class AppVerb
             Delay = reader.Time("--delay", TimeSpan.Zero),
             Cpu = reader.Time("--cpu", TimeSpan.Zero),
             Awaits = switches.Contains("--await"),
+            Certificate = common.Certificate,
         };
         complaint = reader.Complaint;
         return reader.Complaint.Text.Length == 0 ? options : null;

@@ -8,7 +8,7 @@ namespace Weir;
 internal static class HelpText
 {
     public static IReadOnlyList<string> Topics { get; } =
-        ["serve", "proxy", "app", "lab", "explain", "lint", "conf", "flags", "signals"];
+        ["serve", "proxy", "app", "lab", "explain", "lint", "https", "conf", "flags", "signals"];
 
     /// <summary>The text on a topic, "" for the overview; null when there is none.</summary>
     public static string? Of(string topic) => topic switch
@@ -21,6 +21,7 @@ internal static class HelpText
         "explain" => OfVerb(Verbs.Explain, ExplainExamples),
         "lint" => Lint + string.Concat(Linter.Rules.Select(static r =>
             $"  {r.Key}\n{Wrapped(r.Value.Replace("`", "", StringComparison.Ordinal))}")),
+        "https" or "certificate" => Https,
         "conf" or "configuration" => Conf,
         "flags" => Flags,
         "signals" => Signals,
@@ -52,10 +53,39 @@ internal static class HelpText
           weir help app
           weir help lab
           weir help explain
+          weir help https               --https, and how clients trust its certificate
           weir help conf                a first nginx.conf, and where files are found
           weir help flags               nginx's flags, one by one
           weir help signals             reload, upgrade, rotate logs, stop
           weir -V                       the version, and what is built in
+
+        """;
+
+    private const string Https = """
+        weir serve --https, weir proxy --https URL, weir app --https
+
+        The server speaks HTTPS, with HTTP/1.1 and HTTP/2, on https://localhost:8443
+        (--port and --listen name other addresses). It shows a certificate that signs
+        itself, for localhost, 127.0.0.1 and ::1. It is made when there is none, and
+        anew in the month before it expires, and kept for you alone in
+
+          ~/.local/share/weir/localhost.crt and localhost.key
+
+        ($XDG_DATA_HOME/weir, where that is set). Clients refuse it until they are told
+        to trust it. With C standing for its path:
+
+          curl          curl --cacert C https://localhost:8443/
+          Debian        sudo cp C /usr/local/share/ca-certificates/weir-localhost.crt
+                        sudo update-ca-certificates
+                        (curl, wget and .NET programs trust it then)
+          .NET alone    SSL_CERT_FILE=C dotnet run
+          Chromium      certutil -d sql:$HOME/.pki/nssdb -A -t P,, \
+                          -n weir-localhost -i C     (package libnss3-tools)
+          Firefox       open the page, Advanced, Accept the Risk
+          Node          NODE_EXTRA_CA_CERTS=C node app.js
+
+        For a site that others visit, take a certificate that an authority has signed
+        and write an nginx.conf: weir serve --https --print-conf is a start.
 
         """;
 
@@ -64,6 +94,7 @@ internal static class HelpText
           weir serve                            this folder on http://localhost:8080
           weir serve dist --spa                 a single-page application
           weir serve ~/public --port 9000
+          weir serve --https                    https://localhost:8443, HTTP/2 too
           weir serve . --listen 80 --no-list    for everybody, without listings
 
         A path that is a folder gets its index.html, else a listing. Listening is on

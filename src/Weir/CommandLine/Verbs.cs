@@ -5,6 +5,7 @@ using Weir.Conf;
 using Weir.Explain;
 using Weir.Kernel;
 using Weir.Lab;
+using Weir.Server;
 
 namespace Weir;
 
@@ -19,7 +20,11 @@ internal static class Verbs
     private static readonly VerbOption _listen = new("--listen", 'l', "ADDR",
         "8080, *:8080, 192.0.2.1:80, [::]:8080 or unix:/path; may be repeated");
 
-    private static readonly VerbOption _port = new("--port", 'p', "N", "this port on localhost (default 8080)");
+    private static readonly VerbOption _port = new("--port", 'p', "N",
+        "this port on localhost (default 8080, with --https 8443)");
+
+    private static readonly VerbOption _https = new("--https", null, null,
+        "HTTPS and HTTP/2, with a certificate for localhost that is made when there is none");
 
     private static readonly VerbOption _workers = new("--workers", 'w', "N", "worker processes (default: one per CPU)");
 
@@ -35,17 +40,17 @@ internal static class Verbs
         _port, _listen,
         new("--spa", null, null, "unknown paths get /index.html: for applications that route in the browser"),
         new("--no-list", null, null, "no listing of directories without an index file"),
-        _log, _workers, _printConf, _help,
+        _https, _log, _workers, _printConf, _help,
     ]);
 
     public static Verb Proxy { get; } = new("proxy", "URL…", "a reverse proxy in front of an application",
     [
-        _port, _listen, _log, _workers, _printConf, _help,
+        _port, _listen, _https, _log, _workers, _printConf, _help,
     ]);
 
     public static Verb App { get; } = new("app", "", "an application server, to try concurrency models with",
     [
-        _port, _listen, .. AppVerb.Options, _help,
+        _port, _listen, _https, .. AppVerb.Options, _help,
     ]);
 
     public static Verb Lab { get; } = new("lab", "[EXPERIMENT]", "the concurrency models side by side, measured",
@@ -209,7 +214,11 @@ internal static class Verbs
             return CommandLine.Complain(
                 $"the path \"{directory}\" has a \"$\" in it, which nginx.conf reads as a variable");
         }
-        var options = new ServeOptions(Common(words), quoted)
+        if (Common(words, out Invocation? refused) is not { } common)
+        {
+            return refused!;
+        }
+        var options = new ServeOptions(common, quoted)
         {
             IsSpa = words.Switches.Contains("--spa"),
             Lists = !words.Switches.Contains("--no-list"),
@@ -237,7 +246,8 @@ internal static class Verbs
         {
             return CommandLine.Complain("the URLs differ in their paths; balanced servers must not");
         }
-        return Start(InvocationAction.VerbProxy, words, BuiltInConfigurations.Proxy(Common(words), targets));
+        return Common(words, out Invocation? refused) is { } common
+            ? Start(InvocationAction.VerbProxy, words, BuiltInConfigurations.Proxy(common, targets)) : refused!;
     }
 
     private static Invocation FinishApp(Words words)
@@ -246,8 +256,11 @@ internal static class Verbs
         {
             return CommandLine.Complain($"\"weir app\" takes options only, not \"{words.Operands[0]}\"");
         }
-        return AppVerb.Read(words.Values, words.Switches, Common(words).Listens, out (string Text, string? Hint) wrong)
-            is { } options
+        if (Common(words, out Invocation? refused) is not { } common)
+        {
+            return refused!;
+        }
+        return AppVerb.Read(words.Values, words.Switches, common, out (string Text, string? Hint) wrong) is { } options
             ? new Invocation { Action = InvocationAction.VerbApp, App = options }
             : CommandLine.Complain(wrong.Text, wrong.Hint);
     }
@@ -271,14 +284,40 @@ internal static class Verbs
         return new Invocation { Action = InvocationAction.VerbLab, Lab = options with { Listens = listens } };
     }
 
-    private static CommonOptions Common(Words words)
+    /// <summary>What all verbs have; null with the answer when the certificate cannot be had.</summary>
+    private static CommonOptions? Common(Words words, out Invocation? refused)
     {
+        refused = null;
+        DevelopmentCertificate? certificate = null;
+        if (words.Switches.Contains(_https.Name))
+        {
+            try
+            {
+                certificate = DevelopmentCertificate.Ensure();
+            }
+            catch (IOException e)
+            {
+                refused = CommandLine.Complain(e.Message, "it is kept in " + DevelopmentCertificate.DefaultDirectory);
+                return null;
+            }
+            if (ConfQuote.Of(certificate.CertificatePath) is null)
+            {
+                refused = CommandLine.Complain($"the path \"{certificate.CertificatePath}\" has a \"$\" in it, which "
+                    + "nginx.conf reads as a variable", "XDG_DATA_HOME names another directory");
+                return null;
+            }
+        }
         var listens = new List<string>(words.Listens);
         if (words.Port is not null || listens.Count == 0)
         {
-            listens.AddRange(BuiltInConfigurations.Localhost(words.Port ?? BuiltInConfigurations.DefaultPort));
+            int otherwise = certificate is null ? BuiltInConfigurations.DefaultPort
+                : BuiltInConfigurations.DefaultHttpsPort;
+            listens.AddRange(BuiltInConfigurations.Localhost(words.Port ?? otherwise));
         }
-        return new CommonOptions(listens, words.Workers, words.Switches.Contains("--log"));
+        return new CommonOptions(listens, words.Workers, words.Switches.Contains("--log"))
+        {
+            Certificate = certificate,
+        };
     }
 
     private static Invocation Start(InvocationAction action, Words words, BuiltInConfiguration configuration) => new()
