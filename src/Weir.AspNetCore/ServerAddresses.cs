@@ -21,7 +21,8 @@ internal sealed record ServerAddress(string Url, bool IsHttps, IReadOnlyList<str
         if (!isHttps && !address.Scheme.Equals("http", StringComparison.OrdinalIgnoreCase))
         {
             throw new InvalidOperationException(
-                $"\"{url}\" cannot be served: \"{address.Scheme}\" is not a scheme of this server (http and https are)");
+                $"\"{url}\" cannot be served: \"{address.Scheme}\" is not a scheme of this server: http and https "
+                + "are");
         }
         if (address.PathBase.Length > 0)
         {

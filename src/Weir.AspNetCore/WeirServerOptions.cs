@@ -35,11 +35,11 @@ public sealed class WeirServerOptions
     public IList<string> Listen { get; } = [];
 
     /// <summary>The TLS of https:// addresses. Without a certificate here and in the configuration (section
-    /// <c>Weir:Certificates:Default</c>), a program in its Development environment uses the certificate of this machine's
-    /// developer, <see cref="DevelopmentCertificate"/>.</summary>
+    /// <c>Weir:Certificates:Default</c>), a program in its Development environment uses the certificate of the
+    /// machine's developer, <see cref="DevelopmentCertificate"/>.</summary>
     public HttpsOptions Https { get; } = new();
 
-    /// <summary>Adds an https:// address with settings of its own, which begin as those of <see cref="Https"/>.</summary>
+    /// <summary>Adds an https:// address with settings of its own that begin as those of <see cref="Https"/>.</summary>
     public void ListenHttps(string url, Action<HttpsOptions> configure)
     {
         ArgumentNullException.ThrowIfNull(url);
@@ -96,7 +96,7 @@ public sealed class WeirServerLimits
     /// <summary>Bytes of a request's head at most.</summary>
     public int MaxRequestHeadSize { get; set; } = 32 * 1024;
 
-    /// <summary>Whether clients may speak HTTP/2: over TLS by ALPN, over plain connections by prior knowledge.</summary>
+    /// <summary>Whether clients may speak HTTP/2: over TLS by ALPN, without it by prior knowledge.</summary>
     public bool Http2 { get; set; } = true;
 
     /// <summary>Requests that an HTTP/2 connection may have under way.</summary>

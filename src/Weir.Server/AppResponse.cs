@@ -168,8 +168,8 @@ public sealed class AppResponse
     /// <summary>Ends the connection without completing the answer.</summary>
     public void Abort() => Exchange.Abort();
 
-    /// <summary>Ends the answer without completing it. Over HTTP/2 only this request's stream ends, with this error code
-    /// (RFC 9113 §7); otherwise as <see cref="Abort"/>.</summary>
+    /// <summary>Ends the answer without completing it. Over HTTP/2 only this request's stream ends, with this error
+    /// code (RFC 9113 §7); otherwise as <see cref="Abort"/>.</summary>
     public void Reset(int errorCode) => Exchange.Reset(errorCode);
 
     internal void End() => _ended = true;

@@ -4,7 +4,7 @@ using Weir.Kernel;
 
 namespace Weir.Server;
 
-/// <summary>Serves HTTP/1.1 and HTTP/2, plain and over TLS, with a handler, under one of several concurrency models.</summary>
+/// <summary>Serves HTTP/1.1, HTTPS and HTTP/2 with a handler, under one of several concurrency models.</summary>
 /// <example><code>
 /// var options = new AppServerOptions { Concurrency = Concurrency.ThreadPool(threads: 10, queue: 100) };
 /// options.Listen.Add("127.0.0.1:8080");
@@ -31,8 +31,8 @@ public sealed class AppServer : IAsyncDisposable, IDisposable
         _log = new Log(options.Log is { } write ? new CallbackSink(write, level) : new FileLogSink(2, level));
     }
 
-    /// <summary>What it listens on, as bound: a port of 0 has become a real one, "https://" stays before an address that
-    /// speaks TLS. Empty before the start.</summary>
+    /// <summary>What it listens on, as bound: a port of 0 has become a real one, "https://" stays before an address
+    /// that speaks TLS. Empty before the start.</summary>
     public IReadOnlyList<string> Addresses { get; private set; } = [];
 
     /// <summary>The port of the first address; 0 before the start and for unix sockets.</summary>

@@ -181,8 +181,8 @@ public sealed class AppServerOptions
         return _https.GetValueOrDefault(entry, Https);
     }
 
-    /// <summary>Whether connections may speak HTTP/2: over TLS where <see cref="HttpsOptions.Http2"/> says so too, on plain
-    /// addresses when the client begins with it (prior knowledge). Only event loops can; the blocking models refuse
+    /// <summary>Whether connections may speak HTTP/2: over TLS where <see cref="HttpsOptions.Http2"/> says so too, on
+    /// plain addresses when the client begins with it (prior knowledge). Only event loops can; the blocking models refuse
     /// it.</summary>
     public bool Http2 { get; set; } = true;
 

@@ -46,8 +46,8 @@ public sealed class DevelopmentCertificate
         }
     }
 
-    /// <summary>The certificate in <paramref name="directory"/>, made there when there is none, when it does not fit its
-    /// key, or when it expires within a month. Its names are localhost, 127.0.0.1 and ::1.</summary>
+    /// <summary>The certificate in <paramref name="directory"/>, made there when there is none, when it does not fit
+    /// its key, or when it expires within a month. Its names are localhost, 127.0.0.1 and ::1.</summary>
     /// <exception cref="IOException">It can be neither read nor made.</exception>
     public static DevelopmentCertificate Ensure(string? directory = null)
     {

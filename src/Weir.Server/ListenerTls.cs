@@ -29,8 +29,8 @@ internal sealed class ListenerTls : ITlsNames, IDisposable
         _log = log;
         _offersHttp2 = mayOfferHttp2 && options.Http2;
         ServerCertificate certificate = options.Certificate ?? throw new ArgumentException(
-            $"no certificate for \"{address}\": set HttpsOptions.Certificate (ServerCertificate.FromPemFile, FromPfxFile, "
-            + "From, or Development for this machine alone)");
+            $"no certificate for \"{address}\": set HttpsOptions.Certificate (ServerCertificate.FromPemFile, "
+            + "FromPfxFile, From, or Development for this machine alone)");
         Context = Make(certificate, options, out string? error)
             ?? throw new ArgumentException($"\"{address}\" cannot speak TLS: {error}");
         _contexts.Add(certificate, Context);

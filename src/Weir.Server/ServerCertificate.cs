@@ -27,7 +27,7 @@ public sealed class ServerCertificate
 
     internal IReadOnlyList<TlsPassword> Passwords { get; }
 
-    /// <summary>From PEM texts: the certificate with its chain behind it, and the key, which may be encrypted.</summary>
+    /// <summary>From PEM texts: the certificate with its chain behind it, and the key, which may be locked.</summary>
     public static ServerCertificate FromPem(string certificatePem, string keyPem, string? password = null)
     {
         ArgumentNullException.ThrowIfNull(certificatePem);
@@ -123,8 +123,8 @@ public sealed class ServerCertificate
         }
     }
 
-    /// <summary>The certificate of this machine's developer: made when there is none or when it is about to expire, kept
-    /// in the user's data directory. See <see cref="DevelopmentCertificate"/>.</summary>
+    /// <summary>The certificate of this machine's developer: made when there is none or when it is about to expire,
+    /// kept in the user's data directory. See <see cref="DevelopmentCertificate"/>.</summary>
     /// <exception cref="IOException">It can be neither read nor made.</exception>
     public static ServerCertificate Development()
     {

@@ -111,8 +111,8 @@ public sealed class VerbTests : IDisposable
             Assert.Equal(start == 0, weir.Process.Errors.Contains("update-ca-certificates"));
             foreach (string version in (string[])["--http1.1", "--http2"])
             {
-                (_, string output, string errors) = ChildProcess.Run("curl", "-s", "-S", version, "--cacert", certificate,
-                    "-w", "%{http_version}", url);
+                (_, string output, string errors) = ChildProcess.Run("curl", "-sS", version, "--cacert",
+                    certificate, "-w", "%{http_version}", url);
                 Assert.Equal($"secret\n{(version == "--http2" ? "2" : "1.1")}", (output + errors).TrimEnd());
             }
             // Who asks without TLS is shown the way.

@@ -1,5 +1,5 @@
-// Where the code of an inline guest continues after an await: on its loop, as that guest, so that the watchdog knows whose
-// code has the thread. Posts come from any thread; what is posted runs on the loop.
+// Where the code of an inline guest continues after an await: on its loop, as that guest, so that the watchdog knows
+// whose code has the thread. Posts come from any thread; what is posted runs on the loop.
 namespace Weir.Server;
 
 /// <summary>The synchronization context of a guest on a loop: what it awaits continues there.</summary>

@@ -78,8 +78,8 @@ public abstract class GuestExchange : IBufferWriter<byte>
     /// <summary>The TLS of the connection; null where it is plain.</summary>
     public ConnectionSecurity? Security { get; private protected set; }
 
-    /// <summary>An HTTP/2 client asks for a tunnel of another protocol (RFC 8441), which the head shows as the upgrade of
-    /// HTTP/1: an answer with status 101 opens it, and the client sees 200.</summary>
+    /// <summary>An HTTP/2 client asks for a tunnel of another protocol (RFC 8441), which the head shows as the upgrade
+    /// of HTTP/1: an answer with status 101 opens it, and the client sees 200.</summary>
     public bool IsExtendedConnect => Version >= 20 && _head.UpgradeRequested;
 
     /// <summary>The protocol of <see cref="IsExtendedConnect"/>, or of an upgrade.</summary>
