@@ -182,8 +182,8 @@ public sealed class AppServerOptions
     }
 
     /// <summary>Whether connections may speak HTTP/2: over TLS where <see cref="HttpsOptions.Http2"/> says so too, on
-    /// plain addresses when the client begins with it (prior knowledge). Only event loops can; the blocking models refuse
-    /// it.</summary>
+    /// plain addresses when the client begins with it (prior knowledge). Only event loops can; the blocking models
+    /// refuse it.</summary>
     public bool Http2 { get; set; } = true;
 
     /// <summary>Requests that an HTTP/2 connection may have under way.</summary>
