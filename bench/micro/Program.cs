@@ -1,6 +1,7 @@
 // Single paths, timed alone: nanoseconds and allocated bytes per operation, the median of several batches after warming
 // up.   dotnet run --project bench/micro -c Release
 using System.Diagnostics;
+using Weir.Bench.Micro;
 using Weir.Loop;
 using Weir.Protocol.Http1;
 using Weir.Protocol.Http2;
@@ -26,25 +27,27 @@ byte[] scratch = new byte[4096];
 byte[] headText = new byte[2048];
 int blockLength = EncodeHead();
 
-Console.WriteLine($"{"path",-24}{"ns",10}{"bytes",10}");
-Time("head parsing", () =>
+Batches.Head();
+Batches.Time("head parsing", () =>
 {
     parser.Reset();
     parser.Parse(head, parsed, in options);
 });
-Time("date formatting", () => HttpDate.Format(second++, text));
-Time("log time formatting", () => TimeFormats.WriteLocal(second++, 120, text));
-Time("buffer pool", () => pool.Rent().Release());
-Time("timer wheel, set", () => wheel.Set(timers[next = (next + 1) % timers.Length], now + 60_000 + next));
-Time("timer wheel, advance", () => wheel.Advance(now += 1));
+Batches.Time("date formatting", () => HttpDate.Format(second++, text));
+Batches.Time("log time formatting", () => TimeFormats.WriteLocal(second++, 120, text));
+Batches.Time("buffer pool", () => pool.Rent().Release());
+Batches.Time("timer wheel, set", () => wheel.Set(timers[next = (next + 1) % timers.Length], now + 60_000 + next));
+Batches.Time("timer wheel, advance", () => wheel.Advance(now += 1));
 
-Time("HPACK, request", () =>
+Batches.Time("HPACK, request", () =>
 {
     var fields = new RequestFields(headText, parsed, in options, extendedConnect: false);
     decoder.Decode(block.AsSpan(0, blockLength), scratch, 65_536, ref fields);
     fields.Finish(endStream: true);
 });
-Time("HPACK, writing it", () => EncodeHead());
+Batches.Time("HPACK, writing it", () => EncodeHead());
+
+RequestPaths.Time();
 
 int EncodeHead()
 {
@@ -59,27 +62,4 @@ int EncodeHead()
     n += encoder.Field(to[n..], "accept-language"u8, "en-GB,en;q=0.9"u8, HpackIndexing.Literal);
     n += encoder.Field(to[n..], "cookie"u8, "session=0123456789abcdef; theme=dark"u8, HpackIndexing.Never);
     return n;
-}
-
-static void Time(string name, Action operation)
-{
-    const int batch = 100_000, batches = 15;
-    for (int i = 0; i < batch; i++)
-    {
-        operation();
-    }
-    var times = new double[batches];
-    long allocated = GC.GetAllocatedBytesForCurrentThread();
-    for (int b = 0; b < batches; b++)
-    {
-        long start = Stopwatch.GetTimestamp();
-        for (int i = 0; i < batch; i++)
-        {
-            operation();
-        }
-        times[b] = Stopwatch.GetElapsedTime(start).TotalNanoseconds / batch;
-    }
-    allocated = GC.GetAllocatedBytesForCurrentThread() - allocated;
-    Array.Sort(times);
-    Console.WriteLine($"{name,-24}{times[batches / 2],10:F1}{(double)allocated / batch / batches,10:F2}");
 }

@@ -39,7 +39,7 @@ public sealed class InMemoryPeer : IInMemoryEnd, IInMemoryTarget
     /// <summary>Bytes that have come and were not read yet.</summary>
     public int Available => _in.Count;
 
-    /// <summary>All bytes that were read by <see cref="Read"/>.</summary>
+    /// <summary>All bytes that were read by <see cref="Read(int)"/>.</summary>
     public long ReadBytes { get; private set; }
 
     /// <summary>Whether the other side has ended its direction and everything was read.</summary>
@@ -91,7 +91,16 @@ public sealed class InMemoryPeer : IInMemoryEnd, IInMemoryTarget
         return bytes;
     }
 
-    /// <summary>As <see cref="Read"/>, as text with one char per byte.</summary>
+    /// <summary>Takes what has come and fits into <paramref name="into"/>, without allocating.</summary>
+    public int Read(Span<byte> into)
+    {
+        _in.Reveal();
+        int count = _in.Read(into[..Math.Min(into.Length, _in.Count)]);
+        ReadBytes += count;
+        return count;
+    }
+
+    /// <summary>As <see cref="Read(int)"/>, as text with one char per byte.</summary>
     public string ReadText(int max = int.MaxValue) => System.Text.Encoding.Latin1.GetString(Read(max));
 
     /// <summary>Sends FIN; reading goes on.</summary>
