@@ -1,4 +1,4 @@
-// What one request asks of the server, timed on a request that is alive: the in-memory engine serves it, and the handler
+// What one request asks of the server, timed on a request that is alive: the in-memory engine serves it, and a handler
 // of its log phase runs each path again and again. Whole requests, with and without a log line, come last.
 using Weir.Conf;
 using Weir.Http;
@@ -19,7 +19,8 @@ internal static class RequestPaths
 
     // Twenty locations, five of them regular expressions, as in the realistic forms of bench/run.
     private const string Locations = """
-        location = /favicon.ico { return 204; } location = /robots.txt { return 200; } location = /health { return 200; }
+        location = /favicon.ico { return 204; } location = /robots.txt { return 200; }
+        location = /health { return 200; }
         location /admin/ { return 403; } location /api/ { return 404; } location /api/v1/ { return 404; }
         location /api/v2/ { return 404; } location /assets/ { return 404; } location /downloads/ { return 404; }
         location /static/ { return 404; } location /images/ { return 404; } location /old/ { return 301 /new/; }
