@@ -137,7 +137,16 @@ public abstract class TlsRotatingTicketKeys : ITlsTicketKeys
             {
                 return;
             }
-            state[..(2 * EntryBytes)].CopyTo(state[EntryBytes..]);
+            // Times first become 0 and are set last: whoever is killed in between leaves fewer keys, never mixed ones.
+            for (int i = 1; i >= 0; i--)
+            {
+                Span<byte> from = state.Slice(i * EntryBytes, EntryBytes);
+                Span<byte> to = state.Slice((i + 1) * EntryBytes, EntryBytes);
+                BinaryPrimitives.WriteInt64LittleEndian(to, 0);
+                from[8..].CopyTo(to[8..]);
+                BinaryPrimitives.WriteInt64LittleEndian(to, BinaryPrimitives.ReadInt64LittleEndian(from));
+                BinaryPrimitives.WriteInt64LittleEndian(from, 0);
+            }
             fixed (byte* p = state)
             {
                 Native.RAND_bytes(p + 8, TlsTicketKey.BytesMax);

@@ -52,9 +52,13 @@ public sealed class SharedTable
             {
                 return null;
             }
-            zone.Slab.Tag(block) = ZoneSlab.PermanentTag;
             root.BucketCount = buckets;
+            zone.Wrote();
+            // A repair takes the block back unless the table's head names it.
+            zone.Slab.Tag(block) = ZoneSlab.PermanentTag;
+            zone.Wrote();
             Volatile.Write(ref root.Buckets, block);
+            zone.Wrote();
         }
         return new SharedTable(zone, index);
     }
@@ -200,6 +204,19 @@ public sealed class SharedTable
         {
             table.Link(block);
         }
+    }
+
+    /// <summary>Whether some table's buckets lie in this block.</summary>
+    internal static bool IsBuckets(Zone zone, uint block)
+    {
+        for (int i = 0; i < ZoneHeader.TablesMax; i++)
+        {
+            if (RootOf(zone, i).Buckets == block)
+            {
+                return true;
+            }
+        }
+        return false;
     }
 
     private static ref TableRoot RootOf(Zone zone, int index) =>

@@ -164,6 +164,16 @@ public sealed class Zone : IDisposable
             SharedTable.Unlink(this, i);
             Wrote();
         }
+        var blocks = new List<uint>();
+        Slab.CollectTagged(blocks);
+        foreach (uint block in blocks)
+        {
+            if (Slab.Tag(block) == ZoneSlab.PermanentTag && !SharedTable.IsBuckets(this, block))
+            {
+                Slab.Tag(block) = 0;
+                Wrote();
+            }
+        }
         Slab.Rebuild();
     }
 

@@ -28,6 +28,9 @@ internal enum LimitStatus : byte
 
 internal static class LimitValues
 {
+    /// <summary>Why nginx Plus's `sync` is refused.</summary>
+    internal const string NoSync = "zones are shared by the workers of one server, not by a cluster";
+
     internal static bool Text(LimitStatus status, ref NativeSlice value)
     {
         value = status switch
@@ -86,7 +89,7 @@ internal sealed class LimitReqModule()
                 continue;
             }
             use.Error(i, $"invalid parameter \"{arg}\"", arg == "sync"
-                ? "zones are shared by the workers of one server, not by a cluster" : null);
+                ? LimitValues.NoSync : null);
             return;
         }
         if (Define(use, key, name, at, bytes) is { } zone)

@@ -44,8 +44,13 @@ internal sealed class LimitReqZone(string name) : LimitZone(name)
 
     public override void Open(HttpBuild build)
     {
-        _zone = build.Resources.Zone(
-            new ZoneSpec("limit_req:" + Name, SizeBytes, SharedZones.LayoutOf(Layout, Key!.Source)));
+        Open(build.Resources.Zone(
+            new ZoneSpec("limit_req:" + Name, SizeBytes, SharedZones.LayoutOf(Layout, Key!.Source))));
+    }
+
+    internal void Open(Zone? zone)
+    {
+        _zone = zone;
         _table = _zone is null ? null : SharedTable.Open(_zone, 0, (int)(SizeBytes / EntryBytesTypical / 2));
     }
 
@@ -126,13 +131,15 @@ internal sealed class LimitReqZone(string name) : LimitZone(name)
     }
 
     /// <summary>The excess first: a kill in between admits nobody who should wait.</summary>
-    private static void Write(ref Record record, long nowMs, long excess)
+    private void Write(ref Record record, long nowMs, long excess)
     {
         Volatile.Write(ref record.Excess, excess);
+        _zone!.Wrote();
         long ms = nowMs - record.LastMs;
         if (ms > 0 || ms < -BackwardsMsMax)
         {
             Volatile.Write(ref record.LastMs, nowMs);
+            _zone.Wrote();
         }
     }
 

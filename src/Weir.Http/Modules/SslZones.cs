@@ -48,7 +48,7 @@ internal static class SslZones
 
     private static long NowSec() => DateTimeOffset.UtcNow.ToUnixTimeSeconds();
 
-    private sealed class ZoneSessions(Zone zone, SharedTable table) : ITlsSessionStore
+    internal sealed class ZoneSessions(Zone zone, SharedTable table) : ITlsSessionStore
     {
         private const int ExpiryBytes = 8;
 
@@ -69,8 +69,11 @@ internal static class SslZones
             if (entry != 0)
             {
                 Span<byte> value = table.Value(entry);
-                BinaryPrimitives.WriteInt64LittleEndian(value, NowSec() + timeoutSec);
                 session.CopyTo(value[ExpiryBytes..]);
+                zone.Wrote();
+                // Last: until then it is over already.
+                BinaryPrimitives.WriteInt64LittleEndian(value, NowSec() + timeoutSec);
+                zone.Wrote();
             }
         }
 
@@ -140,7 +143,7 @@ internal static class SslZones
         }
     }
 
-    private sealed class ZoneTicketKeys(Zone zone, SharedTable table, long periodSec) : TlsRotatingTicketKeys
+    internal sealed class ZoneTicketKeys(Zone zone, SharedTable table, long periodSec) : TlsRotatingTicketKeys
     {
         protected override long PeriodSec => periodSec;
 

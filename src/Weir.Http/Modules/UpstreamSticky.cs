@@ -2,7 +2,6 @@
 // the server's name, `route` finds it in the request, `learn` remembers in a zone which session an answer created
 // where. Names are the servers' `route=`, else a digest of their address (Peer.BindName). Allocates nothing per
 // request.
-using System.Buffers.Binary;
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Protocol.Http1;
@@ -134,7 +133,7 @@ internal static class UpstreamSticky
                     // The answer's head is always enough: sessions are remembered as soon as it is there.
                     break;
                 default:
-                    walker.Error(use.Args[i], $"invalid parameter \"{arg}\"");
+                    walker.Error(use.Args[i], $"invalid parameter \"{arg}\"", arg == "sync" ? LimitValues.NoSync : null);
                     return null;
             }
         }
@@ -149,10 +148,9 @@ internal static class UpstreamSticky
         {
             return null;
         }
-        Zone? zone = build.Resources.Zone(new ZoneSpec("sticky:" + name, bytes, StickyLearn.Layout));
-        SharedTable? table = zone is null ? null
-            : SharedTable.Open(zone, 0, (int)(bytes / StickyLearn.EntryBytesTypical / 2));
-        return new StickyLearn([.. create], [.. lookup], zone, table, timeoutSec);
+        Zone? zone = build.Resources.Zone(new ZoneSpec("sticky:" + name, bytes, StickySessions.Layout));
+        return new StickyLearn([.. create], [.. lookup], zone is null ? null
+            : StickySessions.Open(zone, timeoutSec));
     }
 }
 
@@ -232,67 +230,27 @@ internal sealed class StickyRoute(Template[] sources) : StickyRule
 }
 
 /// <summary>`sticky learn`.</summary>
-internal sealed class StickyLearn(Template[] create, Template[] lookup, Zone? zone, SharedTable? table, long timeoutSec)
-    : StickyRule
+internal sealed class StickyLearn(Template[] create, Template[] lookup, StickySessions? sessions) : StickyRule
 {
-    public const ulong Layout = 0x5354_0000_0000_0001;
-    public const int EntryBytesTypical = 128;
-
-    private const int KeyBytesMax = 255, TimeBytes = 8;
-
     public override NativeSlice Wanted(Session.Session session)
     {
         NativeSlice id = StickyRoute.First(lookup, session);
-        if (table is null || id.IsEmpty || id.Length > KeyBytesMax)
+        if (sessions is null || id.IsEmpty || id.Length > StickySessions.KeyBytesMax)
         {
             return default;
         }
-        uint hash = SharedTable.HashOf(id.Span);
-        using ZoneLock held = zone!.Lock();
-        uint entry = table.Find(id.Span, hash);
-        if (entry == 0)
-        {
-            return default;
-        }
-        Span<byte> value = table.Value(entry);
-        long nowSec = session.Loop.NowMs / 1000;
-        if (BinaryPrimitives.ReadInt64LittleEndian(value) + timeoutSec < nowSec)
-        {
-            table.Remove(entry);
-            return default;
-        }
-        BinaryPrimitives.WriteInt64LittleEndian(value, nowSec);
-        table.Touch(entry);
-        return session.Arena.Store(value[TimeBytes..]);
+        Span<byte> name = stackalloc byte[StickySessions.NameBytesMax];
+        int length = sessions.Find(id.Span, session.Loop.NowMs / 1000, name);
+        return length == 0 ? default : session.Arena.Store(name[..length]);
     }
 
     public override void Answered(Session.Session session, Peer peer, bool isBound)
     {
         NativeSlice id = StickyRoute.First(create, session);
-        if (table is null || id.IsEmpty || id.Length > KeyBytesMax)
+        if (sessions is null || id.IsEmpty || id.Length > StickySessions.KeyBytesMax)
         {
             return;
         }
-        ReadOnlySpan<byte> name = peer.BindName;
-        uint hash = SharedTable.HashOf(id.Span);
-        using ZoneLock held = zone!.Lock();
-        uint entry = table.Find(id.Span, hash);
-        if (entry != 0 && table.Value(entry).Length != TimeBytes + name.Length)
-        {
-            table.Remove(entry);
-            entry = 0;
-        }
-        while (entry == 0)
-        {
-            entry = table.Add(id.Span, hash, TimeBytes + name.Length);
-            if (entry == 0 && !table.RemoveOldest())
-            {
-                return;
-            }
-        }
-        Span<byte> value = table.Value(entry);
-        name.CopyTo(value[TimeBytes..]);
-        BinaryPrimitives.WriteInt64LittleEndian(value, session.Loop.NowMs / 1000);
-        table.Touch(entry);
+        sessions.Remember(id.Span, peer.BindName, session.Loop.NowMs / 1000);
     }
 }

@@ -103,6 +103,7 @@ public sealed partial class GroupZone
         if (record.SpecStamp == 0)
         {
             Peer.Write(ref record, spec);
+            _zone.Wrote();
         }
         Change(entry, uses: 1, connections: 0);
         return entry;
@@ -119,6 +120,7 @@ public sealed partial class GroupZone
         if (Change(entry, uses: 0, connections: 1))
         {
             Record(entry).Connections++;
+            _zone.Wrote();
         }
     }
 
@@ -128,6 +130,7 @@ public sealed partial class GroupZone
         if (Change(entry, uses: 0, connections: -1) && record.Connections > 0)
         {
             record.Connections--;
+            _zone.Wrote();
         }
     }
 
@@ -144,6 +147,7 @@ public sealed partial class GroupZone
         int open = Math.Max((int)(low & ConnectionsMask) + connections, 0);
         int used = Math.Clamp((int)(low >> UseShift) + uses, 0, 255);
         Volatile.Write(ref word, ((long)Owner.Life << 32) | ((uint)used << UseShift) | (uint)open);
+        _zone.Wrote();
         return true;
     }
 
@@ -160,6 +164,7 @@ public sealed partial class GroupZone
             ref PeerRecord record = ref Record(entry);
             changes |= record.ConnectionsMax > 0 && record.Connections != connections;
             record.Connections = connections;
+            _zone.Wrote();
             if (repaired)
             {
                 // Weights in turn may have been left between two steps.
@@ -173,9 +178,12 @@ public sealed partial class GroupZone
             group.ListVersion += repaired ? 1 : 0;
             group.Position = 0;
             group.Version++;
+            _zone.Wrote();
         }
         seen.SeenDepartures = departures;
+        _zone.Wrote();
         seen.SeenRepairs = repairs;
+        _zone.Wrote();
     }
 
     /// <summary>Uses and connections of the processes that live.</summary>

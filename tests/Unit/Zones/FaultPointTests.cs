@@ -15,57 +15,6 @@ public sealed class FaultPointTests
 {
     private static readonly ZoneSpec _spec = new("faults", 64 * 1024, 9);
 
-    /// <summary>A zone as two processes see it: one that dies, one that comes after it.</summary>
-    private sealed class Pair : IDisposable
-    {
-        private readonly int _fd = Zone.Create(_spec).Int;
-        private readonly List<Zone> _dead = [];
-
-        public Pair() => Next = Open();
-
-        public Zone Next { get; }
-
-        public Zone Open()
-        {
-            Zone.Map(_fd, _spec, out Zone? zone);
-            return zone!;
-        }
-
-        /// <summary>Runs the work on a thread that dies at its write number <paramref name="at"/>, holding the lock;
-        /// false when the work ended before.</summary>
-        public bool DiesAt(int at, Action<Zone> work)
-        {
-            // The kernel finds the lock through this mapping when the thread is really gone: it stays.
-            Zone mine = Open();
-            _dead.Add(mine);
-            int writes = 0;
-            bool died = false;
-            var thread = new Thread(() =>
-            {
-                mine.DiesHere = () => writes++ == at;
-                try
-                {
-                    work(mine);
-                }
-                catch (HolderDiedException)
-                {
-                    died = true;
-                }
-            });
-            thread.Start();
-            thread.Join();
-            return died;
-        }
-
-        public void Dispose()
-        {
-            Next.Lock().Dispose();
-            _dead.ForEach(static z => z.Dispose());
-            Next.Dispose();
-            Descriptors.Close(_fd);
-        }
-    }
-
     private static byte[] Key(int n) => Encoding.ASCII.GetBytes("key" + n.ToString(CultureInfo.InvariantCulture));
 
     private static int ValueBytes(int n) => n % 7 == 0 ? 5000 : 8 + (n % 5 * 60);
@@ -107,7 +56,7 @@ public sealed class FaultPointTests
         int deaths = 0;
         for (int at = 0; ; at++)
         {
-            using var pair = new Pair();
+            using var pair = new DyingHolder(_spec);
             SharedTable table = SharedTable.Open(pair.Next, 2, 16)!;
             int empty = pair.Next.Slab.FreePages;
             using (pair.Next.Lock())
@@ -173,7 +122,7 @@ public sealed class FaultPointTests
     {
         for (int at = 0; ; at++)
         {
-            using var pair = new Pair();
+            using var pair = new DyingHolder(_spec);
             SharedTable table = SharedTable.Open(pair.Next, 2, 16)!;
             using (pair.Next.Lock())
             {
@@ -210,7 +159,7 @@ public sealed class FaultPointTests
         {
             for (int at = 0; ; at++)
             {
-                using var pair = new Pair();
+                using var pair = new DyingHolder(_spec);
                 using CounterSlots slots = CounterSlots.CreatePrivate();
                 int dying = slots.Claim();
                 OwnedTable next = OwnedTable.Open(pair.Next, 32, new ZoneOwner(slots, slots.Claim()), 2)!;

@@ -1,0 +1,326 @@
+// Every write that a feature makes under a zone's lock is once the last one of its worker: cache keys, upstream groups,
+// request limits, sticky sessions, TLS sessions, the opening of tables. After each death the feature is asked through
+// another mapping: what it says is what was true before or what would have been true after, and nothing is lost.
+#if DEBUG
+using System.Text;
+using Weir.Http.Cache;
+using Weir.Http.Modules;
+using Weir.Kernel;
+using Weir.Session.Upstream;
+using Weir.Zones;
+using Xunit;
+
+namespace Weir.Tests.Unit.Zones;
+
+public sealed class FeatureFaultPointTests
+{
+    private const long NowMs = 1_700_000_000_000, NowSec = NowMs / 1000;
+
+    private static CacheKey Key(int i) => CacheKey.Of(Encoding.ASCII.GetBytes($"key {i}"));
+
+    /// <summary>Lets a holder die at each write in turn; the number of deaths.</summary>
+    private static int AtEveryWrite(Func<int, bool> diesAt)
+    {
+        int at = 0;
+        while (diesAt(at))
+        {
+            at++;
+        }
+        return at;
+    }
+
+    /// <summary>Work on a cache's keys; 1 to 8 are stored, 1 is never touched, 2 is being fetched by the dying.</summary>
+    private static readonly Dictionary<string, Action<CacheIndex>> s_cache = new()
+    {
+        ["use an unknown key"] = static i => i.Use(Key(20), NowSec),
+        ["use a known key"] = static i => i.Use(Key(3), NowSec + 1),
+        ["publish"] = static i => i.Publish(Key(20), 200, 77, NowSec, 0, Key(20), 0),
+        ["publish over"] = static i => i.Publish(Key(3), 300, 77, NowSec, 0, Key(3), 0),
+        ["publish too late"] = static i => i.Publish(Key(3), 1, 77, NowSec, 0, Key(3), 0),
+        ["learn"] = static i => i.Learn(Key(3), 300, 77, NowSec),
+        ["lock"] = static i => i.TryLock(Key(4), NowMs, 60_000, out long _),
+        ["lock an unknown key"] = static i => i.TryLock(Key(20), NowMs, 60_000, out long _),
+        ["unlock"] = static i =>
+        {
+            i.TryLock(Key(4), NowMs, 60_000, out long token);
+            i.Unlock(Key(4), token, NowMs + 1000);
+        },
+        ["forget"] = static i => i.Forget(Key(3), 30),
+        ["forget by key"] = static i => i.Forget(Key(3), 0),
+        ["remember"] = static i => i.Remember(Key(3), 502, NowSec + 10),
+        ["load"] = static i => i.Load(Key(20), 77, NowSec),
+        ["remove"] = static i => i.Remove(new CacheVictim(Key(3), 30, NowSec)),
+        ["mark"] = static i => i.Mark(PurgeKind.Tag, "red"u8, NowMs),
+        ["drop marks"] = static i => i.DropMarks(i.Mark(PurgeKind.Tag, "red"u8, NowMs)),
+        ["pass purges"] = static i => i.PassedPurges(Key(3), 30, i.Mark(PurgeKind.Prefix, "none"u8, NowMs)),
+        ["evict"] = static i =>
+        {
+            for (int n = 100; !i.TryTakeEvicted(out CacheKey _); n++)
+            {
+                i.Publish(Key(n), (ulong)n * 10, 77, NowSec, 0);
+            }
+        },
+    };
+
+    public static TheoryData<string> CacheWork => [.. s_cache.Keys];
+
+    [Theory]
+    [MemberData(nameof(CacheWork))]
+    public void A_cache_is_whole_after_a_death_at_any_write(string work)
+    {
+        var spec = new ZoneSpec("cache:faults", 64 * 1024, CacheIndex.Layout);
+        int first = 0;
+        if (work == "evict")
+        {
+            // Only the writes of the last, full zone: each before has been another test's.
+            using var probe = new DyingHolder(spec);
+            int writes = 0;
+            using CounterSlots slots = CounterSlots.CreatePrivate();
+            CacheIndex index = Filled(probe.Next, slots, out ZoneOwner _);
+            probe.Next.DiesHere = () => writes++ < 0;
+            s_cache[work](index);
+            probe.Next.DiesHere = null;
+            first = writes - 60;
+        }
+        int deaths = AtEveryWrite(at =>
+        {
+            using var pair = new DyingHolder(spec);
+            using CounterSlots slots = CounterSlots.CreatePrivate();
+            CacheIndex next = Filled(pair.Next, slots, out ZoneOwner dying);
+            int free = Free(spec);
+            bool died = pair.DiesAt(first + at, zone => CacheIndex.Open(zone, dying)!, (_, i) => s_cache[work](i));
+            slots.Release(dying.Slot);
+            if (work != "evict")
+            {
+                CacheLook one = next.Look(Key(1), NowSec);
+                Assert.True(one.Exists);
+                Assert.Equal(10u, one.Id);
+                Assert.Equal(CacheLockOutcome.Taken, next.TryLock(Key(2), NowMs, 60_000, out long token));
+                next.Unlock(Key(2), token);
+            }
+            while (next.TryOldest(out CacheVictim victim))
+            {
+                next.Remove(victim);
+            }
+            Assert.Equal(0, next.Bytes);
+            Assert.Equal(0, next.Count);
+            next.DropMarks(uint.MaxValue);
+            Assert.False(next.HasMarks);
+            Assert.Equal(free, pair.Next.Slab.FreePages);
+            return died;
+        });
+        Assert.True(deaths >= 1, $"only {deaths} fault points");
+    }
+
+    private static CacheIndex Filled(Zone zone, CounterSlots slots, out ZoneOwner dying)
+    {
+        dying = new ZoneOwner(slots, slots.Claim());
+        CacheIndex theirs = CacheIndex.Open(zone, dying)!;
+        CacheIndex index = CacheIndex.Open(zone, new ZoneOwner(slots, slots.Claim()))!;
+        for (int i = 1; i <= 8; i++)
+        {
+            index.Publish(Key(i), (ulong)i * 10, 1000 + i, NowSec, 0);
+        }
+        theirs.TryLock(Key(2), NowMs, 60_000, out long _);
+        return index;
+    }
+
+    /// <summary>Free pages of a cache's zone without entries.</summary>
+    private static int Free(ZoneSpec spec)
+    {
+        using Zone zone = Zone.CreatePrivate(spec);
+        CacheIndex.Open(zone, ZoneOwner.Alone);
+        return zone.Slab.FreePages;
+    }
+
+    [Fact]
+    public void Opening_tables_may_be_cut_short_at_any_write()
+    {
+        var spec = new ZoneSpec("cache:faults", 64 * 1024, CacheIndex.Layout);
+        int deaths = AtEveryWrite(at =>
+        {
+            using var pair = new DyingHolder(spec);
+            bool died = pair.DiesAt(at, static zone => CacheIndex.Open(zone, ZoneOwner.Alone));
+            Assert.NotNull(CacheIndex.Open(pair.Next, ZoneOwner.Alone));
+            Assert.Equal(Free(spec), pair.Next.Slab.FreePages);
+            return died;
+        });
+        Assert.True(deaths >= 20, $"only {deaths} fault points");
+    }
+
+    private static readonly PeerSpec s_peer = new() { Address = [1, 2, 3], Name = default, ConnectionsMax = 9 };
+
+    [Theory]
+    [InlineData("attach")]
+    [InlineData("attach another")]
+    [InlineData("connect")]
+    [InlineData("disconnect")]
+    [InlineData("detach")]
+    [InlineData("recount")]
+    public void Connections_of_a_group_are_exact_after_a_death_at_any_write(string work)
+    {
+        var spec = new ZoneSpec("upstream:faults", 64 * 1024, GroupZone.Layout);
+        int deaths = AtEveryWrite(at =>
+        {
+            using var pair = new DyingHolder(spec);
+            using CounterSlots slots = CounterSlots.CreatePrivate();
+            var dying = new ZoneOwner(slots, slots.Claim());
+            int gone = slots.Claim();
+            GroupZone next = GroupZone.Open(pair.Next, new ZoneOwner(slots, slots.Claim()), 2)!;
+            uint group, entry;
+            using (next.Lock())
+            {
+                group = next.Group("app"u8);
+                entry = next.Attach("app 1"u8, s_peer);
+                next.Connect(entry);
+                next.Connect(entry);
+            }
+            GroupZone third = GroupZone.Open(pair.Next, new ZoneOwner(slots, gone), 2)!;
+            using (third.Lock())
+            {
+                third.Connect(entry);
+            }
+            bool died = pair.DiesAt(at, zone =>
+            {
+                GroupZone mine = GroupZone.Open(zone, dying, 2)!;
+                using ZoneLock held = mine.Lock();
+                mine.Attach("app 1"u8, s_peer);
+                mine.Connect(entry);
+                if (work == "recount")
+                {
+                    slots.Release(gone);
+                }
+                return mine;
+            }, (_, mine) =>
+            {
+                using ZoneLock held = mine.Lock();
+                switch (work)
+                {
+                    case "attach":
+                        mine.Attach("app 1"u8, s_peer);
+                        break;
+                    case "attach another":
+                        mine.Attach("app 2"u8, s_peer);
+                        break;
+                    case "connect":
+                        mine.Connect(entry);
+                        break;
+                    case "disconnect":
+                        mine.Disconnect(entry);
+                        break;
+                    case "detach":
+                        mine.Detach(entry);
+                        break;
+                }
+            });
+            slots.Release(dying.Slot);
+            int others = work == "recount" ? 2 : 3;
+            using ZoneLock held = next.Lock();
+            Assert.Equal(others, next.Living(entry).Connections);
+            Assert.Equal(others, next.Record(entry).Connections);
+            Assert.Equal(group, next.Group("app"u8));
+            Assert.Equal(entry, next.Attach("app 1"u8, s_peer));
+            Assert.Equal(9, next.Record(entry).ConnectionsMax);
+            return died;
+        });
+        Assert.True(deaths >= 1, $"only {deaths} fault points");
+    }
+
+    [Fact]
+    public void A_rate_admits_nobody_more_after_a_death_at_any_write()
+    {
+        var spec = new ZoneSpec("limit_req:faults", 32 * 1024, 1);
+        int deaths = AtEveryWrite(at =>
+        {
+            using var pair = new DyingHolder(spec);
+            var next = new LimitReqZone("faults") { SizeBytes = spec.SizeBytes, Rate = 1000 };
+            next.Open(pair.Next);
+            for (int i = 0; i < 4; i++)
+            {
+                Assert.Equal(LimitVerdict.Admitted, next.Look("known"u8, 10_000, account: true, NowMs, out long _));
+            }
+            bool died = pair.DiesAt(at, static zone =>
+            {
+                var mine = new LimitReqZone("faults") { SizeBytes = 32 * 1024, Rate = 1000 };
+                mine.Open(zone);
+                return mine;
+            }, static (_, mine) =>
+            {
+                mine.Look("known"u8, 10_000, account: true, NowMs + 100, out long _);
+                mine.Look("new"u8, 10_000, account: false, NowMs + 100, out long _);
+                mine.Account("new"u8, NowMs + 100);
+                mine.Look("third"u8, 10_000, account: true, NowMs + 100, out long _);
+            });
+            next.Look("known"u8, 10_000, account: false, NowMs + 100, out long excess);
+            // Four in one moment owe three; a tenth of a second pays back a tenth, and asking costs one.
+            Assert.InRange(excess, 3900, 4900);
+            return died;
+        });
+        Assert.True(deaths >= 20, $"only {deaths} fault points");
+    }
+
+    [Fact]
+    public void A_sticky_session_is_whole_or_unknown_after_a_death_at_any_write()
+    {
+        var spec = new ZoneSpec("sticky:faults", 32 * 1024, StickySessions.Layout);
+        int deaths = AtEveryWrite(at =>
+        {
+            using var pair = new DyingHolder(spec);
+            StickySessions next = StickySessions.Open(pair.Next, 600)!;
+            next.Remember("a"u8, "server1"u8, NowSec);
+            next.Remember("b"u8, "server1"u8, NowSec);
+            next.Remember("stays"u8, "server9"u8, NowSec);
+            bool died = pair.DiesAt(at, static zone => StickySessions.Open(zone, 600)!, static (_, mine) =>
+            {
+                Span<byte> name = stackalloc byte[StickySessions.NameBytesMax];
+                mine.Remember("new"u8, "server2"u8, NowSec);
+                mine.Remember("a"u8, "server2"u8, NowSec);
+                mine.Remember("b"u8, "another2"u8, NowSec);
+                mine.Find("a"u8, NowSec + 1, name);
+                mine.Find("new"u8, NowSec + 1000, name);
+            });
+            Span<byte> name = stackalloc byte[StickySessions.NameBytesMax];
+            string Of(string id, Span<byte> into) =>
+                Encoding.ASCII.GetString(into[..next.Find(Encoding.ASCII.GetBytes(id), NowSec + 1, into)]);
+            Assert.Contains(Of("a", name), (string[])["", "server1", "server2"]);
+            Assert.Contains(Of("b", name), (string[])["", "server1", "another2"]);
+            Assert.Contains(Of("new", name), (string[])["", "server2"]);
+            Assert.Equal("server9", Of("stays", name));
+            return died;
+        });
+        Assert.True(deaths >= 20, $"only {deaths} fault points");
+    }
+
+    [Fact]
+    public void A_TLS_session_is_whole_or_unknown_after_a_death_at_any_write()
+    {
+        var spec = new ZoneSpec("ssl:faults", 32 * 1024, 1);
+        byte[] one = [.. Enumerable.Repeat((byte)1, 200)], two = [.. Enumerable.Repeat((byte)2, 200)];
+        int deaths = AtEveryWrite(at =>
+        {
+            using var pair = new DyingHolder(spec);
+            var next = new SslZones.ZoneSessions(pair.Next, SharedTable.Open(pair.Next, 0, 64)!);
+            next.Store("a"u8, one, 1000);
+            next.Store("stays"u8, one, 1000);
+            bool died = pair.DiesAt(at, static zone =>
+                new SslZones.ZoneSessions(zone, SharedTable.Open(zone, 0, 64)!), (_, mine) =>
+            {
+                mine.Store("a"u8, two, 1000);
+                mine.Store("new"u8, two, 1000);
+                mine.Find("a"u8, new byte[500]);
+                mine.Remove("a"u8);
+            });
+            foreach (string id in (string[])["a", "new", "stays"])
+            {
+                byte[] found = new byte[500];
+                int length = next.Find(Encoding.ASCII.GetBytes(id), found);
+                byte[] session = found[..length];
+                Assert.True(length == 0 && id != "stays" || session.SequenceEqual(one)
+                    || id != "stays" && session.SequenceEqual(two), id);
+            }
+            return died;
+        });
+        Assert.True(deaths >= 20, $"only {deaths} fault points");
+    }
+}
+#endif
