@@ -1,6 +1,6 @@
-// The zone of `sticky learn`: which session is bound to which server. An entry is a time (when it was used last) and the
-// server's name; the time is set last and cleared first, so that a holder of the zone's lock that is killed leaves a
-// session whole or unknown. Any worker; the lock is held for a lookup and a copy. Allocates nothing.
+// The zone of `sticky learn`: which session is bound to which server. An entry is a time (when it was used last) and
+// the server's name; the time is set last and cleared first, so that a holder of the zone's lock that is killed leaves
+// a session whole or unknown. Any worker; the lock is held for a lookup and a copy. Allocates nothing.
 using System.Runtime.InteropServices;
 using Weir.Zones;
 
@@ -23,6 +23,8 @@ internal sealed class StickySessions
         _table = table;
         _timeoutSec = timeoutSec;
     }
+
+    internal SharedTable Table => _table;
 
     /// <summary>Null when the zone is too small.</summary>
     public static StickySessions? Open(Zone zone, long timeoutSec) =>

@@ -133,7 +133,8 @@ internal static class UpstreamSticky
                     // The answer's head is always enough: sessions are remembered as soon as it is there.
                     break;
                 default:
-                    walker.Error(use.Args[i], $"invalid parameter \"{arg}\"", arg == "sync" ? LimitValues.NoSync : null);
+                    walker.Error(use.Args[i], $"invalid parameter \"{arg}\"",
+                        arg == "sync" ? LimitValues.NoSync : null);
                     return null;
             }
         }

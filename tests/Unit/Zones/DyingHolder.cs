@@ -1,6 +1,6 @@
-// A zone as two processes see it: one whose holder of the lock dies at a given write, one that comes after it. The dying
-// side is a thread that ends with the robust mutex taken, which the kernel treats as it treats a killed process. Debug
-// builds only: the fault points are there alone. One test's thread; owns both mappings.
+// A zone as two processes see it: one whose holder of the lock dies at a given write, one that comes after it. The
+// dying side is a thread that ends with the robust mutex taken, which the kernel treats as it treats a killed process.
+// Debug builds only: the fault points are there alone. One test's thread; owns both mappings.
 #if DEBUG
 using Weir.Kernel;
 using Weir.Zones;
@@ -20,9 +20,6 @@ internal sealed class DyingHolder : IDisposable
         Next = Open();
     }
 
-    /// <summary>Deaths so far in all tests of this process.</summary>
-    public static int Deaths { get; private set; }
-
     /// <summary>The zone as whoever comes after the dead sees it.</summary>
     public Zone Next { get; }
 
@@ -33,7 +30,7 @@ internal sealed class DyingHolder : IDisposable
     }
 
     /// <summary>Runs the work on a thread that dies at its write number <paramref name="at"/>, holding the lock;
-    /// false when the work ended before. What <paramref name="prepare"/> does, it does before it is in danger.</summary>
+    /// false when the work ended before. <paramref name="prepare"/> comes first and is in no danger.</summary>
     public bool DiesAt<T>(int at, Func<Zone, T> prepare, Action<Zone, T> work)
     {
         // The kernel finds the lock through this mapping when the thread is really gone: it stays.
@@ -56,7 +53,6 @@ internal sealed class DyingHolder : IDisposable
         });
         thread.Start();
         thread.Join();
-        Deaths += died ? 1 : 0;
         return died;
     }
 

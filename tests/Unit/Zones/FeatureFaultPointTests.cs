@@ -29,7 +29,7 @@ public sealed class FeatureFaultPointTests
         return at;
     }
 
-    /// <summary>Work on a cache's keys; 1 to 8 are stored, 1 is never touched, 2 is being fetched by the dying.</summary>
+    /// <summary>Work on a cache's keys; 1 to 8 are stored, 1 is never touched, 2 is fetched by the dying.</summary>
     private static readonly Dictionary<string, Action<CacheIndex>> s_cache = new()
     {
         ["use an unknown key"] = static i => i.Use(Key(20), NowSec),
