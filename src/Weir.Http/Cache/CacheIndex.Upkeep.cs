@@ -74,9 +74,10 @@ public sealed partial class CacheIndex
             return;
         }
         ref CacheEntry entry = ref Entry(at);
+        ref CacheMeta meta = ref Meta;
         entry.FileBytes = fileBytes;
         _zone.Wrote();
-        Meta.Bytes += fileBytes;
+        meta.Bytes += fileBytes;
         _zone.Wrote();
         Volatile.Write(ref entry.Exists, 1);
         _zone.Wrote();

@@ -374,9 +374,11 @@ public sealed partial class CacheIndex
         {
             return;
         }
+        // First of all: it may count everything anew, this entry among it.
+        ref CacheMeta meta = ref Meta;
         Volatile.Write(ref entry.Exists, 0);
         _zone.Wrote();
-        Meta.Bytes -= entry.FileBytes;
+        meta.Bytes -= entry.FileBytes;
         _zone.Wrote();
         entry.FileBytes = 0;
         entry.Id = 0;
