@@ -123,7 +123,7 @@ public sealed class CacheProcessTests
             master: true);
         weir.Get("/");
         Wait.For("the file", () => CacheTests.Files(weir).Length == 1);
-        RawClient[] herd = [.. Enumerable.Range(0, 100).Select(_ => weir.Connect())];
+        RawClient[] herd = [.. Enumerable.Range(0, 1000).Select(_ => weir.Connect())];
         foreach (RawClient client in herd)
         {
             client.Send(RawClient.Request("GET", "/", []));

@@ -204,7 +204,6 @@ public sealed class LimitTests
     [InlineData("limit_req_zone $uri zone=a rate=1r/s;", "invalid zone size \"zone=a\"")]
     [InlineData("limit_req_zone $uri zone=a:32k rate=0r/s;", "invalid rate \"rate=0r/s\"")]
     [InlineData("limit_req_zone $uri zone=a:32k sync;", "invalid parameter \"sync\"")]
-    [InlineData("limit_conn_zone $uri zone=b:32k sync;", "invalid parameter \"sync\"")]
     [InlineData("limit_req_zone $uri rate=1r/s rate=2r/s;", "must have \"zone\" parameter")]
     [InlineData("limit_req zone=nowhere;", "zero size shared memory zone \"nowhere\"")]
     [InlineData("limit_req zone=slow burst=0;", "invalid burst value \"burst=0\"")]

@@ -68,7 +68,10 @@ internal sealed class CacheManager(CachePath path)
             _purging = CacheLoader.Files(path).GetEnumerator();
         }
         Span<byte> head = stackalloc byte[CacheFileHead.HeadBytes];
-        for (int i = 0; i < path.ManagerFiles && Sys.MonotonicMs() - startMs < path.ManagerThresholdMs; i++)
+        (int files, long sleepMs, long thresholdMs) = path.HasPurger
+            ? (path.PurgerFiles, path.PurgerSleepMs, path.PurgerThresholdMs)
+            : (path.ManagerFiles, path.ManagerSleepMs, path.ManagerThresholdMs);
+        for (int i = 0; i < files && (i == 0 || Sys.MonotonicMs() - startMs < thresholdMs); i++)
         {
             if (!_purging.MoveNext())
             {
@@ -76,11 +79,11 @@ internal sealed class CacheManager(CachePath path)
                 _purging = null;
                 _index.DropMarks(_purgingUpTo);
                 CachePurge.DropTakenMarks(path);
-                return path.ManagerSleepMs;
+                return sleepMs;
             }
             DropIfPurged(_purging.Current);
         }
-        return path.ManagerSleepMs;
+        return sleepMs;
     }
 
     private void DropIfPurged(string file)

@@ -28,6 +28,13 @@ public sealed class CachePath
     public int ManagerFiles { get; set; } = 100;
     public long ManagerSleepMs { get; set; } = 50;
     public long ManagerThresholdMs { get; set; } = 200;
+
+    /// <summary>Files that a purge by beginning or tag may mean are looked into at a pace of their own, else at the
+    /// manager's.</summary>
+    public bool HasPurger { get; set; }
+    public int PurgerFiles { get; set; } = 10;
+    public long PurgerSleepMs { get; set; } = 50;
+    public long PurgerThresholdMs { get; set; } = 50;
     public int LoaderFiles { get; set; } = 100;
     public long LoaderSleepMs { get; set; } = 50;
     public long LoaderThresholdMs { get; set; } = 200;
@@ -117,6 +124,20 @@ public sealed class CachePath
             case "memory":
                 return ConfValues.TrySize(value, out long memory) ? Take(() => MemoryBytes = memory)
                     : Refuse(use, arg, "memory value");
+            case "purger":
+                if (!ConfValues.TryFlag(value, out bool purger))
+                {
+                    use.Error(arg, $"invalid purger value \"{use[arg]}\", it must be \"on\" or \"off\"");
+                    return false;
+                }
+                HasPurger = purger;
+                return true;
+            case "purger_files":
+                return TryFiles(use, arg, value, "purger_files", v => PurgerFiles = v);
+            case "purger_sleep":
+                return TryMs(use, arg, value, "purger_sleep", v => PurgerSleepMs = v);
+            case "purger_threshold":
+                return TryMs(use, arg, value, "purger_threshold", v => PurgerThresholdMs = v);
             case "loader_files":
                 return TryFiles(use, arg, value, "loader_files", v => LoaderFiles = v);
             case "manager_files":

@@ -53,7 +53,7 @@ internal sealed class LimitConnModule()
         {
             if (!use[i].StartsWith("zone=", StringComparison.Ordinal))
             {
-                use.Error(i, $"invalid parameter \"{use[i]}\"", use[i] == "sync" ? LimitValues.NoSync : null);
+                use.InvalidParameter(i);
                 return;
             }
             if (!SharedZones.TryParse(use.Walker, use.Directive.Args[i], use[i][5..], out name, out bytes))

@@ -121,6 +121,33 @@ public sealed class CacheIndexTests : IDisposable
         Directory.Delete(directory, recursive: true);
     }
 
+    [Theory]
+    [InlineData(true, 3, 77)]
+    [InlineData(false, 1, 50)]
+    public void A_purger_looks_into_so_many_files_in_a_step_and_pauses(bool purger, int steps, long sleepMs)
+    {
+        string directory = Directory.CreateTempSubdirectory("weir-purger-").FullName;
+        var path = new CachePath
+        {
+            Family = "proxy", Directory = directory, HasPurger = purger, PurgerFiles = 2, PurgerSleepMs = 77,
+            PurgerThresholdMs = 60_000, ManagerThresholdMs = 60_000, Index = Open(out int _),
+        };
+        for (int i = 0; i < 5; i++)
+        {
+            File.WriteAllText(path.FileOf(Key(i)), "");
+        }
+        var manager = new CacheManager(path);
+        path.Index.Mark(PurgeKind.Tag, "red"u8, NowMs);
+        int taken = 0;
+        while (path.Index.HasMarks)
+        {
+            Assert.Equal(sleepMs, manager.Step());
+            taken++;
+        }
+        Assert.Equal(steps, taken);
+        Directory.Delete(directory, recursive: true);
+    }
+
     [Fact]
     public void One_fetches_and_the_lock_of_a_dead_worker_is_nobodys()
     {
