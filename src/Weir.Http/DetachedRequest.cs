@@ -22,6 +22,15 @@ internal static class DetachedRequest
         return r;
     }
 
+    /// <summary>A request of the server's own, for a location, with this head.</summary>
+    internal static HttpRequest Start(EventLoop loop, HttpConfiguration configuration, ServerConf server,
+        LocationConf location, byte[] head)
+    {
+        HttpRequest r = PoolOf(loop).TryTake() ?? new HttpRequest();
+        r.BeginAlone(configuration, r.DetachedStream ??= new DetachedStream(loop), loop, server, location, head);
+        return r;
+    }
+
     internal static void End(HttpRequest r)
     {
         LoopPool<HttpRequest> pool = PoolOf(r.Loop);
@@ -37,6 +46,9 @@ internal class DetachedStream(EventLoop loop) : ClientStream
     private readonly NoPeer _transport = new(loop);
 
     internal void Start(HttpRequest original) => _transport.Start(original.Connection);
+
+    /// <summary>Nobody asked.</summary>
+    internal void Start() => _transport.Start();
 
     public override void WriteHead(HttpRequest r)
     {
@@ -71,6 +83,16 @@ internal class DetachedStream(EventLoop loop) : ClientStream
         private readonly byte[] _local = new byte[128];
         private int _peerLength;
         private int _localLength;
+
+        internal void Start()
+        {
+            Number = 0;
+            StartMs = Loop.NowMs;
+            ReadOnlySpan<byte> local = SocketAddress.Inet([127, 0, 0, 1], 0).Native;
+            local.CopyTo(_peer);
+            local.CopyTo(_local);
+            _peerLength = _localLength = local.Length;
+        }
 
         internal void Start(Connection original)
         {

@@ -447,6 +447,23 @@ public sealed partial class HttpRequest
 
     internal DetachedStream? DetachedStream { get; set; }
 
+    /// <summary>Begins as a request that the server makes itself, of a location, with the head of one that a client
+    /// might have sent.</summary>
+    internal void BeginAlone(HttpConfiguration configuration, DetachedStream stream, EventLoop loop,
+        ServerConf server, LocationConf location, byte[] head)
+    {
+        stream.Start();
+        Begin(configuration, configuration.Groups[0], stream, loop);
+        NativeSlice bytes = Arena.Store(head);
+        var parser = default(RequestHeadParser);
+        parser.Reset();
+        parser.Parse(bytes.Span, OwnHead, new ParseOptions { MaxHeaders = 100 });
+        SetHead(bytes);
+        Server = server;
+        Location = location;
+        BeginWalk();
+    }
+
     internal void BeginDetached(HttpRequest original, DetachedStream stream)
     {
         stream.Start(original);

@@ -28,6 +28,10 @@ public sealed class GrpcTests(GrpcTests.GrpcServer server) : IClassFixture<GrpcT
                     def meta(message, context):
                         return repr(sorted(context.invocation_metadata())).encode()
                     return grpc.unary_unary_rpc_method_handler(meta)
+                if call.method == '/grpc.health.v1.Health/Check':
+                    def check(message, context):
+                        return b'\x08\x02' if message == b'\n\x04sick' else b'\x08\x01'
+                    return grpc.unary_unary_rpc_method_handler(check)
                 if call.method == '/t.T/Count':
                     def count(message, context):
                         for i in range(int(message)):
@@ -221,5 +225,22 @@ public sealed class GrpcTests(GrpcTests.GrpcServer server) : IClassFixture<GrpcT
         });
         using ServerProcess weir = Start(upstream.Port, "location / { set $to grpc://up; grpc_pass $to; }");
         Assert.Equal("here", weir.Get("/").Text);
+    }
+
+    [NeedsTheory("grpc")]
+    [InlineData("", "up")]
+    [InlineData("grpc_service=well", "up")]
+    [InlineData("grpc_service=sick", "unhealthy")]
+    [InlineData("grpc_status=12", "unhealthy")]
+    public void A_health_check_asks_by_grpcs_own_protocol(string parameters, string state)
+    {
+        using var weir = ServerProcess.Weir(Conf.Http($$"""
+            upstream g { zone z 64k; server 127.0.0.1:{{server.Port.ToString(CultureInfo.InvariantCulture)}}; }
+            server { listen 127.0.0.1:%PORT%; location /api/ { api; }
+                location / { grpc_pass g; health_check interval=50ms mandatory type=grpc {{parameters}}; } }
+            """));
+        string Shown() => weir.Get("/api/9/http/upstreams/g").Text;
+        Wait.For(state, () => Shown().Contains($"\"state\":\"{state}\"", StringComparison.Ordinal), 30_000);
+        Assert.Contains($"\"last_passed\":{(state == "up" ? "true" : "false")}", Shown(), StringComparison.Ordinal);
     }
 }

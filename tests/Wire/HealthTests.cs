@@ -117,6 +117,105 @@ public sealed class HealthTests
     }
 
     [Fact]
+    public void A_match_may_require_variables_that_the_answer_makes()
+    {
+        using var a = new Patient("a");
+        using var weir = ServerProcess.Weir(Pool("match=well", """
+            map $upstream_status $good { 200 1; 204 1; default 0; } match well { require $good $upstream_http_x_ok; }
+            """, 1, a));
+        a.Health = "HTTP/1.1 204 Fine\r\nX-Ok: yes\r\n\r\n";
+        Wait.For("it serves", () => Volatile.Read(ref a.Checks) > 3 && weir.Get("/").Text == "a", PatientMs);
+        a.Health = "HTTP/1.1 204 Fine\r\nX-Other: yes\r\n\r\n";
+        Wait.For("it fails", () => weir.ErrorLog.Contains("unhealthy: variable \"$upstream_http_x_ok\"",
+            StringComparison.Ordinal), PatientMs);
+        a.Health = "HTTP/1.1 204 Fine\r\nX-Ok: yes\r\n\r\n";
+        Wait.For("it serves again", () => weir.Get("/").Text == "a", PatientMs);
+        a.Health = "HTTP/1.1 304 Same\r\nX-Ok: yes\r\n\r\n";
+        Wait.For("it fails", () => weir.ErrorLog.Contains("unhealthy: variable \"$good\"", StringComparison.Ordinal),
+            PatientMs);
+    }
+
+    [Fact]
+    public void Checks_go_over_TLS_where_requests_do()
+    {
+        using var files = new TempDir();
+        new TestAuthority().Write(files, "a.test", TestKey.Ecdsa, "a.test");
+        files.Write("well", "");
+        string keys = $"ssl_certificate {files.At("a.test.crt")}; ssl_certificate_key {files.At("a.test.key")};";
+        using var back = ServerProcess.Weir(Conf.Http("server { listen 127.0.0.1:%PORT%; } server { "
+            + $"listen 127.0.0.1:%PORT2% ssl; {keys} location / {{ return 200 $ssl_server_name; }} "
+            + $"location = /health {{ if (!-f {files.At("well")}) {{ return 503; }} return 200 $ssl_server_name; }} }}"));
+        using var weir = ServerProcess.Weir(Conf.Server(
+            "location / { proxy_pass https://g; proxy_ssl_server_name on; proxy_ssl_name a.test; "
+                + "health_check uri=/health interval=50ms mandatory match=well keepalive_time=1h; }",
+            "match well { status 200; body ~ ^a.test; } upstream g { zone z 64k; "
+                + string.Create(CultureInfo.InvariantCulture, $"server 127.0.0.1:{back.PortOf(2)}; }}")));
+        Wait.For("it serves", () => weir.Get("/").Text == "a.test", PatientMs);
+        File.Delete(files.At("well"));
+        Wait.For("it is left out", () => weir.Get("/").Status == 502, PatientMs);
+        Assert.Contains("is unhealthy: status 503", weir.ErrorLog, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("", 1)]
+    [InlineData("keepalive_time=1h", int.MaxValue)]
+    public void A_connection_serves_one_check_unless_it_is_kept(string parameter, int most)
+    {
+        int checks = 0, longest = 0;
+        using var server = new Upstream(c =>
+        {
+            for (int here = 1; c.ReadRequest() is not null; here++)
+            {
+                Interlocked.Increment(ref checks);
+                int seen = Volatile.Read(ref longest);
+                while (here > seen)
+                {
+                    seen = Interlocked.CompareExchange(ref longest, here, seen);
+                }
+                c.Send(Upstream.Ok("ok"));
+            }
+        });
+        using var weir = ServerProcess.Weir(Conf.Server(
+            $"location / {{ proxy_pass http://g; health_check interval=20ms {parameter}; }}",
+            "upstream g { zone z 64k; " + string.Create(CultureInfo.InvariantCulture,
+                $"server 127.0.0.1:{server.Port}; }}")));
+        Wait.For("checks", () => Volatile.Read(ref checks) > 5, PatientMs);
+        int kept = Volatile.Read(ref longest);
+        Assert.True(most == 1 ? kept == 1 : kept > 3, $"{kept} checks on one connection");
+    }
+
+    [Theory]
+    [InlineData("silence")]
+    [InlineData("a byte a second")]
+    [InlineData("no end")]
+    public void A_check_ends_with_its_time(string kind)
+    {
+        using var never = new ManualResetEventSlim();
+        using var server = new Upstream(c =>
+        {
+            c.ReadRequest();
+            c.Send(kind == "no end" ? "HTTP/1.1 200 OK\r\n\r\n" : "");
+            // Until the connection is closed, which ends the script.
+            while (true)
+            {
+                c.Send(kind switch { "silence" => "", "no end" => new string('x', 1000), _ => "H" });
+                never.Wait(kind == "no end" ? 0 : 20);
+                if (kind == "silence" && c.ReadRequest() is null)
+                {
+                    return;
+                }
+            }
+        });
+        using var weir = ServerProcess.Weir(Conf.Server(
+            "location / { proxy_pass http://g; proxy_read_timeout 200ms; proxy_connect_timeout 200ms; "
+                + "health_check interval=50ms match=m; }",
+            "match m { body ~ y; } upstream g { zone z 64k; " + string.Create(CultureInfo.InvariantCulture,
+                $"server 127.0.0.1:{server.Port}; }}")));
+        Wait.For("it is left out", () => weir.ErrorLog.Contains("is unhealthy: ", StringComparison.Ordinal),
+            PatientMs);
+    }
+
+    [Fact]
     public void A_mandatory_check_comes_before_the_first_request()
     {
         using var a = new Patient("a") { Health = Sick };
@@ -167,13 +266,15 @@ public sealed class HealthTests
     }
 
     [Theory]
-    [InlineData("location / { health_check; }", "needs a \"proxy_pass\" to an upstream")]
+    [InlineData("location / { health_check; }", "needs a \"proxy_pass\" or")]
     [InlineData("location / { proxy_pass http://n; health_check; }", "needs a \"zone\" in upstream \"n\"")]
     [InlineData("location / { proxy_pass http://g; health_check match=m; }", "unknown match \"m\"")]
     [InlineData("location / { proxy_pass http://g; health_check interval=0; }", "invalid parameter \"interval=0\"")]
-    [InlineData("location / { proxy_pass https://g; health_check; }", "cannot ask servers over TLS")]
+    [InlineData("location / { proxy_pass http://g; health_check type=grpc; }", "needs a \"grpc_pass\"")]
+    [InlineData("location / { grpc_pass g; health_check uri=/a type=grpc; }", "invalid parameter \"type=grpc\"")]
+    [InlineData("location / { grpc_pass g; health_check grpc_status=1; }", "invalid parameter \"grpc_status=1\"")]
     [InlineData("} match m { status 99; } server {", "invalid status \"99\"")]
-    [InlineData("} match m { require $a; } server {", "unknown directive \"require\"")]
+    [InlineData("} match m { require $a; } server {", "unknown \"a\" variable")]
     [InlineData("} upstream h { server 127.0.0.1:1; retry_budget 101%; } server {", "invalid percent value \"101%\"")]
     [InlineData("} upstream h { server 127.0.0.1:1; outlier_ejection max=5; } server {", "invalid parameter \"max=5\"")]
     public void What_makes_no_sense_is_refused(string text, string message)

@@ -178,6 +178,9 @@ internal sealed class GrpcModule : HttpModule<GrpcSettings>
 internal sealed class GrpcHandler(GrpcSettings settings, Http2Protocol protocol, UpstreamGroup? group,
     Template? address) : PhaseHandler
 {
+    internal UpstreamSettings Settings => settings;
+    internal UpstreamProtocol Protocol => protocol;
+
     /// <summary>The authority of a constant address.</summary>
     public NativeSlice Authority { get; init; }
     public ByteTable<UpstreamGroup>? Groups { get; init; }

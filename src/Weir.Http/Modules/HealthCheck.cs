@@ -2,6 +2,7 @@
 // This file reads the configuration; Proxy/HealthChecker.cs asks. Frozen when the configuration is complete.
 using Weir.Conf;
 using Weir.Http.Proxy;
+using Weir.Kernel;
 using Weir.Session.Upstream;
 
 namespace Weir.Http.Modules;
@@ -18,6 +19,11 @@ internal sealed class HealthUse
     public string? Match { get; set; }
     public int Port { get; set; }
     public bool Mandatory { get; set; }
+    public long KeepAliveMs { get; set; }
+    public bool IsGrpc { get; set; }
+    public string GrpcService { get; set; } = "";
+    public int GrpcStatus { get; set; }
+    public bool HasUri { get; set; }
 }
 
 /// <summary>What is known about health checks of a whole configuration.</summary>
@@ -104,21 +110,35 @@ internal sealed class HealthCheckModule : HttpModule
                     check.Port = (int)n;
                     break;
                 case "uri":
-                    good = value.StartsWith('/');
+                    good = value.StartsWith('/') && value.AsSpan().IndexOfAnyInRange('\0', ' ') < 0 && !check.IsGrpc;
                     check.Uri = value;
+                    check.HasUri = true;
                     break;
                 case "match":
-                    good = value.Length > 0;
+                    good = value.Length > 0 && !check.IsGrpc;
                     check.Match = value;
                     break;
+                case "keepalive_time":
+                    good = ConfValues.TryMsec(value, out n);
+                    check.KeepAliveMs = n;
+                    break;
                 case "type":
-                    good = value == "http";
+                    good = value == "grpc" && !check.HasUri && check.Match is null || value == "http";
+                    check.IsGrpc = value == "grpc";
+                    break;
+                case "grpc_service":
+                    good = check.IsGrpc && value.Length is > 0 and <= 100;
+                    check.GrpcService = value;
+                    break;
+                case "grpc_status":
+                    good = check.IsGrpc && ConfValues.TryNumber(value, out n) && n <= int.MaxValue;
+                    check.GrpcStatus = (int)n;
                     break;
                 case "mandatory" when equals < 0:
                     good = check.Mandatory = true;
                     break;
                 case "persistent" when equals < 0:
-                    // What is known of a server that did not change always outlives a reload (docs/balancing.md).
+                    // What is known of a server outlives a reload in any case (docs/balancing.md).
                     good = check.Mandatory;
                     break;
                 default:
@@ -136,7 +156,7 @@ internal sealed class HealthCheckModule : HttpModule
     /// <summary>Groups whose servers must pass a check first.</summary>
     internal static bool IsMandatory(HttpBuild build, string group) =>
         Blocks(build).Any(b => b.FindHere<HealthUse>() is { Mandatory: true }
-            && b.FindHere<ProxyPass>()?.Target is { } target
+            && (b.FindHere<ProxyPass>()?.Target ?? b.FindHere<GrpcPass>()?.Target) is { } target
             && string.Equals(target.Host, group, StringComparison.OrdinalIgnoreCase));
 
     private static IEnumerable<HttpBlock> Blocks(HttpBuild build) => build.Blocks;
@@ -148,15 +168,17 @@ internal sealed class HealthCheckModule : HttpModule
             return;
         }
         HttpBuild build = install.Build;
-        ProxyTarget? target = install.Here<ProxyPass>()?.Target;
-        UpstreamBlock? block = target is null ? null : build.Configuration.MainConfs.OfType<UpstreamGroups>().First()
-            .Explicit.GetValueOrDefault(target.Host);
+        LocationConf location = install.Location;
+        ProxyTarget? target = install.Here<ProxyPass>()?.Target ?? install.Here<GrpcPass>()?.Target;
+        UpstreamBlock? block = target is null ? null : build.Configuration.Upstreams.Explicit
+            .GetValueOrDefault(target.Host);
         var main = build.Configuration.MainConfs.OfType<HealthMain>().First();
         HealthMatch? match = HealthMatch.Usual;
+        bool grpc = location.ContentHandler is GrpcHandler;
         string? error = target is null || block is null
-            ? "\"health_check\" needs a \"proxy_pass\" to an upstream in the same location"
-            : target.IsTls ? "\"health_check\" cannot ask servers over TLS"
+            ? "\"health_check\" needs a \"proxy_pass\" or \"grpc_pass\" to an upstream in the same location"
             : block.Zone is null ? $"\"health_check\" needs a \"zone\" in upstream \"{block.Name}\""
+            : check.IsGrpc && !grpc ? "\"health_check type=grpc\" needs a \"grpc_pass\""
             : check.Match is { } name && !main.Matches.TryGetValue(name, out match) ? $"unknown match \"{name}\""
             : null;
         if (error is not null)
@@ -164,25 +186,51 @@ internal sealed class HealthCheckModule : HttpModule
             build.Errors.Emerg(error, directive.Span, null);
             return;
         }
-        var settings = (ProxySettings)install.Location.Modules[ProxyIndex]!;
+        if (block!.Frozen is not { } group || Way(location.ContentHandler) is not var (settings, protocol, tls, host, port))
+        {
+            // Why there is none has been said.
+            return;
+        }
         main.Rules.Add(new HealthRule
         {
-            Group = block!.Frozen!,
+            Group = group,
             IntervalMs = check.IntervalMs,
             JitterMs = check.JitterMs,
             Fails = check.Fails,
             Passes = check.Passes,
             Port = check.Port,
             Match = match!,
-            ConnectTimeoutMs = settings.ConnectTimeoutMs.Value,
-            ReadTimeoutMs = settings.ReadTimeoutMs.Value,
-            Log = install.Location.ErrorLog,
-            Request = System.Text.Encoding.Latin1.GetBytes(
-                $"GET {check.Uri} HTTP/1.0\r\nHost: {block.Name}\r\nConnection: close\r\nUser-Agent: weir\r\n\r\n"),
+            Grpc = check.IsGrpc ? new GrpcCheck(GrpcMessage(check.GrpcService), check.GrpcStatus) : null,
+            KeepAliveMs = check.KeepAliveMs,
+            Location = location,
+            Server = location.Block.CoreServer,
+            Settings = settings,
+            Protocol = protocol,
+            Tls = tls,
+            TargetHost = host,
+            TargetPort = port,
+            Head = System.Text.Encoding.Latin1.GetBytes(check.IsGrpc
+                ? $"POST /grpc.health.v1.Health/Check HTTP/1.1\r\nHost: {block.Name}\r\n"
+                    + "Content-Type: application/grpc\r\nTE: trailers\r\nUser-Agent: weir\r\n\r\n"
+                : $"GET {check.Uri} HTTP/1.1\r\nHost: {block.Name}\r\nUser-Agent: weir\r\n\r\n"),
         });
     }
 
-    private static int ProxyIndex => Catalog.Modules.First(static m => m is ProxyModule).Index;
+    private static (UpstreamSettings, UpstreamProtocol, UpstreamTls?, NativeSlice, NativeSlice)? Way(
+        PhaseHandler? handler) => handler switch
+        {
+            ProxyHandler proxy => (proxy.Settings, proxy.Protocol, proxy.Tls, proxy.HostHeader, proxy.Port),
+            GrpcHandler grpc => (grpc.Settings, grpc.Protocol, grpc.Tls, grpc.Authority, default),
+            _ => null,
+        };
+
+    /// <summary>A gRPC message with a HealthCheckRequest: field 1 is the name of the service.</summary>
+    private static byte[] GrpcMessage(string service)
+    {
+        byte[] name = System.Text.Encoding.Latin1.GetBytes(service);
+        byte[] request = name.Length == 0 ? [] : [0x0a, (byte)name.Length, .. name];
+        return [0, 0, 0, 0, (byte)request.Length, .. request];
+    }
 
     public override void Finish(HttpBuild build)
     {

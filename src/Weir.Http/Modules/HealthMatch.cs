@@ -15,6 +15,7 @@ internal sealed class HealthMatch
     private readonly List<(int From, int To)> _statuses = [];
     private readonly List<HeaderTest> _headers = [];
     private readonly List<(Regex Pattern, bool Not)> _bodies = [];
+    private readonly List<Variable> _required = [];
     private bool _hasStatus;
     private bool _statusNot;
 
@@ -27,7 +28,7 @@ internal sealed class HealthMatch
     public bool NeedsBody => _bodies.Count > 0;
 
     /// <summary>Null when everything holds, else what does not.</summary>
-    public string? Fault(HttpResponse head, ReadOnlySpan<byte> bytes, ReadOnlySpan<byte> body)
+    public string? Fault(HttpResponse head, ReadOnlySpan<byte> bytes, ReadOnlySpan<byte> body, HttpRequest request)
     {
         if (_hasStatus && _statuses.Exists(s => head.Status >= s.From && head.Status <= s.To) == _statusNot)
         {
@@ -45,6 +46,13 @@ internal sealed class HealthMatch
             if (pattern.IsMatch(body) == not)
             {
                 return $"body, \"{pattern.Source}\"";
+            }
+        }
+        foreach (Variable variable in _required)
+        {
+            if (!request.TryGet(variable, out NativeSlice value) || value.IsEmpty || value.Span.SequenceEqual("0"u8))
+            {
+                return $"variable \"${variable.Name}\"";
             }
         }
         return null;
@@ -81,6 +89,7 @@ internal sealed class HealthMatch
                 "status" => match.AddStatus(line),
                 "header" => match.AddHeader(build, line),
                 "body" => match.AddBody(build, line),
+                "require" => match.AddRequired(build, line),
                 _ => $"unknown directive \"{line.Name}\" in \"match\"",
             };
             if (error is not null)
@@ -152,6 +161,23 @@ internal sealed class HealthMatch
             _bodies.Add((pattern, line[0] == "!~"));
         }
         return error;
+    }
+
+    private string? AddRequired(HttpBuild build, ConfDirective line)
+    {
+        if (line.Args.Length == 0)
+        {
+            return "invalid number of arguments in \"require\" directive";
+        }
+        for (int i = 0; i < line.Args.Length; i++)
+        {
+            if (line[i].Length < 2 || line[i][0] != '$')
+            {
+                return $"invalid variable name \"{line[i]}\"";
+            }
+            _required.Add(build.Configuration.Variables.Use(line[i][1..]));
+        }
+        return null;
     }
 
     private static Regex? Compile(HttpBuild build, string text, out string? error)

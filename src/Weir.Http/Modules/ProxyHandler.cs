@@ -13,6 +13,9 @@ internal sealed class ProxyHandler(ProxySettings settings, UpstreamProtocol prot
     Template? url)
     : PhaseHandler
 {
+    internal UpstreamSettings Settings => settings;
+    internal UpstreamProtocol Protocol => protocol;
+
     /// <summary>$proxy_host and $proxy_port of a constant URL.</summary>
     public NativeSlice HostHeader { get; init; }
     public NativeSlice Port { get; init; }

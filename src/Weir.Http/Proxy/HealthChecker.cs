@@ -1,14 +1,12 @@
 // Asks the servers of one group whether they are well. Every worker has one of these, but only the one that holds the
 // group's claim in the zone asks; when it dies, or holds no more than its claim, another takes the claim and goes on. A
-// check is a request of its own on a connection of its own. One loop's thread; ends when its configuration is retired.
+// check is a request without a client that goes through an exchange as the location's own do (so over TLS or HTTP/2
+// where these go), to one server, on a connection of its own. One loop's thread; ends with its configuration.
 using System.Runtime.InteropServices;
 using Weir.Http.Modules;
 using Weir.Kernel;
 using Weir.Loop;
-using Weir.Protocol.Http1;
 using Weir.Session.Upstream;
-
-using HttpResponse = Weir.Protocol.Http1.ResponseHead;
 
 namespace Weir.Http.Proxy;
 
@@ -24,22 +22,37 @@ internal sealed class HealthRule
     /// <summary>The port to ask instead of the server's own; 0 for that.</summary>
     public required int Port { get; init; }
     public required HealthMatch Match { get; init; }
-    public required long ConnectTimeoutMs { get; init; }
-    public required long ReadTimeoutMs { get; init; }
-    public required Log? Log { get; init; }
-    public required byte[] Request { get; init; }
+
+    /// <summary>What a gRPC server is asked; null for HTTP.</summary>
+    public required GrpcCheck? Grpc { get; init; }
+
+    /// <summary>How long a connection serves checks; 0 for one check.</summary>
+    public required long KeepAliveMs { get; init; }
+
+    /// <summary>The location whose way to the servers the checks go.</summary>
+    public required LocationConf Location { get; init; }
+    public required ServerConf Server { get; init; }
+    public required UpstreamSettings Settings { get; init; }
+    public required UpstreamProtocol Protocol { get; init; }
+    public required UpstreamTls? Tls { get; init; }
+    public required NativeSlice TargetHost { get; init; }
+    public required NativeSlice TargetPort { get; init; }
+
+    /// <summary>The head of a client's request that would lead to the check's.</summary>
+    public required byte[] Head { get; init; }
 }
 
 /// <summary>The checks of one group on one loop.</summary>
 internal sealed class HealthChecker(EventLoop loop, HttpConfiguration configuration, HealthRule rule)
 {
-    private const int AnswerBytesMax = 256 * 1024;
-
     /// <summary>How often is looked whether another worker's claim has ended, and how long one may be late.</summary>
     private const int LookMs = 500, ClaimGraceMs = 2000;
 
     private readonly GroupState _group = UpstreamStates.Of(loop).For(rule.Group);
     private readonly HashSet<Peer> _underWay = [];
+
+    /// <summary>Each server as a group of its own, with the connection that is kept to it.</summary>
+    private readonly Dictionary<Peer, UpstreamGroup> _ways = [];
 
     public void Start()
     {
@@ -57,6 +70,7 @@ internal sealed class HealthChecker(EventLoop loop, HttpConfiguration configurat
         long nextMs = loop.NowMs;
         while (!_group.IsRetired)
         {
+            _group.Follow();
             bool mine = _group.ClaimChecks(loop.NowMs + Math.Max(LookMs, rule.IntervalMs) + ClaimGraceMs);
             if (mine && loop.NowMs >= nextMs)
             {
@@ -64,6 +78,7 @@ internal sealed class HealthChecker(EventLoop loop, HttpConfiguration configurat
                 CheckAll(_group.Primary);
                 CheckAll(_group.Backup);
             }
+            DropWays(all: !mine);
             long wait = mine ? Math.Max(nextMs - loop.NowMs, 1) : LookMs;
             await loop.DelayAsync((int)Math.Min(wait, LookMs));
         }
@@ -71,8 +86,21 @@ internal sealed class HealthChecker(EventLoop loop, HttpConfiguration configurat
         {
             await loop.DelayAsync(LookMs);
         }
+        DropWays(all: true);
         configuration.Release();
         return default;
+    }
+
+    private void DropWays(bool all)
+    {
+        foreach ((Peer peer, UpstreamGroup way) in _ways)
+        {
+            if ((all || peer.IsGone) && !_underWay.Contains(peer))
+            {
+                UpstreamStates.Of(loop).Forget(way);
+                _ways.Remove(peer);
+            }
+        }
     }
 
     private void CheckAll(IReadOnlyList<Peer> peers)
@@ -93,7 +121,7 @@ internal sealed class HealthChecker(EventLoop loop, HttpConfiguration configurat
         {
             await loop.DelayAsync((int)(Random() % (ulong)rule.JitterMs) + 1);
         }
-        string? fault = _group.IsRetired ? null : await AskAsync(peer);
+        string? fault = _group.IsRetired ? null : await HealthCheck.AskAsync(loop, configuration, rule, WayTo(peer));
         _underWay.Remove(peer);
         if (_group.IsRetired || peer.IsGone)
         {
@@ -103,11 +131,40 @@ internal sealed class HealthChecker(EventLoop loop, HttpConfiguration configurat
         if (change != HealthChange.None)
         {
             string name = SocketAddressText(peer);
-            rule.Log?.Write(LogLevel.Warn, change == HealthChange.Unhealthy
+            rule.Location.ErrorLog?.Write(LogLevel.Warn, change == HealthChange.Unhealthy
                 ? $"peer {name} in upstream \"{rule.Group.Name}\" is unhealthy: {fault}"
                 : $"peer {name} in upstream \"{rule.Group.Name}\" is healthy");
         }
         return default;
+    }
+
+    private UpstreamGroup WayTo(Peer peer)
+    {
+        if (_ways.TryGetValue(peer, out UpstreamGroup? way))
+        {
+            return way;
+        }
+        byte[] address = peer.Spec.Address;
+        if (rule.Port > 0 && address.Length > 8)
+        {
+            address = [.. address];
+            address[2] = (byte)(rule.Port >> 8);
+            address[3] = (byte)rule.Port;
+        }
+        way = new UpstreamGroup
+        {
+            Name = rule.Group.Name,
+            Primary = [new PeerSpec { Address = address, Name = default, FailsMax = 0 }],
+            KeepAlive = new KeepAliveSettings
+            {
+                ConnectionsMax = rule.KeepAliveMs > 0 ? 1 : 0,
+                RequestsMax = int.MaxValue,
+                TimeMs = rule.KeepAliveMs,
+                TimeoutMs = 0,
+            },
+        };
+        _ways.Add(peer, way);
+        return way;
     }
 
     private static string SocketAddressText(Peer peer)
@@ -122,84 +179,5 @@ internal sealed class HealthChecker(EventLoop loop, HttpConfiguration configurat
         ulong value = 0;
         loop.FillRandom(MemoryMarshal.AsBytes(new Span<ulong>(ref value)));
         return value;
-    }
-
-    /// <summary>One check; null when it is passed, else why not.</summary>
-    private async LoopTask<string?> AskAsync(Peer peer)
-    {
-        byte[] address = peer.Spec.Address;
-        if (rule.Port > 0 && address.Length > 8)
-        {
-            address = [.. address];
-            address[2] = (byte)(rule.Port >> 8);
-            address[3] = (byte)rule.Port;
-        }
-        LoopTask<ConnectOutcome> connecting = loop.ConnectAsync(address, default, (int)rule.ConnectTimeoutMs,
-            out Connection connection);
-        ConnectOutcome outcome = await connecting;
-        if (outcome.IsError)
-        {
-            return $"connect() failed ({outcome.Error}: {Errno.Describe(outcome.Error)})";
-        }
-        BufferChain chain = loop.RentChain();
-        chain.Append(rule.Request);
-        bool sent = connection.Send(chain) && !(await connection.DrainAsync(chain)).IsError;
-        loop.Return(chain);
-        string? fault = sent ? await ReadAsync(connection) : "the request could not be sent";
-        connection.Close();
-        return fault;
-    }
-
-    private async LoopTask<string?> ReadAsync(Connection connection)
-    {
-        byte[] bytes = new byte[4096];
-        int length = 0, headLength = 0;
-        var head = new HttpResponse();
-        var parser = default(ResponseHeadParser);
-        parser.Reset(cgi: false);
-        connection.SetReadDeadline(loop.NowMs + rule.ReadTimeoutMs);
-        while (true)
-        {
-            RecvLease lease = await connection.ReceiveAsync();
-            if (lease.IsError)
-            {
-                return lease.Error == Errno.ETIMEDOUT ? "timed out"
-                    : $"recv() failed ({lease.Error}: {Errno.Describe(lease.Error)})";
-            }
-            bool ended = lease.IsEnd;
-            if (!ended)
-            {
-                if (length + lease.Length > bytes.Length)
-                {
-                    Array.Resize(ref bytes, Math.Max(bytes.Length * 2, length + lease.Length));
-                }
-                lease.Span.CopyTo(bytes.AsSpan(length));
-                length += lease.Length;
-                lease.Release();
-            }
-            if (headLength == 0)
-            {
-                ParseStep step = parser.Parse(bytes.AsSpan(0, length), head, new ParseOptions { MaxHeaders = 1000 });
-                if (step == ParseStep.Reject)
-                {
-                    return "an invalid answer";
-                }
-                headLength = step == ParseStep.NeedMore ? 0 : head.HeadLength;
-            }
-            if (headLength == 0)
-            {
-                if (ended || length > AnswerBytesMax)
-                {
-                    return "no whole head";
-                }
-                continue;
-            }
-            bool whole = !rule.Match.NeedsBody || length - headLength >= AnswerBytesMax
-                || head.ContentLength >= 0 && length - headLength >= head.ContentLength;
-            if (whole || ended)
-            {
-                return rule.Match.Fault(head, bytes.AsSpan(0, length), bytes.AsSpan(headLength, length - headLength));
-            }
-        }
     }
 }
