@@ -144,7 +144,8 @@ public sealed class HealthTests
         string keys = $"ssl_certificate {files.At("a.test.crt")}; ssl_certificate_key {files.At("a.test.key")};";
         using var back = ServerProcess.Weir(Conf.Http("server { listen 127.0.0.1:%PORT%; } server { "
             + $"listen 127.0.0.1:%PORT2% ssl; {keys} location / {{ return 200 $ssl_server_name; }} "
-            + $"location = /health {{ if (!-f {files.At("well")}) {{ return 503; }} return 200 $ssl_server_name; }} }}"));
+            + $"location = /health {{ if (!-f {files.At("well")}) {{ return 503; }} "
+            + "return 200 $ssl_server_name; } }"));
         using var weir = ServerProcess.Weir(Conf.Server(
             "location / { proxy_pass https://g; proxy_ssl_server_name on; proxy_ssl_name a.test; "
                 + "health_check uri=/health interval=50ms mandatory match=well keepalive_time=1h; }",

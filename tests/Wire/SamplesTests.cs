@@ -71,6 +71,37 @@ public sealed class SamplesTests : IDisposable
     }
 
     [Fact]
+    public void A_pool_leaves_out_what_is_ill_tries_the_canary_on_some_and_is_changed_while_it_serves()
+    {
+        string ill = "";
+        Upstream Server(string name) => Upstream.Answering(r => r.Target != "/health" ? Upstream.Ok(name)
+            : Volatile.Read(ref ill).Contains(name, StringComparison.Ordinal)
+                ? Upstream.Ok("ill", "X-Maintenance: 1") : Upstream.Ok("well"));
+        using Upstream one = Server("one"), two = Server("two"), spare = Server("spare"), canary = Server("canary");
+        string At(Upstream upstream) => string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{upstream.Port}");
+        using ServerProcess weir = Start("balanced-pool.conf", ("10.0.0.1:8000", At(one)), ("10.0.0.2:8000", At(two)),
+            ("10.0.0.3:8000", At(spare)), ("10.0.0.9:8000", At(canary)), ("127.0.0.1:8080", "127.0.0.1:%PORT2%"),
+            ("interval=5s jitter=1s", "interval=50ms"), ("interval=2s", "interval=50ms"), ("slow_start=30s", ""));
+        string Asked(string cookie) => string.Concat(Enumerable.Range(0, 12)
+            .Select(_ => weir.Get("/", "Cookie: canary=" + cookie).Text).Distinct().Order());
+        Wait.For("the canary is well", () => Asked("1") == "canary");
+        Assert.Equal("onetwo", Asked("0"));
+        Assert.Contains(weir.Get("/")["X-Pool"], (string[])["stable", "canary"]);
+
+        Volatile.Write(ref ill, "canary two");
+        Wait.For("they are left out", () => Asked("0") == "one" && Asked("1") == "one");
+        Volatile.Write(ref ill, "one two");
+        Wait.For("the spare serves", () => Asked("0") == "spare");
+        Volatile.Write(ref ill, "");
+        Wait.For("all are well", () => Asked("0") == "onetwo" && Asked("1") == "canary");
+
+        using RawClient operators = RawClient.Connect(weir.PortOf(2));
+        operators.Send(RawClient.Request("PATCH", "/api/9/http/upstreams/stable/servers/0", [], "{\"drain\":true}"));
+        Assert.Equal(200, operators.ReadResponse().Status);
+        Wait.For("one is drained", () => Asked("0") == "two");
+    }
+
+    [Fact]
     public void A_site_over_HTTPS_sends_plain_requests_there_and_refuses_strange_names()
     {
         _files.Write("index.html", "<h1>safe</h1>");

@@ -186,7 +186,8 @@ internal sealed class HealthCheckModule : HttpModule
             build.Errors.Emerg(error, directive.Span, null);
             return;
         }
-        if (block!.Frozen is not { } group || Way(location.ContentHandler) is not var (settings, protocol, tls, host, port))
+        if (block!.Frozen is not { } group
+            || Way(location.ContentHandler) is not var (settings, protocol, tls, host, port))
         {
             // Why there is none has been said.
             return;
