@@ -145,6 +145,7 @@ public sealed class HttpBuild
         var walker = new ConfWalker(Registry, Errors);
         walker.Walk(tree, this);
         Configuration.DefaultLog = LogOf(Main.ErrorLogsOr(DefaultErrorLog));
+        Configuration.DebugConnections = Main.DebugConnections.Count > 0 ? [.. Main.DebugConnections] : null;
         if (Http is not null && !Errors.Failed)
         {
             Merge();

@@ -34,6 +34,23 @@ public sealed class HttpConfiguration : IDisposable
     /// <summary>The rules of locations without open_file_cache.</summary>
     internal Modules.FileCacheRules? CheckedFiles { get; set; }
 
+    /// <summary>Clients whose requests are told (debug_connection); null for none.</summary>
+    internal Cidr[]? DebugConnections { get; set; }
+
+    /// <summary>Whether the requests of this client are told in the error log whatever its level.</summary>
+    internal bool IsDebugged(ReadOnlySpan<byte> client)
+    {
+        (SocketFamily family, UInt128 address) = Cidr.Read(client);
+        foreach (ref readonly Cidr network in DebugConnections.AsSpan())
+        {
+            if (network.Contains(family, address))
+            {
+                return true;
+            }
+        }
+        return false;
+    }
+
     /// <summary>Who is told how requests walk; null for nobody.</summary>
     internal RequestTrace? Trace { get; set; }
 

@@ -162,7 +162,16 @@ public sealed partial class HttpRequest : Session.Session
     public Tls.TlsConnection? Tls => Connection as Tls.TlsConnection;
 
     /// <summary>The log answers where this request writes errors.</summary>
-    public Log Log => Location?.ErrorLog ?? Server?.Location.ErrorLog ?? Configuration.DefaultLog;
+    public Log Log
+    {
+        get
+        {
+            Log log = Location?.ErrorLog ?? Server?.Location.ErrorLog ?? Configuration.DefaultLog;
+            return _isDebugged ? log.Everything : log;
+        }
+    }
+
+    private bool _isDebugged;
 
     internal HttpRequest() => _body = new RequestBody(this);
 
@@ -192,6 +201,7 @@ public sealed partial class HttpRequest : Session.Session
         StartMs = loop.NowMs;
         StartUnixMs = loop.UnixMs;
         Arena.Start(loop.Buffers);
+        _isDebugged = configuration.DebugConnections is not null && configuration.IsDebugged(Connection.PeerAddress);
         RedirectsLeft = 11;
         SubrequestsLeft = 50;
         StartVariables(configuration.Variables);

@@ -40,6 +40,9 @@ public sealed class MainSettings
     /// <summary>"epoll", "io_uring", or unset.</summary>
     public Inherited<string> Use;
     public Inherited<bool> MultiAccept;
+
+    /// <summary>Clients whose requests are told in the error log whatever its level.</summary>
+    internal List<Cidr> DebugConnections { get; } = [];
     public Inherited<bool> AcceptMutex;
     public Inherited<long> AcceptMutexDelayMs;
     public int BlockingThreads { get; private set; } = 32;
@@ -88,11 +91,42 @@ public sealed class MainSettings
         });
         AddEvents("worker_connections", u => u.SetNumber(ref s.WorkerConnections));
         AddEvents("use", s.SetUse);
+        AddEvents("debug_connection", s.AddDebugConnection);
         AddEvents("multi_accept", u => u.SetFlag(ref s.MultiAccept));
         AddEvents("accept_mutex", u => u.SetFlag(ref s.AcceptMutex));
         AddEvents("accept_mutex_delay", u => u.SetMsec(ref s.AcceptMutexDelayMs));
         AddEvents("worker_aio_requests", static u => u.Walker.TryNumber(u.Directive, out long _));
         AddEvents("epoll_events", static u => u.Walker.TryNumber(u.Directive, out long _));
+    }
+
+    private void AddDebugConnection(DirectiveUse use)
+    {
+        if (use[0] == "unix:")
+        {
+            DebugConnections.Add(Cidr.Unix);
+            return;
+        }
+        if (Cidr.TryParse(use[0], out Cidr network, out bool hasLowBits))
+        {
+            if (hasLowBits)
+            {
+                use.Walker.Warn(use.Directive.Args[0].Span, $"low address bits of {use[0]} are meaningless");
+            }
+            DebugConnections.Add(network);
+            return;
+        }
+        if (use.Build.Resources.Resolve(use[0], 0, out string? error) is not { } addresses)
+        {
+            use.Error(0, $"{error} in debug_connection \"{use[0]}\"");
+            return;
+        }
+        foreach (SocketAddress address in addresses)
+        {
+            if (Cidr.TryParse(address.ToText(withPort: false).Trim('[', ']'), out network, out bool _))
+            {
+                DebugConnections.Add(network);
+            }
+        }
     }
 
     /// <summary>nginx requires an events block.</summary>

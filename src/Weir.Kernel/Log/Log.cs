@@ -34,6 +34,12 @@ public sealed class Log
 
     public IReadOnlyList<LogSink> Sinks => _sinks;
 
+    /// <summary>The same sinks, all of which take every line.</summary>
+    public Log Everything => _everything ??= _level == LogLevel.Debug && _sinks.Length == 1 ? this
+        : new Log([.. _sinks.Select(static s => new EverythingSink(s))]);
+
+    private Log? _everything;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool Enabled(LogLevel level) => level <= _level;
 

@@ -13,6 +13,13 @@ public abstract class LogSink(LogLevel level)
     public abstract void Write(LogLevel level, ReadOnlySpan<byte> line, int messageStart);
 }
 
+/// <summary>Hands every line to a sink that would admit fewer.</summary>
+internal sealed class EverythingSink(LogSink inner) : LogSink(LogLevel.Debug)
+{
+    public override void Write(LogLevel level, ReadOnlySpan<byte> line, int messageStart) =>
+        inner.Write(level, line, messageStart);
+}
+
 /// <summary>A log file by its descriptor, which keeps its number when the log is reopened.</summary>
 public sealed class FileLogSink(int fd, LogLevel level) : LogSink(level)
 {
