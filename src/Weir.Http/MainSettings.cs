@@ -115,7 +115,7 @@ public sealed class MainSettings
             DebugConnections.Add(network);
             return;
         }
-        if (use.Build.Resources.Resolve(use[0], 0, out string? error) is not { } addresses)
+        if (use.Build.Resources.Resolve(use[0], 80, out string? error) is not { } addresses)
         {
             use.Error(0, $"{error} in debug_connection \"{use[0]}\"");
             return;

@@ -34,7 +34,7 @@ def faults():
         name, area, path, case = head.split()
         before, after = text.split("---\n", 1)
         after = after.replace("PLANTED", f'global::Weir.Protocol.Planted.Is("{name}")')
-        found.append((name, area, path, before, after, case.replace("_", " ")))
+        found.append((name, area, path, before, after, case.replace("+", " ")))
     return found
 
 
