@@ -1,7 +1,7 @@
 """Plants faults in a copy of the tree, one at a time, and lets the differential suite find them.
 
-The copy is built once: each fault sleeps behind a name that the binary reads from a file beside it when it starts. With no
-fault on, the cases named must be green; with each, its case must be red. Ends with ./test's line. See
+The copy is built once: each fault sleeps behind a name that the binary reads from a file beside it when it starts.
+With no fault on, the cases named must be green; with each, its case must be red. Ends with ./test's line. See
 docs/compatibility.md."""
 import os, re, shutil, subprocess, sys, time
 
@@ -40,8 +40,8 @@ def faults():
 
 def copy():
     os.makedirs(tree, exist_ok=True)
-    files = subprocess.run(["git", "ls-files", "-z", "--", "src", "data", "*.props", "global.json", "LICENSE"], cwd=root,
-                           capture_output=True, check=True).stdout.decode().split("\0")
+    files = subprocess.run(["git", "ls-files", "-z", "--", "src", "data", "*.props", "global.json", "LICENSE"],
+                           cwd=root, capture_output=True, check=True).stdout.decode().split("\0")
     for name in filter(None, files):
         source, target = os.path.join(root, name), os.path.join(tree, name)
         if not os.path.exists(source):
@@ -68,7 +68,8 @@ def plant(planted):
 
 def dotnet(*arguments, cwd=root, **more):
     environment = {**os.environ, "WEIR_FAST": "1", "DOTNET_NOLOGO": "1", "DOTNET_CLI_TELEMETRY_OPTOUT": "1", **more}
-    return subprocess.run(["dotnet", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=1200)
+    return subprocess.run(["dotnet", *arguments], cwd=cwd, env=environment, capture_output=True, text=True,
+                          timeout=1200)
 
 
 def run(cases, binary):
