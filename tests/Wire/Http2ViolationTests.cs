@@ -144,6 +144,9 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
         Reset("8.1.1", "a body longer than content-length", Protocol,
             Http2Client.Headers(1, false, [.. _post, "content-length: 2"]), Http2Client.Data(1, "abc")),
         Reset("8.1.1", "content-length without a body", Protocol, Head([.. _get, "content-length: 2"])),
+        Reset("8.2.1", "a trailer's name with upper case", Protocol, _held, Http2Client.Headers(1, true, "A: b")),
+        Reset("8.2.2", "a header of the connection in trailers", Protocol, _held,
+            Http2Client.Headers(1, true, "connection: close")),
         Reset("8.2.1", "a name with upper case", Protocol, Head([.. _get, "X-Y: z"])),
         Reset("8.2.1", "an empty name", Protocol, Block(1, [.. Http2Client.Block(_get), 0, 0, 1, (byte)'x'])),
         Reset("8.2.1", "a name with a space", Protocol, Head([.. _get, "x y: z"])),
@@ -174,6 +177,12 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
         Reset("8.3.1", "a :method that is no token", Protocol, Head([.. Without(":method"), ":method: G T"])),
         Reset("8.3.1", "a :scheme that is none", Protocol, Head([.. Without(":scheme"), ":scheme: 1:"])),
         Reset("8.3.1", "a host that differs from :authority", Protocol, Head([.. _get, "host: other"])),
+        Reset("8.5", "CONNECT with :scheme", Protocol,
+            Head(":method: CONNECT", ":scheme: http", ":authority: localhost:1")),
+        Reset("RFC 8441 4", "an extended CONNECT without :scheme", Protocol,
+            Head(":method: CONNECT", ":protocol: websocket", ":path: /", ":authority: localhost")),
+        Reset("RFC 8441 4", ":protocol sent twice", Protocol, Head(":method: CONNECT", ":protocol: websocket",
+            ":protocol: websocket", ":scheme: http", ":path: /", ":authority: localhost")),
         Reset("8.5", "CONNECT with :path", Protocol,
             Head(":method: CONNECT", ":path: /", ":authority: localhost:1")),
         Reset("8.5", "CONNECT without :authority", Protocol, Head(":method: CONNECT")),
@@ -184,6 +193,13 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
         // HPACK.
         Away("RFC 7541 2.3.3", "index 0", Compression, Block(1, 0x80)),
         Away("RFC 7541 2.3.3", "an index beyond the table", Compression, Block(1, 0xff, 0x20)),
+        Away("RFC 7541 6.2.1", "a literal whose name is beyond the table", Compression, Block(1, 0x7f, 0x20, 1, 0x78)),
+        Away("RFC 7541 6.2.2", "an unindexed literal whose name is beyond the table", Compression,
+            Block(1, 0x0f, 0x50, 1, 0x78)),
+        Away("RFC 7541 5.2", "a Huffman-coded name with EOS", Compression,
+            Block(1, 0x40, 0x84, 0xff, 0xff, 0xff, 0xff, 1, 0x78)),
+        Away("RFC 7541 4.3", "an index of an entry that a smaller table has lost", Compression,
+            Block(1, [0x82, 0x86, 0x84, 0x41, 1, 0x78, 0x40, 1, 0x61, 1, 0x62]), Block(3, 0x20, 0xbe)),
         Away("RFC 7541 4.2", "a table size update within a block", Compression, Block(1, 0x82, 0x20)),
         Away("RFC 7541 6.3", "a table size update above the limit", Compression, Block(1, 0x3f, 0xe2, 0x1f)),
         Away("RFC 7541 5.1", "an integer without end", Compression,
@@ -236,6 +252,21 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
         }
 
         Assert.Equal(Http2Error.ProtocolError, client.GoAway!.Error);
+    }
+
+    /// <summary>RFC 9113 §8.1.1 lets a server answer what is malformed; these get the words that HTTP/1 has for
+    /// them.</summary>
+    [Theory]
+    [InlineData("content-length: x")]
+    [InlineData("content-length: +1")]
+    [InlineData("host: user@localhost")]
+    public void A_field_that_HTTP1_refuses_too_is_answered_in_words(string field)
+    {
+        using Http2Client client = Http2Client.Connect(server.Weir.Port);
+        string[] request = field.StartsWith("host", StringComparison.Ordinal) ? Without(":authority") : _post;
+        client.Send(Http2Client.Headers(1, true, [.. request, field]));
+        Assert.Equal(400, client.ReadAnswer(1).Status);
+        Assert.Equal("ok", client.Send(Http2Client.Headers(3, true, _get)).ReadAnswer(3).Text);
     }
 
     [Fact]

@@ -237,6 +237,11 @@ internal sealed class Http2Protocol(SetHeader[] headers, Template? method, bool 
         if (hasLength && (x.BodyLeft < 0 || x.BodyLeft > 0 && stream.IsFinished))
         {
             LogReason(x, Http2Reason.ContentLengthMismatch, ReadingBody);
+            if (x.BodyLeft < 0)
+            {
+                // Never more than the head has said: behind it a client looks for the next answer.
+                output.Clear();
+            }
             return ReadStep.Reject;
         }
         if (!stream.IsFinished)
