@@ -1,6 +1,6 @@
-// Every MUST of RFC 9113 and 7541 that an HTTP/2 upstream server can break, as a row: the section, what the server says
-// to a request, the status its client gets for it, and the words of the error log. A fault of the connection is told the
-// server by GOAWAY, a fault of the stream by RST_STREAM; whoever asks next is answered. docs/http2.md points here.
+// Every MUST of RFC 9113 and 7541 that an HTTP/2 upstream server can break, as a row: the section, and what the server
+// says to a request. Its client gets 502; a fault of the connection is told the server by GOAWAY, a fault of the stream
+// by RST_STREAM, with the code of the row; whoever asks next is answered. docs/http2.md points here.
 using System.Text;
 using Weir.Protocol.Http2;
 using Weir.Tests.Harness;
