@@ -83,8 +83,8 @@ class Server:
 
 def load(url, count, clients, streams, *more):
     """h2load, which must find every answer."""
-    text = subprocess.run(["taskset", "-c", "1", "h2load", "-n", str(count), f"-c{clients}", f"-m{streams}", *more, url],
-                          capture_output=True, text=True).stdout
+    command = ["taskset", "-c", "1", "h2load", "-n", str(count), f"-c{clients}", f"-m{streams}", *more, url]
+    text = subprocess.run(command, capture_output=True, text=True).stdout
     if f"{count} succeeded, 0 failed, 0 errored, 0 timeout" not in text:
         raise bench.Refused(next((line for line in text.splitlines() if line.startswith("requests:")), "h2load failed"))
 
@@ -230,8 +230,8 @@ class Bench:
                 f.write(os.urandom(size))
         with open(os.path.join(self.base, "message"), "wb") as f:
             f.write(b"\0\0\0\0\x40" + os.urandom(64))
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-keyout", f"{self.files}/key", "-out", f"{self.files}/crt", "-days", "2", "-subj",
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                        "-nodes", "-keyout", f"{self.files}/key", "-out", f"{self.files}/crt", "-days", "2", "-subj",
                         "/CN=localhost"], check=True, capture_output=True)
         echo = os.path.join(self.base, "grpc-echo")
         subprocess.run(["gcc", "-O2", "-o", echo, os.path.join(bench.ROOT, "bench/floor/grpc-echo.c")], check=True)
@@ -298,7 +298,8 @@ class Bench:
 
     def instructions(self, chosen):
         """Under callgrind, the requests of one kind counted."""
-        paths = {"small": ("/1k", 16, 32, ()), "files": ("/100k", 8, 8, ()), "grpc": ("/call/Echo", 16, 32, self.call())}
+        paths = {"small": ("/1k", 16, 32, ()), "files": ("/100k", 8, 8, ()),
+                 "grpc": ("/call/Echo", 16, 32, self.call())}
         for what in (w for w in chosen if w in paths):
             path, clients, streams, more = paths[what]
             for name, binary in self.binaries.items():
