@@ -16,7 +16,9 @@ internal sealed class TlsServerNames(ListenGroup group, NativeSlice http1, Nativ
 
     public TlsContext? Choose(TlsSession session, ReadOnlySpan<byte> name)
     {
-        ServerConf server = Find(name);
+        ServerConf? named = name.IsEmpty ? null : group.Names.Find(name);
+        session.IsNameKnown = named is not null;
+        ServerConf server = named ?? group.DefaultServer;
         return server.RejectsHandshakes ? null : server.Tls ?? session.Context;
     }
 
@@ -134,6 +136,11 @@ internal sealed class TlsEntrance
         End = 0;
         Connection = secure;
         int error = await secure.HandshakeAsync(due);
+        if (error == 0 && session.Chosen.Owner is Modules.ClientOcsp ocsp)
+        {
+            await ocsp.CheckAsync(this, session);
+            error = secure.IsClosed ? Errno.ECANCELED : 0;
+        }
         session.Owner = null;
         if (error == 0)
         {
@@ -208,8 +215,9 @@ internal sealed class TlsEntrance
                     "client attempted to request the server name different from the one that was negotiated");
                 break;
             case TlsClientCheck.BadCertificate when r.Logs(LogLevel.Info):
-                string why = System.Text.Encoding.ASCII.GetString(TlsSession.VerifyText(result));
-                r.LogError(LogLevel.Info, $"client SSL certificate verify error: ({result}:{why})");
+                string why = connection.Session.StatusFault is { } fault && result == 0 ? fault
+                    : $"({result}:{System.Text.Encoding.ASCII.GetString(TlsSession.VerifyText(result))})";
+                r.LogError(LogLevel.Info, $"client SSL certificate verify error: {why}");
                 break;
             case TlsClientCheck.NoCertificate:
                 r.LogError(LogLevel.Info, "client sent no required SSL certificate");

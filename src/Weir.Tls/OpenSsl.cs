@@ -290,6 +290,43 @@ internal static unsafe partial class Native
     internal static partial int X509_digest(nint certificate, nint digest, byte* into, uint* written);
     [LibraryImport(Crypto)] internal static partial byte* CRYPTO_malloc(nuint bytes, nint file, int line);
 
+    // OCSP.
+    [LibraryImport(Crypto)] internal static partial nint X509_get1_ocsp(nint certificate);
+    [LibraryImport(Crypto)] internal static partial void X509_email_free(nint texts);
+    [LibraryImport(Crypto)] internal static partial int X509_check_issued(nint issuer, nint subject);
+    [LibraryImport(Crypto)] internal static partial nint OPENSSL_sk_new_null();
+    [LibraryImport(Crypto)] internal static partial int OPENSSL_sk_push(nint stack, nint item);
+    [LibraryImport(Crypto)] internal static partial void OPENSSL_sk_free(nint stack);
+    [LibraryImport(Crypto)] internal static partial nint X509_STORE_CTX_new();
+    [LibraryImport(Crypto)] internal static partial void X509_STORE_CTX_free(nint context);
+    [LibraryImport(Crypto)]
+    internal static partial int X509_STORE_CTX_init(nint context, nint store, nint certificate, nint untrusted);
+    [LibraryImport(Crypto)]
+    internal static partial int X509_STORE_CTX_get1_issuer(nint* issuer, nint context, nint certificate);
+    [LibraryImport(Crypto)] internal static partial int X509_verify_cert(nint context);
+    [LibraryImport(Crypto)] internal static partial nint X509_STORE_CTX_get0_chain(nint context);
+    [LibraryImport(Ssl)] internal static partial nint SSL_get0_verified_chain(nint ssl);
+    [LibraryImport(Crypto)] internal static partial nint OCSP_cert_to_id(nint digest, nint subject, nint issuer);
+    [LibraryImport(Crypto)] internal static partial void OCSP_CERTID_free(nint id);
+    [LibraryImport(Crypto)] internal static partial int i2d_OCSP_CERTID(nint id, byte** into);
+    [LibraryImport(Crypto)] internal static partial nint OCSP_REQUEST_new();
+    [LibraryImport(Crypto)] internal static partial void OCSP_REQUEST_free(nint request);
+    [LibraryImport(Crypto)] internal static partial nint OCSP_request_add0_id(nint request, nint id);
+    [LibraryImport(Crypto)] internal static partial int i2d_OCSP_REQUEST(nint request, byte** into);
+    [LibraryImport(Crypto)] internal static partial nint d2i_OCSP_RESPONSE(nint* into, byte** from, nint length);
+    [LibraryImport(Crypto)] internal static partial void OCSP_RESPONSE_free(nint response);
+    [LibraryImport(Crypto)] internal static partial int OCSP_response_status(nint response);
+    [LibraryImport(Crypto)] internal static partial byte* OCSP_response_status_str(nint status);
+    [LibraryImport(Crypto)] internal static partial nint OCSP_response_get1_basic(nint response);
+    [LibraryImport(Crypto)] internal static partial void OCSP_BASICRESP_free(nint basic);
+    [LibraryImport(Crypto)]
+    internal static partial int OCSP_basic_verify(nint basic, nint certificates, nint store, nuint flags);
+    [LibraryImport(Crypto)]
+    internal static partial int OCSP_resp_find_status(nint basic, nint id, int* status, int* reason, nint* revoked,
+        nint* thisUpdate, nint* nextUpdate);
+    [LibraryImport(Crypto)]
+    internal static partial int OCSP_check_validity(nint thisUpdate, nint nextUpdate, nint seconds, nint ageMax);
+
     // Tickets.
     [LibraryImport(Crypto)] internal static partial nint EVP_aes_128_cbc();
     [LibraryImport(Crypto)] internal static partial nint EVP_aes_256_cbc();

@@ -277,7 +277,8 @@ internal static unsafe class TlsCallbacks
     {
         try
         {
-            if (TlsSession.Current is not { } session || session.Chosen.Staple is not { Length: > 0 } response)
+            if (TlsSession.Current is not { } session
+                || session.Chosen.StapleOf(Native.SSL_get_certificate(ssl)) is not { Length: > 0 } response)
             {
                 return ExtensionNoAck;
             }

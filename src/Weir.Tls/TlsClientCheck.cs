@@ -32,12 +32,21 @@ public static class TlsClientCheck
         {
             return BadCertificate;
         }
+        if (session.StatusFault is not null)
+        {
+            return BadCertificate;
+        }
         return verify == TlsVerify.On && !session.HasPeerCertificate ? NoCertificate : 0;
     }
 
     /// <summary>The certificate was asked for by one server's rules and the request is for another's.</summary>
     private static bool IsMisdirected(TlsSession session, ReadOnlySpan<byte> host)
     {
+        if (session is { Names: not null, IsNameKnown: false })
+        {
+            // A name that no server has: the default server's rules were followed, as without a name.
+            return false;
+        }
         Span<byte> name = stackalloc byte[256];
         int length = session.Write(TlsFact.ServerName, name);
         return length > 0 && length <= name.Length && !System.Text.Ascii.EqualsIgnoreCase(name[..length], host);

@@ -79,6 +79,7 @@ public sealed unsafe partial class TlsContext : IDisposable
     /// <summary>Anything its owner wants to find again.</summary>
     public object? Owner { get; set; }
 
+    private readonly List<TlsPair> _pairs = [];
     private readonly List<byte[]> _leaves = [];
     private readonly List<byte[]> _authorities = [];
 
@@ -122,11 +123,12 @@ public sealed unsafe partial class TlsContext : IDisposable
     public string? AddCertificate(string name, ReadOnlySpan<byte> pem, string keyName, ReadOnlySpan<byte> keyPem,
         IReadOnlyList<TlsPassword> passwords)
     {
-        using TlsPair? pair = TlsPair.Read(name, pem, keyName, keyPem, passwords, out string? error);
+        TlsPair? pair = TlsPair.Read(name, pem, keyName, keyPem, passwords, out string? error);
         if (pair is null)
         {
             return error;
         }
+        _pairs.Add(pair);
         _leaves.Add(TlsCertificate.Encode(pair.Leaf));
         return pair.UseIn(_ctx);
     }
@@ -398,6 +400,6 @@ public sealed unsafe partial class TlsContext : IDisposable
             Native.SSL_CTX_free(_ctx);
             _ctx = 0;
         }
-        Staple = default;
+        ForgetStaples();
     }
 }

@@ -29,6 +29,8 @@ public sealed unsafe class TlsPair : IDisposable
     }
 
     internal nint Leaf => _leaf;
+    internal IReadOnlyList<nint> Chain => _chain;
+    internal string Name => _name;
 
     /// <summary>Parses PEM; null with nginx's words.</summary>
     public static TlsPair? Read(string name, ReadOnlySpan<byte> pem, string keyName, ReadOnlySpan<byte> keyPem,

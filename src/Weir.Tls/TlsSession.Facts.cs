@@ -58,6 +58,9 @@ public sealed unsafe partial class TlsSession
     /// <summary>OpenSSL's verdict on the peer's certificate; 0 is good (also where there is no certificate).</summary>
     public int VerifyResult => (int)Native.SSL_get_verify_result(_ssl);
 
+    /// <summary>What its authority says against the peer's certificate (OCSP); null for nothing.</summary>
+    public string? StatusFault { get; set; }
+
     /// <summary>The verdict in words.</summary>
     public static ReadOnlySpan<byte> VerifyText(int result) =>
         System.Runtime.InteropServices.MemoryMarshal.CreateReadOnlySpanFromNullTerminated(

@@ -65,6 +65,9 @@ public sealed unsafe partial class TlsSession : IDisposable
     /// <summary>Chooses a context by the name that the client asked for; null: always the first one.</summary>
     public ITlsNames? Names { get; set; }
 
+    /// <summary>The name that the client asked for belongs to a server.</summary>
+    public bool IsNameKnown { get; set; }
+
     /// <summary>Anything the caller wants to find again in a callback.</summary>
     public object? Owner { get; set; }
 

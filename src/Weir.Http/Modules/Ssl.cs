@@ -35,7 +35,11 @@ internal sealed class SslSettings
     public Inherited<bool> EarlyData;
     public Inherited<bool> Compression;
     public Inherited<CertificateCacheRule?> CertificateCache;
+    public Inherited<PlacedText> StaplingResponder;
     public Inherited<bool> StaplingVerify;
+    public Inherited<OcspMode> Ocsp;
+    public Inherited<PlacedText> OcspResponder;
+    public Inherited<(string Name, long Bytes)?> OcspCache;
     public Inherited<bool> RejectHandshake;
     public InheritedList<(string Name, string Value, ConfSpan Span)> ConfCommands;
 
@@ -103,6 +107,11 @@ internal sealed class SslModule : HttpModule
         s.SessionTimeoutSec.Merge(in from.SessionTimeoutSec, 300);
         s.Stapling.Merge(in from.Stapling, false);
         s.StaplingFile.Merge(in from.StaplingFile, default);
+        s.StaplingResponder.Merge(in from.StaplingResponder, default);
+        s.StaplingVerify.Merge(in from.StaplingVerify, false);
+        s.Ocsp.Merge(in from.Ocsp, OcspMode.Off);
+        s.OcspResponder.Merge(in from.OcspResponder, default);
+        s.OcspCache.Merge(in from.OcspCache, null);
         s.Compression.Merge(in from.Compression, false);
         s.CertificateCache.Merge(in from.CertificateCache, null);
         s.EarlyData.Merge(in from.EarlyData, false);
@@ -146,19 +155,13 @@ internal sealed class SslModule : HttpModule
         d.Server<SslSettings>("ssl_stapling", static (u, s) => u.SetFlag(ref s.Stapling));
         d.Server<SslSettings>("ssl_stapling_file", static (u, s) => SetPlaced(u, ref s.StaplingFile));
         d.Server<SslSettings>("ssl_early_data", static (u, s) => u.SetFlag(ref s.EarlyData));
-        d.Server<SslSettings>("ssl_stapling_verify", static (u, s) => NotHere(u, ref s.StaplingVerify));
+        d.Server<SslSettings>("ssl_stapling_verify", static (u, s) => u.SetFlag(ref s.StaplingVerify));
+        d.Server<SslSettings>("ssl_stapling_responder", static (u, s) => SetPlaced(u, ref s.StaplingResponder));
+        d.Server<SslSettings>("ssl_ocsp", static (u, s) => SslOcsp.SetMode(u, ref s.Ocsp));
+        d.Server<SslSettings>("ssl_ocsp_responder", static (u, s) => SetPlaced(u, ref s.OcspResponder));
+        d.Server<SslSettings>("ssl_ocsp_cache", static (u, s) => SslOcsp.SetCache(u, ref s.OcspCache));
         d.Server<SslSettings>("ssl_conf_command", static (u, s) => s.ConfCommands.Add((u[0], u[1], u.Directive.Span)));
         d.Server<SslSettings>("ssl_reject_handshake", static (u, s) => u.SetFlag(ref s.RejectHandshake));
-    }
-
-    /// <summary>A switch whose work this build does not do: said where it is on.</summary>
-    private static void NotHere(DirectiveUse use, ref Inherited<bool> setting)
-    {
-        use.SetFlag(ref setting);
-        if (setting.ValueOr(false))
-        {
-            use.Build.Errors.Warn($"\"{use.Name}\" is not supported on this platform, ignored", use.Directive.Span);
-        }
     }
 
     private static PlacedText Placed(DirectiveUse use) => new(use[0], use.Directive.Span);

@@ -4,6 +4,7 @@
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Session;
+using Weir.Session.Upstream;
 using Weir.Tls;
 
 namespace Weir.Http.Modules;
@@ -24,7 +25,7 @@ internal static class SslContexts
             server.RejectsHandshakes = settings.RejectHandshake.Value;
             if (settings.Certificates.Items.Length > 0 || server.RejectsHandshakes)
             {
-                settings.Context ??= Make(build, settings);
+                settings.Context ??= Make(build, settings, ResolverModule.Of(server.Location));
                 server.Tls = settings.Context;
             }
         }
@@ -79,7 +80,7 @@ internal static class SslContexts
         return true;
     }
 
-    private static TlsContext? Make(HttpBuild build, SslSettings s)
+    private static TlsContext? Make(HttpBuild build, SslSettings s, ResolverSettings? resolver)
     {
         var maker = new Maker(build);
         TlsContext? context = TlsContext.Create((TlsProtocols)s.Protocols.Value, out string? error);
@@ -104,12 +105,13 @@ internal static class SslContexts
         }
         if (s.Stapling.Value && s.StaplingFile.Value.Text is not { Length: > 0 })
         {
-            build.Errors.Warn("\"ssl_stapling\" ignored, no \"ssl_stapling_file\" is defined", null);
+            SslOcsp.Staple(build, context, s, resolver);
         }
         else if (s.Stapling.Value && maker.Read(s.StaplingFile.Value, "", out byte[] response))
         {
-            context.StapleResponses(response);
+            context.StapleResponse(response);
         }
+        context.Owner = SslOcsp.Client(build, s, resolver);
         context.LimitRecords(s.BufferSize.Value);
         SessionCacheRule cache = s.SessionCache.Value;
         context.Resume(cache.Off, cache.Builtin, SslZones.Sessions(build, cache), s.SessionTickets.Value,

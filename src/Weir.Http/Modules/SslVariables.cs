@@ -108,17 +108,16 @@ internal static class SslVariables
         return room.Slice(0, length);
     }
 
-    /// <summary>The certificate in PEM without the final line end.</summary>
-    private static NativeSlice Pem(Session.Session s, TlsSession session)
-    {
-        NativeSlice pem = Write(s, session, TlsCertificateFact.Pem);
-        return pem.Length > 0 && pem.Span[^1] == '\n' ? pem.Slice(0, pem.Length - 1) : pem;
-    }
+    /// <summary>The certificate in PEM.</summary>
+    private static NativeSlice Pem(Session.Session s, TlsSession session) =>
+        Write(s, session, TlsCertificateFact.Pem);
 
-    /// <summary>The same as a folded header: each line but the first begins with a tab.</summary>
+    /// <summary>The same as a folded header: each line but the first begins with a tab, the last has no
+    /// end.</summary>
     private static NativeSlice Indented(Session.Session s, TlsSession session)
     {
         NativeSlice pem = Pem(s, session);
+        pem = pem.Length > 0 && pem.Span[^1] == '\n' ? pem.Slice(0, pem.Length - 1) : pem;
         int lines = pem.Span.Count((byte)'\n');
         NativeSlice folded = s.Arena.Allocate(pem.Length + lines);
         int to = 0;
@@ -161,11 +160,12 @@ internal static class SslVariables
             return NativeSlice.Literal("NONE"u8);
         }
         int result = session.VerifyResult;
-        if (result == 0)
+        if (result == 0 && session.StatusFault is null)
         {
             return NativeSlice.Literal("SUCCESS"u8);
         }
-        ReadOnlySpan<byte> why = TlsSession.VerifyText(result);
+        ReadOnlySpan<byte> why = result != 0 ? TlsSession.VerifyText(result)
+            : System.Text.Encoding.ASCII.GetBytes(session.StatusFault!);
         NativeSlice text = s.Arena.Allocate("FAILED:"u8.Length + why.Length);
         "FAILED:"u8.CopyTo(text.Span);
         why.CopyTo(text.Span["FAILED:"u8.Length..]);

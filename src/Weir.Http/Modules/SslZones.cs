@@ -13,6 +13,7 @@ internal static class SslZones
     private const ulong SessionLayout = 0x5331_7373_6C00_0001;
     private const ulong TicketLayout = 0x5331_7373_6C00_0002;
     private const ulong EarlyLayout = 0x5331_7373_6C00_0003;
+    private const ulong OcspLayout = 0x5331_7373_6C00_0004;
     private const int SessionBytesTypical = 256, EarlyBytesTypical = 128;
 
     /// <summary>The shared cache of a rule; null without one, and while a master only collects.</summary>
@@ -44,6 +45,20 @@ internal static class SslZones
         Zone? zone = build.Resources.Zone(new ZoneSpec("weir:ssl_early_data", bytes, EarlyLayout));
         SharedTable? table = zone is null ? null : SharedTable.Open(zone, 0, (int)(bytes / EarlyBytesTypical / 2));
         return table is null ? null : new ZoneReplayGuard(zone!, table);
+    }
+
+    /// <summary>What is known of clients' certificates; null without a zone, and while a master only
+    /// collects.</summary>
+    internal static IOcspStore? Ocsp(HttpBuild build, (string Name, long Bytes)? rule)
+    {
+        if (rule is not { } cache)
+        {
+            return null;
+        }
+        long bytes = Math.Min(cache.Bytes & ~(Zone.PageBytes - 1L), Zone.SizeBytesMax);
+        Zone? zone = build.Resources.Zone(new ZoneSpec("ssl_ocsp_cache:" + cache.Name, bytes, OcspLayout));
+        SharedTable? table = zone is null ? null : SharedTable.Open(zone, 0, (int)(bytes / SessionBytesTypical / 2));
+        return table is null ? null : new ZoneOcsp(zone!, table);
     }
 
     private static long NowSec() => DateTimeOffset.UtcNow.ToUnixTimeSeconds();
@@ -140,6 +155,52 @@ internal static class SslZones
             }
             BinaryPrimitives.WriteInt64LittleEndian(table.Value(entry), now);
             return true;
+        }
+    }
+
+    private sealed class ZoneOcsp(Zone zone, SharedTable table) : IOcspStore
+    {
+        private const int EndsBytes = 8, ValueBytes = EndsBytes + 1;
+
+        public bool TryFind(ReadOnlySpan<byte> key, out TlsOcspStatus status)
+        {
+            status = TlsOcspStatus.Failed;
+            using ZoneLock held = zone.Lock();
+            uint entry = table.Find(key, SharedTable.HashOf(key));
+            if (entry == 0)
+            {
+                return false;
+            }
+            ReadOnlySpan<byte> value = table.Value(entry);
+            if (BinaryPrimitives.ReadInt64LittleEndian(value) <= NowSec())
+            {
+                table.Remove(entry);
+                return false;
+            }
+            table.Touch(entry);
+            status = (TlsOcspStatus)value[EndsBytes];
+            return true;
+        }
+
+        public void Keep(ReadOnlySpan<byte> key, TlsOcspStatus status, long validSec)
+        {
+            uint hash = SharedTable.HashOf(key);
+            using ZoneLock held = zone.Lock();
+            uint entry = table.Find(key, hash);
+            if (entry == 0)
+            {
+                entry = table.Add(key, hash, ValueBytes);
+                while (entry == 0 && table.RemoveOldest())
+                {
+                    entry = table.Add(key, hash, ValueBytes);
+                }
+            }
+            if (entry != 0)
+            {
+                Span<byte> value = table.Value(entry);
+                BinaryPrimitives.WriteInt64LittleEndian(value, NowSec() + validSec);
+                value[EndsBytes] = (byte)status;
+            }
         }
     }
 
