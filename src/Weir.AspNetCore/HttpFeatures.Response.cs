@@ -23,6 +23,7 @@ internal partial class HttpFeatures : IHttpResponseFeature, IHttpResponseBodyFea
     private int _status;
     private string? _reason;
     private bool _isComplete;
+    private bool _trailersLeft;
 
     private void BeginResponse(GuestExchange exchange)
     {
@@ -42,6 +43,7 @@ internal partial class HttpFeatures : IHttpResponseFeature, IHttpResponseBodyFea
         _onCompleted?.Clear();
         _reason = null;
         _isComplete = false;
+        _trailersLeft = false;
         HasStarted = false;
     }
 
@@ -217,8 +219,14 @@ internal partial class HttpFeatures : IHttpResponseFeature, IHttpResponseBodyFea
         }
     }
 
+    /// <summary>Hands trailers over, once: an answer may be completed before its request has ended.</summary>
     internal void CopyTrailers()
     {
+        if (_trailersLeft)
+        {
+            return;
+        }
+        _trailersLeft = true;
         if (_trailersSet is { } set)
         {
             foreach (KeyValuePair<string, Microsoft.Extensions.Primitives.StringValues> pair in set)

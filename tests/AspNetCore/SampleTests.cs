@@ -10,31 +10,43 @@ public sealed partial class SampleTests : IDisposable
 {
     private sealed record Message(string Name, string Text);
 
-    private readonly ChildProcess _process;
-    private readonly string _url;
+    private readonly TempDir _data = new();
+    private readonly List<ChildProcess> _processes = [];
 
-    public SampleTests()
+    /// <summary>Starts it on an address; the certificate for https:// is the developer's, in a directory of the
+    /// test's.</summary>
+    private string Start(string address)
     {
         string source = SampleDirectory();
-        _process = new ChildProcess("dotnet",
-            [BuiltSample(), "--contentRoot", source, "--urls", "http://127.0.0.1:0"], source);
+        var process = new ChildProcess("dotnet", [BuiltSample(), "--contentRoot", source, "--urls", address], source,
+            new Dictionary<string, string>
+            {
+                ["XDG_DATA_HOME"] = _data.Path,
+                ["ASPNETCORE_ENVIRONMENT"] = "Development",
+            });
+        _processes.Add(process);
         string url = "";
         Wait.For("the sample to listen", () =>
         {
-            Match match = ListeningLine().Match(_process.Output);
+            Match match = ListeningLine().Match(process.Output);
             url = match.Groups[1].Value;
-            return match.Success || _process.HasExited;
+            return match.Success || process.HasExited;
         });
-        Assert.True(url.Length > 0, _process.Output + _process.Errors);
-        _url = url;
+        Assert.True(url.Length > 0, process.Output + process.Errors);
+        return url;
     }
 
-    public void Dispose() => _process.Dispose();
+    public void Dispose()
+    {
+        _processes.ForEach(static p => p.Dispose());
+        _data.Dispose();
+    }
 
     [Fact]
     public async Task The_api_the_page_and_the_upload_answer()
     {
-        using var client = new HttpClient { BaseAddress = new Uri(_url) };
+        string url = Start("http://127.0.0.1:0");
+        using var client = new HttpClient { BaseAddress = new Uri(url) };
         Assert.Contains("<h1>Chat on Weir</h1>", await client.GetStringAsync("/"));
         using HttpResponseMessage said = await client.PostAsJsonAsync("/api/messages", new Message("a", "b"));
         Assert.Equal(System.Net.HttpStatusCode.Created, said.StatusCode);
@@ -48,15 +60,20 @@ public sealed partial class SampleTests : IDisposable
         Assert.StartsWith("data: 2", await reader.ReadLineAsync());
     }
 
-    [NeedsFact("chromium")]
-    public async Task A_browser_joins_the_chat_and_sees_what_it_says()
+    [NeedsTheory("chromium")]
+    [InlineData("http", "http/1.1")]
+    [InlineData("https", "h2")]
+    public async Task A_browser_joins_the_chat_and_sees_what_it_says(string scheme, string protocol)
     {
-        using var client = new HttpClient { BaseAddress = new Uri(_url) };
+        string url = Start(scheme + "://127.0.0.1:0");
+        using var client = new HttpClient(Hosted.AnyCertificate()) { BaseAddress = new Uri(url) };
         using HttpResponseMessage before = await client.PostAsJsonAsync("/api/messages", new Message("x", "before"));
-        using Browser browser = await Browser.OpenAsync(_url + "/#from-the-browser");
+        using Browser browser = await Browser.OpenAsync(url + "/#from-the-browser", "--ignore-certificate-errors");
         await browser.WaitForAsync("document.body.dataset.state === 'joined'");
         await browser.WaitForAsync("[...document.querySelectorAll('li')].some(l => l.textContent === 'xbefore')");
         await browser.WaitForAsync("document.body.innerText.includes('from-the-browser')");
+        Assert.Equal(protocol, await browser.EvaluateAsync(
+            "performance.getEntriesByType('navigation')[0].nextHopProtocol"));
         Assert.Contains(await client.GetFromJsonAsync<Message[]>("/api/messages") ?? [],
             static m => m.Text == "from-the-browser");
     }
@@ -79,6 +96,6 @@ public sealed partial class SampleTests : IDisposable
         return Path.Combine(directory!, "samples", "aspnetcore");
     }
 
-    [GeneratedRegex("Now listening on: (http://[^ \\n]+)")]
+    [GeneratedRegex("Now listening on: (https?://[^ \\n]+)")]
     private static partial Regex ListeningLine();
 }

@@ -14,7 +14,7 @@ async function join() {
   for (const message of await (await fetch('/api/messages')).json()) show(message);
   const answer = await fetch('/chat/negotiate?negotiateVersion=1', { method: 'POST' });
   const { connectionToken } = await answer.json();
-  const socket = new WebSocket(`ws://${location.host}/chat?id=${connectionToken}`);
+  const socket = new WebSocket(`${location.origin.replace('http', 'ws')}/chat?id=${connectionToken}`);
   const send = record => socket.send(JSON.stringify(record) + end);
   socket.onopen = () => send({ protocol: 'json', version: 1 });
   socket.onmessage = event => {
