@@ -25,7 +25,8 @@ public abstract class EchoServiceBase
     internal static readonly Method<string, string> JoinMethod = Of(MethodType.ClientStreaming, "Join");
     internal static readonly Method<string, string> TalkMethod = Of(MethodType.DuplexStreaming, "Talk");
 
-    private static Method<string, string> Of(MethodType type, string name) => new(type, "test.Echo", name, _text, _text);
+    private static Method<string, string> Of(MethodType type, string name) =>
+        new(type, "test.Echo", name, _text, _text);
 
     public abstract Task<string> Say(string request, ServerCallContext context);
 
@@ -133,8 +134,8 @@ public sealed class GrpcTests
             Assert.Equal(StatusCode.OK, say.GetStatus().StatusCode);
             Assert.Equal("yes", say.GetTrailers().GetValue("x-seen"));
         }
-        using (AsyncServerStreamingCall<string> count = calls.AsyncServerStreamingCall(EchoServiceBase.CountMethod, null,
-            default, "1000"))
+        using (AsyncServerStreamingCall<string> count = calls.AsyncServerStreamingCall(
+            EchoServiceBase.CountMethod, null, default, "1000"))
         {
             int expected = 0;
             await foreach (string number in count.ResponseStream.ReadAllAsync())
