@@ -89,7 +89,8 @@ public sealed class HttpTests
                 response.Headers["X-Query"] = request.QueryString.Value!.TrimStart('?');
                 break;
             case Paths.Who:
-                await response.WriteAsync($"{request.Method} {request.Path}{request.QueryString} {request.Protocol[5..]} "
+                await response.WriteAsync(
+                    $"{request.Method} {request.Path}{request.QueryString} {request.Protocol[5..]} "
                     + $"{request.Host.Host} {request.Headers["X-Test"]}");
                 break;
             default:

@@ -106,7 +106,8 @@ public static class HttpCases
         {
             using RawClient client = server.Connect();
             client.Send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /delay HTTP/1.1\r\nHost: a\r\n\r\n"
-                + "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /chunks HTTP/1.1\r\nHost: a\r\n\r\n");
+                + "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+                + "GET /chunks HTTP/1.1\r\nHost: a\r\n\r\n");
             Assert.Equal("Hello World\n", Read(client).Text);
             Assert.Equal("later\n", Read(client).Text);
             Assert.Equal("abc", Read(client).Text);
