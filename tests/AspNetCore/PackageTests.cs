@@ -88,7 +88,8 @@ public sealed class PackageTests
             using ZipArchive package = ZipFile.OpenRead(file);
             ZipArchiveEntry spec = package.Entries.Single(static e => e.FullName.EndsWith(".nuspec"));
             using Stream text = spec.Open();
-            XElement metadata = XDocument.Load(text).Root!.Elements().Single(static e => e.Name.LocalName == "metadata");
+            XElement metadata = XDocument.Load(text).Root!.Elements()
+                .Single(static e => e.Name.LocalName == "metadata");
             string Of(string name) => metadata.Elements().Single(e => e.Name.LocalName == name).Value;
             Assert.Equal("MIT", Of("license"));
             Assert.Equal("README.md", Of("readme"));
