@@ -340,11 +340,13 @@ public sealed class Http2UpstreamTests
     [Fact]
     public void A_client_that_leaves_takes_its_stream_along_and_no_other()
     {
+        using var asked = new ManualResetEventSlim();
         using var reset = new ManualResetEventSlim();
         using var upstream = new Upstream(c =>
         {
             var http = new Http2Script(c);
             int first = http.ReadRequest(out _);
+            asked.Set();
             while (true)
             {
                 ScriptFrame frame = http.ReadAny();
@@ -361,7 +363,7 @@ public sealed class Http2UpstreamTests
         using (RawClient client = weir.Connect())
         {
             client.Send(RawClient.Request("GET", "/", []));
-            Wait.For("the request upstream", () => upstream.Connections == 1);
+            Assert.True(asked.Wait(30_000));
         }
         Assert.True(reset.Wait(30_000));
         Assert.Equal("still here", weir.Get("/").Text);
