@@ -126,7 +126,7 @@ public sealed class GrpcTests(GrpcTests.GrpcServer server) : IClassFixture<GrpcT
 
     [NeedsFact("grpc")]
     public void A_large_message_passes_both_ways() => Assert.Equal("3000005\n", Call("""
-        print(len(channel.unary_unary('/t.T/Unary')(b'z' * 3000000, timeout=30)))
+        print(len(channel.unary_unary('/t.T/Unary')(b'z' * 3000000, timeout=120)))
         """));
 
     [NeedsFact("grpc")]
