@@ -157,7 +157,7 @@ internal sealed partial class Http2Driver
             // A stream that is not there cannot be reset.
             Fail(Http2Reason.StreamIdle);
         }
-        else if (_streams.Find(streamId) is { } stream)
+        else if (Streams.Find(streamId) is { } stream)
         {
             ResetStream(stream, error);
             stream.Fail(reset: true);
@@ -222,7 +222,7 @@ internal sealed partial class Http2Driver
 
     private void TakeBlock(uint id, ReadOnlySpan<byte> block, bool ends)
     {
-        if (_streams.Find(id) is { } known)
+        if (Streams.Find(id) is { } known)
         {
             TakeTrailers(known, block, ends);
             return;
@@ -403,7 +403,7 @@ internal sealed partial class Http2Driver
         {
             WriteWindowUpdate(0, more);
         }
-        Http2Stream? stream = _streams.Find(piece.StreamId);
+        Http2Stream? stream = Streams.Find(piece.StreamId);
         if (piece.First && piece.Header.Length == 0 && !piece.EndsStream && !Count(Http2Glitch.EmptyData))
         {
             return;
@@ -476,7 +476,7 @@ internal sealed partial class Http2Driver
     {
         int before = _peerWindow;
         _peerWindow = size;
-        for (Http2Stream? stream = _streams.First; stream is not null; stream = _streams.After(stream))
+        for (Http2Stream? stream = Streams.First; stream is not null; stream = Streams.After(stream))
         {
             if (!stream.Window.TryAdjust(before, size))
             {
@@ -517,7 +517,7 @@ internal sealed partial class Http2Driver
             }
             return;
         }
-        if (_streams.Find(streamId) is { } stream)
+        if (Streams.Find(streamId) is { } stream)
         {
             if (!stream.Window.TryGrow(increment))
             {
@@ -539,7 +539,7 @@ internal sealed partial class Http2Driver
             Fail(Http2Reason.StreamIdle);
             return;
         }
-        if (_streams.Find(streamId) is not { } stream || stream.State.IsReset)
+        if (Streams.Find(streamId) is not { } stream || stream.State.IsReset)
         {
             return;
         }
@@ -561,7 +561,7 @@ internal sealed partial class Http2Driver
             return;
         }
         _speaksPriorities = true;
-        if (_streams.Find(streamId) is { } stream)
+        if (Streams.Find(streamId) is { } stream)
         {
             bool waits = stream.Line >= 0;
             Schedule.Remove(stream);

@@ -31,7 +31,7 @@ internal sealed partial class Http2Driver
     private bool _isPumping;
     private bool _isDraining;
 
-    internal Http2Schedule Schedule { get; } = new();
+    internal Http2Schedule Schedule => _work.Schedule;
 
     private BufferChain Out => _out ??= Loop.RentChain();
 
@@ -470,7 +470,7 @@ internal sealed partial class Http2Driver
         BufferSlab scratch = Loop.Buffers.Rent(length);
         await Loop.ReadFileAsync(fd, scratch.Memory.Slice(0, length), offset);
         scratch.Release();
-        if (_streams.Find(id) == stream)
+        if (Streams.Find(id) == stream)
         {
             stream.IsWarming = false;
             stream.IsWarm = true;

@@ -27,10 +27,10 @@ internal sealed partial class Http2Driver
     private readonly Http2Counts _counts;
     private readonly LoopOperation<Unit> _lastEnded = new();
     private readonly LoopOperation<Unit> _room = new();
-    private readonly Http2StreamTable _streams = new();
     private readonly int _receiveBytes;
     private readonly int _streamsMax;
     private Connection _connection;
+    private Http2Work _work;
     private ConnectionState _state;
     private int _streamCount;
     private int _requests;
@@ -52,6 +52,7 @@ internal sealed partial class Http2Driver
         _binding = binding;
         Proxy = proxy;
         Loop = server.Loop;
+        _work = server.Http2Rest;
         _counts = Http2Counts.Of(Loop);
         ListenGroup group = binding.Group.Of(connection);
         Modules.Http2Settings settings = group.DefaultServer.Http2;
@@ -63,6 +64,8 @@ internal sealed partial class Http2Driver
         server.EnsureHttp2Memory(HeadBytesMax);
         _flush = FlushNow;
     }
+
+    private Http2StreamTable Streams => _work.Streams;
 
     internal EventLoop Loop { get; }
     internal Connection Connection => _connection;
@@ -213,10 +216,14 @@ internal sealed partial class Http2Driver
 
     private Http2Stream Open(uint id)
     {
+        if (_streamCount == 0)
+        {
+            _work = _server.RentWork();
+        }
         Http2Stream stream = _server.RentStream();
         int receives = _isAcknowledged ? PrereadBytes : Math.Max(PrereadBytes, Http2Limits.WindowDefault);
         stream.Start(this, id, _peerWindow, receives, PrereadBytes);
-        _streams.Add(stream);
+        Streams.Add(stream);
         if (_streamCount++ == 0)
         {
             Enter(ConnectionState.Writing);
@@ -227,13 +234,15 @@ internal sealed partial class Http2Driver
     private void Close(Http2Stream stream)
     {
         Schedule.Remove(stream);
-        _streams.Remove(stream);
+        Streams.Remove(stream);
         stream.End();
         _server.Return(stream);
         if (--_streamCount > 0)
         {
             return;
         }
+        _server.Return(_work);
+        _work = _server.Http2Rest;
         if (_isEnded)
         {
             if (_lastEnded.IsWaiting)
@@ -398,16 +407,16 @@ internal sealed partial class Http2Driver
     private void FailStreams()
     {
         // Failing one may end it, and others that waited for what it held.
-        Http2Stream? stream = _streams.First;
+        Http2Stream? stream = Streams.First;
         while (stream is not null)
         {
             if (stream.IsGone)
             {
-                stream = _streams.After(stream);
+                stream = Streams.After(stream);
                 continue;
             }
             stream.Fail(reset: true);
-            stream = _streams.First;
+            stream = Streams.First;
         }
     }
 

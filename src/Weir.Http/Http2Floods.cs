@@ -125,10 +125,18 @@ internal sealed class Http2RecentResets
 {
     private const int CountMax = 64;
 
-    private readonly uint[] _ids = new uint[CountMax];
+    // There is none until something is reset, which few connections see.
+    private uint[] _ids = [];
     private int _count;
 
-    internal void Add(uint id) => _ids[_count++ % CountMax] = id;
+    internal void Add(uint id)
+    {
+        if (_ids.Length == 0)
+        {
+            _ids = new uint[CountMax];
+        }
+        _ids[_count++ % CountMax] = id;
+    }
 
     /// <summary>The client may not have heard yet that the stream is reset. When there were more than are remembered
     /// that is assumed of any.</summary>

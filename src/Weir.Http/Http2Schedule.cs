@@ -156,6 +156,14 @@ internal sealed class Http2EarlyPriorities
     }
 }
 
+/// <summary>What a connection needs only while it has streams; of a loop's connections most rest.</summary>
+internal sealed class Http2Work
+{
+    internal Http2Schedule Schedule { get; } = new();
+    internal Http2StreamTable Streams { get; } = new();
+    internal Http2Work? Next { get; set; }
+}
+
 /// <summary>The streams of a connection by their numbers.</summary>
 internal sealed class Http2StreamTable
 {

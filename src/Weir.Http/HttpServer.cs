@@ -393,6 +393,25 @@ public sealed class HttpServer : IParkOwner
         CountClosed();
     }
 
+    private Http2Work? _freeWork;
+
+    /// <summary>Stays empty: what connections look at that have no streams.</summary>
+    internal Http2Work Http2Rest { get; } = new();
+
+    internal Http2Work RentWork()
+    {
+        Http2Work work = _freeWork ?? new Http2Work();
+        _freeWork = work.Next;
+        work.Next = null;
+        return work;
+    }
+
+    internal void Return(Http2Work work)
+    {
+        work.Next = _freeWork;
+        _freeWork = work;
+    }
+
     internal Http2Stream RentStream() => _streams.TryTake() ?? new Http2Stream();
 
     internal void Return(Http2Stream stream) => _streams.Return(stream);
