@@ -63,6 +63,8 @@ public sealed class ServerNames(NativeArena memory)
                 case RegexOutcome.Match:
                     return candidate;
                 case RegexOutcome.Failed:
+                    r.LogError(LogLevel.Alert,
+                        $"pcre2_match() failed: match limit on \"{host}\" using \"{regex.Source}\"");
                     failed = true;
                     return null;
             }
