@@ -48,6 +48,7 @@ Batches.Time("HPACK, request", () =>
 Batches.Time("HPACK, writing it", () => EncodeHead());
 
 RequestPaths.Time();
+Choices.Time();
 
 int EncodeHead()
 {

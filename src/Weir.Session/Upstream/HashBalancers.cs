@@ -66,39 +66,47 @@ internal abstract class HashBalancer(GroupState group) : Balancer(group)
 {
     protected const int LooksMax = 20;
 
-    private int _total = -1;
-    private int _totalAt = -1;
+    /// <summary>The sums of the weights up to each server: who a point belongs to is searched, not walked to.</summary>
+    private int[] _sums = [];
+    private int _sumsAt = -1;
 
     /// <summary>Sum of all weights, of servers that are down too.</summary>
     protected int TotalWeight(List<Peer> peers)
     {
-        if (_totalAt != Group.ListVersion)
+        if (_sumsAt != Group.ListVersion)
         {
-            _total = 0;
-            foreach (Peer peer in peers)
+            var sums = new int[peers.Count];
+            int total = 0;
+            for (int i = 0; i < sums.Length; i++)
             {
-                _total += peer.Record.Weight;
+                sums[i] = total += peers[i].Record.Weight;
             }
-            _totalAt = Group.ListVersion;
+            _sums = sums;
+            _sumsAt = Group.ListVersion;
         }
-        return _total;
+        return _sums.Length == 0 ? 0 : _sums[^1];
     }
 
-    public override void Changed() => _totalAt = -1;
+    public override void Changed() => _sumsAt = -1;
 
     /// <summary>The server in whose part of the sum of weights this point lies.</summary>
-    protected static int At(List<Peer> peers, int point)
+    protected int At(int point)
     {
-        for (int i = 0; i < peers.Count; i++)
+        int[] sums = _sums;
+        int low = 0, high = sums.Length - 1;
+        while (low < high)
         {
-            int weight = peers[i].Record.Weight;
-            if (point < weight)
+            int middle = (low + high) >> 1;
+            if (point < sums[middle])
             {
-                return i;
+                high = middle;
             }
-            point -= weight;
+            else
+            {
+                low = middle + 1;
+            }
         }
-        return 0;
+        return low;
     }
 }
 
@@ -139,7 +147,7 @@ internal sealed class IpHash(GroupState group) : HashBalancer(group)
                 hash = ((hash * 113) + b) % 6271;
             }
             walk.Hash = hash;
-            int index = At(peers, (int)(hash % (uint)total));
+            int index = At((int)(hash % (uint)total));
             if (MayAsk(peers, index, in walk))
             {
                 return index;
@@ -177,7 +185,7 @@ internal sealed class PlainHash(GroupState group, Template key) : HashBalancer(g
             crc = Crc32.End(Crc32.Update(crc, walk.Key.Span));
             walk.Hash += (crc >> 16) & 0x7fff;
             walk.Rehashes++;
-            int index = At(peers, (int)(walk.Hash % (uint)total));
+            int index = At((int)(walk.Hash % (uint)total));
             if (MayAsk(peers, index, in walk))
             {
                 return index;
@@ -194,7 +202,10 @@ internal sealed class ConsistentHash(GroupState group, Template key) : HashBalan
 {
     private const int PointsPerWeight = 160;
 
-    private (uint Hash, NativeSlice Server)[] _points = [];
+    private (uint Hash, int Name)[] _points = [];
+
+    /// <summary>The servers of each name.</summary>
+    private int[][] _named = [];
     private int _pointsAt = -1;
 
     public override void Begin(ref PeerWalk walk, Session? session)
@@ -217,7 +228,7 @@ internal sealed class ConsistentHash(GroupState group, Template key) : HashBalan
         }
         if (_pointsAt != Group.ListVersion)
         {
-            _points = MakePoints(peers);
+            MakePoints(peers);
             _pointsAt = Group.ListVersion;
         }
         if (_points.Length == 0)
@@ -232,8 +243,7 @@ internal sealed class ConsistentHash(GroupState group, Template key) : HashBalan
         Smooth.Settle();
         while (true)
         {
-            NativeSlice server = _points[walk.Hash % (uint)_points.Length].Server;
-            int best = AmongNamed(peers, server, in walk);
+            int best = AmongNamed(peers, _named[_points[walk.Hash % (uint)_points.Length].Name], in walk);
             if (best >= 0)
             {
                 return best;
@@ -247,12 +257,12 @@ internal sealed class ConsistentHash(GroupState group, Template key) : HashBalan
     }
 
     /// <summary>A name may have several addresses: they take turns.</summary>
-    private int AmongNamed(List<Peer> peers, NativeSlice server, in PeerWalk walk)
+    private int AmongNamed(List<Peer> peers, int[] named, in PeerWalk walk)
     {
         int best = -1, total = 0;
-        for (int i = 0; i < peers.Count; i++)
+        foreach (int i in named)
         {
-            if (!NameOf(peers[i]).Span.SequenceEqual(server.Span) || !MayAsk(peers, i, in walk))
+            if (!MayAsk(peers, i, in walk))
             {
                 continue;
             }
@@ -296,26 +306,36 @@ internal sealed class ConsistentHash(GroupState group, Template key) : HashBalan
         return low;
     }
 
-    private static (uint, NativeSlice)[] MakePoints(List<Peer> peers)
+    private void MakePoints(List<Peer> peers)
     {
-        var points = new List<(uint Hash, NativeSlice Server)>();
+        var points = new List<(uint Hash, int Name)>();
+        var names = new Dictionary<string, int>(StringComparer.Ordinal);
+        var named = new List<List<int>>();
         Span<byte> before = stackalloc byte[4];
-        foreach (Peer peer in peers)
+        for (int peer = 0; peer < peers.Count; peer++)
         {
-            NativeSlice server = NameOf(peer);
+            NativeSlice server = NameOf(peers[peer]);
+            string text = server.ToString();
+            if (!names.TryGetValue(text, out int name))
+            {
+                name = named.Count;
+                names.Add(text, name);
+                named.Add([]);
+            }
+            named[name].Add(peer);
             (ReadOnlySpan<byte> host, ReadOnlySpan<byte> port) = Split(server.Span);
             // crc32(HOST \0 PORT PREVIOUS): Cache::Memcached::Fast's.
             uint start = Crc32.Update(Crc32.Update(Crc32.Update(Crc32.Start, host), [0]), port);
             uint previous = 0;
-            int count = peer.Record.Weight * PointsPerWeight;
+            int count = peers[peer].Record.Weight * PointsPerWeight;
             for (int i = 0; i < count; i++)
             {
                 System.Buffers.Binary.BinaryPrimitives.WriteUInt32LittleEndian(before, previous);
                 previous = Crc32.End(Crc32.Update(start, before));
-                points.Add((previous, server));
+                points.Add((previous, name));
             }
         }
-        (uint Hash, NativeSlice Server)[] sorted = [.. points.OrderBy(static p => p.Hash)];
+        (uint Hash, int Name)[] sorted = [.. points.OrderBy(static p => p.Hash)];
         int kept = 0;
         for (int i = 1; i < sorted.Length; i++)
         {
@@ -324,7 +344,8 @@ internal sealed class ConsistentHash(GroupState group, Template key) : HashBalan
                 sorted[++kept] = sorted[i];
             }
         }
-        return sorted.Length == 0 ? sorted : sorted[..(kept + 1)];
+        _points = sorted.Length == 0 ? sorted : sorted[..(kept + 1)];
+        _named = [.. named.Select(static n => n.ToArray())];
     }
 
     private static (byte[] Host, byte[] Port) Split(ReadOnlySpan<byte> server)

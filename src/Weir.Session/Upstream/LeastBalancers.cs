@@ -35,7 +35,7 @@ internal abstract class LeastBalancer(GroupState group) : Balancer(group)
         Smooth.Settle();
         long nowMs = Group.Loop.NowMs;
         int best = -1;
-        Int128 bestCost = 0;
+        long bestCost = 0;
         long bestWeight = 1;
         bool many = false;
         for (int i = 0; i < peers.Count; i++)
@@ -45,16 +45,17 @@ internal abstract class LeastBalancer(GroupState group) : Balancer(group)
                 continue;
             }
             ref PeerRecord peer = ref peers[i].Record;
-            Int128 cost = CostOf(peers[i], in peer);
+            long cost = CostOf(peers[i], in peer);
             long weight = RoundRobin.ShareOf(in peer, peer.Weight, nowMs);
-            if (best < 0 || cost * bestWeight < bestCost * weight)
+            int order = best < 0 ? -1 : Compare(cost, bestWeight, bestCost, weight);
+            if (order < 0)
             {
                 best = i;
                 bestCost = cost;
                 bestWeight = weight;
                 many = false;
             }
-            else if (cost * bestWeight == bestCost * weight)
+            else if (order == 0)
             {
                 many = true;
             }
@@ -72,7 +73,12 @@ internal abstract class LeastBalancer(GroupState group) : Balancer(group)
         return best;
     }
 
-    private int InTurn(List<Peer> peers, int from, Int128 bestCost, long bestWeight, in PeerWalk walk, ref int total)
+    /// <summary>a * b against c * d. Nearly always the products fit, and wide ones cost as much as all the rest.
+    /// </summary>
+    private static int Compare(long a, long b, long c, long d) => ((a | b | c | d) & ~(long)int.MaxValue) == 0
+        ? (a * b).CompareTo(c * d) : ((Int128)a * b).CompareTo((Int128)c * d);
+
+    private int InTurn(List<Peer> peers, int from, long bestCost, long bestWeight, in PeerWalk walk, ref int total)
     {
         long nowMs = Group.Loop.NowMs;
         int best = from;
@@ -83,8 +89,8 @@ internal abstract class LeastBalancer(GroupState group) : Balancer(group)
                 continue;
             }
             ref PeerRecord peer = ref peers[i].Record;
-            if (CostOf(peers[i], in peer) * (Int128)bestWeight
-                != bestCost * RoundRobin.ShareOf(in peer, peer.Weight, nowMs))
+            if (Compare(CostOf(peers[i], in peer), bestWeight, bestCost,
+                RoundRobin.ShareOf(in peer, peer.Weight, nowMs)) != 0)
             {
                 continue;
             }

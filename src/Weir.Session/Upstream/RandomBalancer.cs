@@ -39,7 +39,7 @@ internal sealed class RandomBalancer : HashBalancer
         int first = -1;
         while (walk.Looks <= LooksMax && peers.Count >= 2 && total > 0)
         {
-            int index = At(peers, (int)(Next() % (uint)total));
+            int index = At((int)(Next() % (uint)total));
             if (index != first && MayAsk(peers, index, in walk))
             {
                 if (_better == BetterOf.Any)
