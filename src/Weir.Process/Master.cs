@@ -24,6 +24,9 @@ public sealed record MasterStart
     /// <summary>Sockets of an older binary ("5;6;"), or null.</summary>
     public string? InheritedListeners { get; init; }
 
+    /// <summary>The zones of a binary that this one takes over from.</summary>
+    public string? InheritedZones { get; init; }
+
     /// <summary>Runs detached from a terminal: WINCH is obeyed.</summary>
     public bool Daemonized { get; init; }
 
@@ -52,6 +55,9 @@ public sealed partial class Master : IDisposable
     private readonly List<WorkerProcess> _workers = [];
     private readonly int _parentPid = ProcessControl.ParentPid;
     private CounterSlots? _counters;
+
+    /// <summary>Tells when the binary before this one has ended; -1 when there is none (any more).</summary>
+    private int _predecessor = -1;
     private LiveSnapshot? _running;
     private Upgrade? _upgrade;
     private Log _log;
@@ -96,6 +102,10 @@ public sealed partial class Master : IDisposable
         _pending?.Live.Dispose();
         _running?.Dispose();
         _counters?.Dispose();
+        if (_predecessor >= 0)
+        {
+            Descriptors.Close(_predecessor);
+        }
         _tables.Dispose();
         if (_signalFd >= 0)
         {
@@ -115,6 +125,11 @@ public sealed partial class Master : IDisposable
         if (_start.InheritedListeners is { } inherited)
         {
             _tables.Listens.Inherit(inherited, _log);
+        }
+        if (_start.InheritedZones is { } zones)
+        {
+            _tables.Zones.Inherit(zones, _log);
+            _predecessor = ProcessControl.OpenPidFd(_parentPid) is { IsOk: true } watched ? watched.Int : -1;
         }
         _running = _tables.Prepare(_start.Plan, ++_generation, _log);
         if (_running is null || !PidFile.Write(_start.Plan.PidPath, _log))
@@ -148,7 +163,9 @@ public sealed partial class Master : IDisposable
     /// <summary>One wait and what came of it; true when the master shall end.</summary>
     private bool Turn()
     {
-        var entries = new PollEntry[1 + (_workers.Count * 2) + (_upgrade is null ? 0 : 1)];
+        // The last is the other binary: the next one, or the one before. There is never both.
+        int otherFd = _upgrade?.PidFd ?? _predecessor;
+        var entries = new PollEntry[1 + (_workers.Count * 2) + (otherFd < 0 ? 0 : 1)];
         entries[0] = new PollEntry(_signalFd, PollEntry.Readable);
         WorkerProcess[] watched = [.. _workers];
         for (int i = 0; i < watched.Length; i++)
@@ -159,9 +176,9 @@ public sealed partial class Master : IDisposable
                 worker.ChannelEnded ? -1 : worker.Channel.Fd,
                 (short)(PollEntry.Readable | (worker.Channel.HasUnsent ? PollEntry.Writable : 0)));
         }
-        if (_upgrade is not null)
+        if (otherFd >= 0)
         {
-            entries[^1] = new PollEntry(_upgrade.PidFd, PollEntry.Readable);
+            entries[^1] = new PollEntry(otherFd, PollEntry.Readable);
         }
         Descriptors.Poll(entries, WaitMs());
 
@@ -180,9 +197,16 @@ public sealed partial class Master : IDisposable
                 Collect(watched[i]);
             }
         }
-        if (_upgrade is not null && entries[^1].Returned != 0)
+        if (otherFd >= 0 && entries[^1].Returned != 0)
         {
-            CollectUpgrade();
+            if (_upgrade is not null)
+            {
+                CollectUpgrade();
+            }
+            else
+            {
+                CollectPredecessor();
+            }
         }
         if (entries[0].Returned != 0)
         {
@@ -396,15 +420,25 @@ public sealed partial class Master : IDisposable
             return;
         }
         int[] sockets = [.. _tables.Listens.Open.SelectMany(static open => open.Fds)];
-        _upgrade = Upgrade.Start(command, _running!.Plan.PidPath, sockets, _log);
+        _upgrade = Upgrade.Start(command, _running!.Plan.PidPath, sockets, _tables.Zones, _log);
+    }
+
+    /// <summary>The binary before this one has ended. What its workers held is theirs no more.</summary>
+    private void CollectPredecessor()
+    {
+        Descriptors.Close(_predecessor);
+        _predecessor = -1;
+        _counters!.Abandon(_parentPid);
     }
 
     private void CollectUpgrade()
     {
-        if (!_upgrade!.TryCollect(_log))
+        int pid = _upgrade!.Pid;
+        if (!_upgrade.TryCollect(_log))
         {
             return;
         }
+        _counters!.Abandon(pid);
         _upgrade = null;
         if (_noAccepting)
         {

@@ -53,11 +53,12 @@ public static class MasterEntry
         Settle(launch.Arguments);
         string path = Environment_(RoleEntry.PathVariable) ?? OriginalPath();
         string? inherited = Environment_(RoleEntry.ListenersVariable);
+        string? inheritedZones = Environment_(RoleEntry.ZonesVariable);
         bool detached = Environment_(RoleEntry.DetachedVariable) is not null;
         foreach (string name in (string[])
             [
                 RoleEntry.RoleVariable, RoleEntry.ArgumentsVariable, RoleEntry.PathVariable,
-                RoleEntry.ListenersVariable, RoleEntry.DetachedVariable,
+                RoleEntry.ListenersVariable, RoleEntry.ZonesVariable, RoleEntry.DetachedVariable,
             ])
         {
             System.Environment.SetEnvironmentVariable(name, null);
@@ -97,6 +98,7 @@ public static class MasterEntry
             Plan = plan,
             Version = launch.Version,
             InheritedListeners = inherited,
+            InheritedZones = inheritedZones,
             Daemonized = detached || inherited is not null,
             ReadyFd = detached ? RoleEntry.FirstInheritedFd : -1,
             Console = console,
@@ -150,7 +152,7 @@ public static class MasterEntry
         foreach (System.Collections.DictionaryEntry variable in System.Environment.GetEnvironmentVariables())
         {
             if (variable.Key is string name
-                && !(name == RoleEntry.ListenersVariable && more.Length > 0)
+                && !(name is RoleEntry.ListenersVariable or RoleEntry.ZonesVariable && more.Length > 0)
                 && name is not (RoleEntry.RoleVariable or RoleEntry.ArgumentsVariable or RoleEntry.PathVariable))
             {
                 list.Add(name + "=" + variable.Value);

@@ -31,7 +31,8 @@ public sealed record Role(string Name, string Title, RestartPolicy Restart, Func
 public static class RoleEntry
 {
     internal const string RoleVariable = "WEIR_ROLE", ArgumentsVariable = "WEIR_ARGV", PathVariable = "WEIR_PATH",
-        DetachedVariable = "WEIR_DETACHED", ListenersVariable = "WEIR";
+        DetachedVariable = "WEIR_DETACHED", ListenersVariable = "WEIR",
+        ZonesVariable = "WEIR_ZONES";
 
     internal const string MasterRole = "master";
 

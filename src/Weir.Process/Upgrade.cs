@@ -1,6 +1,6 @@
 // A binary upgrade (USR2): the pid file steps aside to .oldbin, the binary at the original path is started with all
-// listening sockets, and both serve until an operator ends one of them. If the new one dies, the pid file steps back.
-// Belongs to a running master, on its thread.
+// listening sockets and zones, and both serve until an operator ends one of them. If the new one dies, the pid file
+// steps back. Belongs to a running master, on its thread.
 using Weir.Kernel;
 
 namespace Weir.Process;
@@ -30,7 +30,8 @@ internal sealed class Upgrade
     public int PidFd { get; }
 
     /// <summary>Starts the new binary; null after the reason was logged, with the pid file where it was.</summary>
-    public static Upgrade? Start(UpgradeCommand command, string pidPath, IReadOnlyList<int> sockets, Log log)
+    public static Upgrade? Start(UpgradeCommand command, string pidPath, IReadOnlyList<int> sockets,
+        ZoneTable zones, Log log)
     {
         SysResult renamed = Descriptors.Rename(pidPath, pidPath + PidFile.OldSuffix);
         if (renamed.IsError)
@@ -43,13 +44,15 @@ internal sealed class Upgrade
             return null;
         }
         string list = string.Concat(sockets.Select(static (_, i) => (RoleEntry.FirstInheritedFd + i) + ";"));
+        string zoneList = zones.Describe(RoleEntry.FirstInheritedFd + sockets.Count, out int[] zoneFds);
         SysResult pid = ProcessSpawn.Start(new SpawnRequest
         {
             Path = command.Path,
             Arguments = [command.Title, .. command.LeadingArguments],
             Environment = MasterEntry.Environment(
-                command.Arguments, command.Path, RoleEntry.ListenersVariable + "=" + list),
-            Descriptors = sockets,
+                command.Arguments, command.Path, RoleEntry.ListenersVariable + "=" + list,
+                RoleEntry.ZonesVariable + "=" + zoneList),
+            Descriptors = [.. sockets, .. zoneFds],
         });
         SysResult pidFd = pid.IsOk ? ProcessControl.OpenPidFd(pid.Int) : pid;
         if (pidFd.IsError)

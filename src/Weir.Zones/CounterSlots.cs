@@ -38,6 +38,10 @@ public sealed class CounterSlots : IDisposable
     public const int SlotsMax = 1023;
 
     private const int SlotBytes = 128, LifeOffset = 112, OwnerOffset = 120, HeaderBytes = 256, GateOffset = 128;
+    private const int RegistryOffset = 192, MasterOffset = 96;
+
+    // Whose a slot is: nobody's, a worker's, that of somebody who does not serve, or of a worker whose master is gone.
+    private const long Free = 0, Serves = 1, Assists = 2, Abandoned = 3;
     private const int DeparturesOffset = 80, UsedOffset = 88;
     private const long TableBytes = HeaderBytes + ((SlotsMax + 1L) * SlotBytes);
     private const long Magic = 0x33544e5543524957; // "WIRCUNT3"
@@ -66,6 +70,10 @@ public sealed class CounterSlots : IDisposable
         BitConverter.TryWriteBytes(memory.Span, Magic);
         BitConverter.TryWriteBytes(memory.Span[72..], Weir.Kernel.Net.Sys.UnixMs());
         SysResult mutex = RobustMutex.Initialize(memory.Slice(GateOffset, RobustMutex.SizeBytes));
+        if (mutex.IsOk)
+        {
+            mutex = RobustMutex.Initialize(memory.Slice(RegistryOffset, RobustMutex.SizeBytes));
+        }
         SharedMemory.Unmap(memory);
         if (mutex.IsError)
         {
@@ -117,24 +125,30 @@ public sealed class CounterSlots : IDisposable
     /// zones and is not counted among the workers.</summary>
     public int Claim(bool serves = true)
     {
+        EnterRegistry();
+        int claimed = -1;
         for (int slot = 1; slot <= SlotsMax; slot++)
         {
             ref long owner = ref Word(slot, OwnerOffset);
-            if (owner == 0)
+            if (owner == Free)
             {
                 // A new life first: what the last owner held must not look alive for a moment.
                 Word(slot, LifeOffset)++;
+                Word(slot, MasterOffset) = Environment.ProcessId;
                 Header(UsedOffset) = Math.Max(Header(UsedOffset), slot);
-                Volatile.Write(ref owner, serves ? 1 : 2);
-                return slot;
+                Volatile.Write(ref owner, serves ? Serves : Assists);
+                claimed = slot;
+                break;
             }
         }
-        return -1;
+        LeaveRegistry();
+        return claimed;
     }
 
     /// <summary>Master: the owner is gone. Its totals move to slot 0, its gauges vanish, the slot is free.</summary>
     public void Release(int slot)
     {
+        EnterRegistry();
         ref long sequence = ref Sequence;
         Volatile.Write(ref sequence, sequence + 1);
         Interlocked.MemoryBarrier();
@@ -149,18 +163,51 @@ public sealed class CounterSlots : IDisposable
             }
             dead.Set(counter, 0);
         }
-        Volatile.Write(ref Word(slot, OwnerOffset), 0);
+        Volatile.Write(ref Word(slot, OwnerOffset), Free);
         Header(DeparturesOffset)++;
         Interlocked.MemoryBarrier();
         Volatile.Write(ref sequence, sequence + 1);
+        LeaveRegistry();
     }
+
+    /// <summary>Another master has ended and left its workers' slots behind (an upgrade's other half, killed): what
+    /// they hold counts nothing from now on. They may still write what they count, so nobody gets their slots.
+    /// </summary>
+    public void Abandon(int masterPid)
+    {
+        EnterRegistry();
+        for (int slot = 1; slot <= SlotsMax; slot++)
+        {
+            ref long owner = ref Word(slot, OwnerOffset);
+            if (owner is Serves or Assists && Word(slot, MasterOffset) == masterPid)
+            {
+                Volatile.Write(ref owner, Abandoned);
+                Header(DeparturesOffset)++;
+            }
+        }
+        LeaveRegistry();
+    }
+
+    /// <summary>Two masters share the table while one binary takes over from another.</summary>
+    private void EnterRegistry()
+    {
+        NativeSlice mutex = _memory.Slice(RegistryOffset, RobustMutex.SizeBytes);
+        if (RobustMutex.Lock(mutex) == LockOutcome.TakenFromDead)
+        {
+            // It died between two steps of the sequence word.
+            Sequence += Sequence & 1;
+            RobustMutex.MarkRepaired(mutex);
+        }
+    }
+
+    private void LeaveRegistry() => RobustMutex.Unlock(_memory.Slice(RegistryOffset, RobustMutex.SizeBytes));
 
     /// <summary>Which life a slot is in: how often it was given out.</summary>
     public uint LifeOf(int slot) => (uint)Volatile.Read(ref Word(slot, LifeOffset));
 
     /// <summary>Whether this life of a slot has an owner.</summary>
     public bool IsLive(int slot, uint life) =>
-        Volatile.Read(ref Word(slot, OwnerOffset)) != 0 && LifeOf(slot) == life;
+        Volatile.Read(ref Word(slot, OwnerOffset)) is Serves or Assists && LifeOf(slot) == life;
 
     /// <summary>Owners that have gone.</summary>
     public long Departures => Volatile.Read(ref Header(DeparturesOffset));
@@ -180,12 +227,14 @@ public sealed class CounterSlots : IDisposable
             sums.Clear();
             for (int slot = 0; slot <= SlotsMax; slot++)
             {
-                if (slot > 0 && Volatile.Read(ref Word(slot, OwnerOffset)) == 0)
+                long owner = slot == 0 ? Serves : Volatile.Read(ref Word(slot, OwnerOffset));
+                if (owner == Free)
                 {
                     continue;
                 }
                 CounterSlot at = this[slot];
-                for (int i = 0; i < CountersPerSlot; i++)
+                int counters = owner == Abandoned ? TotalsCount : CountersPerSlot;
+                for (int i = 0; i < counters; i++)
                 {
                     sums[i] += at.Read((StatusCounter)i);
                 }
@@ -210,7 +259,7 @@ public sealed class CounterSlots : IDisposable
             int count = 0;
             for (int slot = 1; slot <= SlotsMax; slot++)
             {
-                count += Volatile.Read(ref Word(slot, OwnerOffset)) == 1 ? 1 : 0;
+                count += Volatile.Read(ref Word(slot, OwnerOffset)) == Serves ? 1 : 0;
             }
             return count;
         }

@@ -56,6 +56,7 @@ public sealed class ZoneTests
 
     [NeedsTheory("openssl")]
     [InlineData("reload")]
+    [InlineData("upgrade")]
     public void Zones_of_every_kind_are_kept(string how)
     {
         using var release = new ManualResetEventSlim();
@@ -142,11 +143,24 @@ public sealed class ZoneTests
             && File.ReadAllText(pidPath).Length > 1);
         int next = int.Parse(File.ReadAllText(pidPath), CultureInfo.InvariantCulture);
         Wait.For("its workers", () => !old.Contains(weir.Get("/pid")["X-Pid"]));
+        int[] serving = Serving(weir);
         weir.Send(Signal.Quit);
+        Wait.For("the old ones' word", () => serving.All(pid =>
+            weir.ErrorLog.Contains($"{pid}: gracefully shutting down", StringComparison.Ordinal)));
         int inRow = 0;
         Wait.For("the end of the old ones' listening", () =>
-            (inRow = old.Contains(weir.Get("/pid")["X-Pid"]) ? 0 : inRow + 1) == 10);
+            (inRow = old.Contains(PidOf(weir)) ? 0 : inRow + 1) == 10);
         return next;
+    }
+
+    /// <summary>Who answers. Clients that come behind wake whoever listens, should the one that was woken for this
+    /// client just have stopped.</summary>
+    private static string? PidOf(ServerProcess weir)
+    {
+        using RawClient client = weir.Connect();
+        client.Send(RawClient.Request("GET", "/pid", []));
+        using RawClient second = weir.Connect(), third = weir.Connect();
+        return client.ReadResponse()["X-Pid"];
     }
 
     [Fact]

@@ -6,6 +6,24 @@ namespace Weir.Tests.Unit.Zones;
 
 public sealed class CounterSlotsTests
 {
+    [Fact(DisplayName = "counters: what workers of a master that was killed held counts nothing, their totals stay")]
+    public void AbandonKeepsTotals()
+    {
+        using CounterSlots slots = CounterSlots.CreatePrivate();
+        int slot = slots.Claim();
+        uint life = slots.LifeOf(slot);
+        slots[slot].Add(StatusCounter.Requests, 10);
+        slots[slot].Add(StatusCounter.Active, 3);
+        slots.Abandon(Environment.ProcessId + 1);
+        Assert.True(slots.IsLive(slot, life));
+        slots.Abandon(Environment.ProcessId);
+        Assert.False(slots.IsLive(slot, life));
+        Assert.Equal(10, slots.Sum(StatusCounter.Requests));
+        Assert.Equal(0, slots.Sum(StatusCounter.Active));
+        Assert.Equal(0, slots.OwnerCount);
+        Assert.NotEqual(slot, slots.Claim());
+    }
+
     [Fact(DisplayName = "counters: a dead worker's totals stay, its gauges vanish, its slot is used again")]
     public void ReleaseFolds()
     {
