@@ -129,6 +129,29 @@ public sealed class LabTests : IDisposable
         Assert.Contains(complaint, errors);
     }
 
+    [Fact]
+    public async Task The_page_offers_all_experiments_in_one_run()
+    {
+        using Port port = Port.Lease();
+        string number = port.Number.ToString(CultureInfo.InvariantCulture);
+        using var lab = new ChildProcess(ServerProcess.WeirBinary, ["lab", "--web", "--port", number]);
+        Wait.For("the laboratory", () => lab.HasExited || lab.Errors.Contains("Stop it with Ctrl-C"));
+        using var http = new HttpClient { BaseAddress = new Uri($"http://localhost:{number}/") };
+        http.DefaultRequestHeaders.Add("X-Weir-Lab", "1");
+        Assert.Contains("<option value=\"all\">", await http.GetStringAsync("/"));
+        // Few and short: the experiments' own numbers take minutes.
+        using HttpResponseMessage begun = await http.PostAsync(
+            "/run?experiment=all&requests=2&delay=10ms&idle=3&slow=1&threads=4&timeout=300ms", null);
+        Assert.Equal(204, (int)begun.StatusCode);
+        using JsonDocument first = JsonDocument.Parse(await http.GetStringAsync("/state"));
+        Assert.Equal("all", first.RootElement.GetProperty("experiment").GetString());
+        int runs = first.RootElement.GetProperty("runs").GetArrayLength();
+        Assert.True(runs > 10, $"{runs} runs");
+        using HttpResponseMessage stopped = await http.PostAsync("/stop", null);
+        Assert.Equal(204, (int)stopped.StatusCode);
+        Wait.For("the end", () => http.GetStringAsync("/state").GetAwaiter().GetResult().Contains("-over-"));
+    }
+
     [NeedsFact("chromium")]
     public void The_page_runs_experiments_by_keyboard_and_its_marks_follow_the_delay()
     {

@@ -269,7 +269,7 @@ internal static class Verbs
     {
         if (words.Operands.Count > 1)
         {
-            return CommandLine.Complain("\"weir lab\" runs one experiment at a time, or \"all\"");
+            return CommandLine.Complain("\"weir lab\" runs one experiment, or \"all\"");
         }
         if (LabOptions.Read(words.Operands.FirstOrDefault("compare")!, words.Values, words.Switches,
             out (string Text, string? Hint) wrong) is not { } options)

@@ -33,7 +33,7 @@ internal sealed record LabOptions
 
     public IEnumerable<string> ModelsOr(IEnumerable<string> otherwise) => Models ?? otherwise;
 
-    public IEnumerable<string> Experiments => Experiment == "all" ? LabPlan.Names.Skip(1) : [Experiment];
+    public IEnumerable<string> Experiments => Experiment == LabPlan.All ? LabPlan.Names.Skip(1) : [Experiment];
 
     public LabRunSpec ApplyTo(LabRunSpec run) => run with
     {
@@ -61,7 +61,7 @@ internal sealed record LabOptions
         IReadOnlySet<string> switches, out (string Text, string? Hint) complaint)
     {
         var reader = new Reader(values);
-        string[] experiments = [.. LabPlan.Names, "all"];
+        string[] experiments = [.. LabPlan.Names, LabPlan.All];
         if (!experiments.Contains(experiment))
         {
             reader.Complain($"there is no experiment \"{experiment}\"",

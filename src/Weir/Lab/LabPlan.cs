@@ -94,9 +94,27 @@ internal sealed record LabPlan
         _ => "The same requests, at once, to the same handler under each concurrency model: who waits, where?",
     };
 
+    /// <summary>What <see cref="Everything"/> is called.</summary>
+    public const string All = "all";
+
+    /// <summary>Every experiment but the comparison, one run after the other: a picture for each claim of
+    /// docs/concurrency.md.</summary>
+    public static LabPlan Everything(LabOptions o) => new()
+    {
+        Name = All,
+        Title = "All of them, one after the other",
+        Question = "From one request at a time to event-driven: what does each step cure, and what does it cost?",
+        Runs = [.. Names.Skip(1).Select(name => Of(name, o)).SelectMany(static plan => plan.Runs)],
+    };
+
     /// <summary>The experiment of that name, with the options' numbers in place of its own.</summary>
     public static LabPlan Of(string name, LabOptions o)
     {
+        if (name == All)
+        {
+            return Everything(o);
+        }
+
         LabPlan Plan(string title, params LabRunSpec[] runs) => new()
         {
             Name = name,

@@ -141,10 +141,6 @@ internal sealed class LabWeb
         {
             return wrong.Hint is { } hint ? $"{wrong.Text}: {hint}" : wrong.Text;
         }
-        if (experiment == "all")
-        {
-            return "the page runs one experiment at a time";
-        }
         lock (_gate)
         {
             if (_running is not null && !_session.IsOver)
@@ -224,7 +220,7 @@ internal sealed class LabWeb
             ?? throw new InvalidOperationException("the page is not in the binary");
         using var reader = new StreamReader(stream, Encoding.UTF8);
         var experiments = new StringBuilder();
-        foreach (string name in LabPlan.Names)
+        foreach (string name in (string[])[.. LabPlan.Names, LabPlan.All])
         {
             experiments.Append(CultureInfo.InvariantCulture,
                 $"<option value=\"{name}\">{LabPlan.Of(name, new LabOptions()).Title}</option>");
