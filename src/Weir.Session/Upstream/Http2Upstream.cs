@@ -276,15 +276,35 @@ public sealed partial class Http2Upstream : LoopTimer
             return;
         }
         Inner.SendTimeoutMs = 60_000;
-        if (!Inner.Send(_output))
-        {
-            Fail(Inner.SendError);
-            return;
-        }
-        if (!_output.IsEmpty)
+        if (Send() && !_output.IsEmpty)
         {
             _drains = true;
             DrainAsync().Forget();
+        }
+    }
+
+    /// <summary>Sends until the kernel takes no more, or nobody has more: what has left makes room for streams that
+    /// wait for it, and nobody else would tell them. False when sending has failed.</summary>
+    private bool Send()
+    {
+        while (true)
+        {
+            if (!Inner.Send(_output))
+            {
+                Fail(Inner.SendError);
+                return false;
+            }
+            if (_isClosed || _blocked is null || _output.Length > OutputMax / 4)
+            {
+                return !_isClosed;
+            }
+            long before = _output.Length;
+            PumpBlocked();
+            if (_isClosed || _output.Length == before)
+            {
+                // It is a window that they wait for.
+                return !_isClosed;
+            }
         }
     }
 
@@ -298,19 +318,13 @@ public sealed partial class Http2Upstream : LoopTimer
             {
                 return default;
             }
-            if (result.IsError || !Inner.Send(_output))
+            if (result.IsError)
             {
                 Fail(Inner.SendError);
                 return default;
             }
-            if (_blocked is null || _output.Length > OutputMax / 4)
+            if (!Send())
             {
-                continue;
-            }
-            PumpBlocked();
-            if (!Inner.Send(_output))
-            {
-                Fail(Inner.SendError);
                 return default;
             }
         }
