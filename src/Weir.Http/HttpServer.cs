@@ -297,10 +297,22 @@ public sealed class HttpServer : IParkOwner
         });
         ShortenIdle(QuitGraceMs);
         ReviewHttp2();
+        EndAcceptingAsync().Forget();
+    }
+
+    private bool _hasLeft;
+
+    /// <summary>Connections that the kernel had taken already are told of in the next turn.</summary>
+    private async LoopTask<Unit> EndAcceptingAsync()
+    {
+        await Loop.YieldAsync();
+        await Loop.YieldAsync();
+        _hasLeft = true;
         if (ActiveCount == 0)
         {
             Drained?.Invoke();
         }
+        return default;
     }
 
     /// <summary>Deadlines that only move later stay in the wheel; an earlier one is set by a timer of its
@@ -336,8 +348,10 @@ public sealed class HttpServer : IParkOwner
         }
     }
 
-    /// <summary>Of an idle connection: it has been answered before.</summary>
-    private static bool IsBetweenRequests(Connection connection) => connection.OwnerCount > 0;
+    /// <summary>Of an idle connection: a client's that has been answered before. Connections to upstream servers rest
+    /// in the same list.</summary>
+    private static bool IsBetweenRequests(Connection connection) =>
+        connection is { OwnerCount: > 0, Owner: ListenBinding or Http1Driver };
 
     private static ListenBinding BindingOf(Connection connection) =>
         connection.Owner as ListenBinding ?? ((Http1Driver)connection.Owner!).Binding;
@@ -499,7 +513,7 @@ public sealed class HttpServer : IParkOwner
     {
         ActiveCount--;
         Counters.Add(StatusCounter.Active, -1);
-        if (IsQuitting && ActiveCount == 0)
+        if (_hasLeft && ActiveCount == 0)
         {
             Drained?.Invoke();
         }

@@ -60,6 +60,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         SendTimeoutMs = 0;
         Watcher = null;
         Owner = null;
+        OwnerCount = 0;
         Guest = null;
         _in = new InMemoryPipe();
         _out = new InMemoryPipe();

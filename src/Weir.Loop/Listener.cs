@@ -43,7 +43,8 @@ public abstract class Listener(EventLoop loop, Action<Connection> accepted)
 
     protected void Accepted(Connection connection) => accepted(connection);
 
-    /// <summary>Stops accepting for good; what waits in the queue stays there for other processes.</summary>
+    /// <summary>Stops accepting for good. Who waits in a queue that other processes share is accepted first, and some
+    /// may still be until the loop's next turn has begun.</summary>
     public abstract void Stop();
 
     /// <summary>Accepts no more until <see cref="Resume"/>.</summary>

@@ -35,8 +35,33 @@ internal abstract unsafe class SocketListener : Listener
             Loop.Delist(this);
             Loop.Timers.Cancel(_backOff);
             Leave();
+            if (IsShared)
+            {
+                TakeRest();
+            }
             Sys.Close(Fd);
             Fd = -1;
+        }
+    }
+
+    /// <summary>The wake-up of who waits now may have been this worker's, and then nobody else hears of them until
+    /// the next client comes: they are taken along.</summary>
+    private void TakeRest()
+    {
+        const int most = 512;
+        byte* address = stackalloc byte[SocketStream.AddressBytesMax];
+        for (int taken = 0; taken < most && Loop.MakeRoom(); taken++)
+        {
+            int length = SocketStream.AddressBytesMax;
+            SysResult fd = Sys.Accept(Fd, address, ref length);
+            if (!fd.IsError)
+            {
+                Admit(fd.Int, new ReadOnlySpan<byte>(address, Math.Min(length, SocketStream.AddressBytesMax)));
+            }
+            else if (AcceptPressure.TierOf(fd.Errno) != AcceptAnswer.Next)
+            {
+                return;
+            }
         }
     }
 

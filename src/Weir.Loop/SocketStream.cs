@@ -72,6 +72,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         SendTimeoutMs = 0;
         Watcher = null;
         Owner = null;
+        OwnerCount = 0;
         Guest = null;
         _sending = null;
         _sendError = 0;

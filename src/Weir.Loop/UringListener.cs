@@ -76,7 +76,7 @@ internal sealed unsafe class UringListener : SocketListener
         }
         while (_waiting.TryDequeue(out int fd))
         {
-            Sys.Close(fd);
+            OnAccepted(fd);
         }
         _loop.Retire(_target);
     }
@@ -123,7 +123,15 @@ internal sealed unsafe class UringListener : SocketListener
     {
         if (IsStopped)
         {
-            Sys.Close(fd);
+            // Taken by the kernel before it heard of the end: nobody else can have it.
+            if (_loop.MakeRoom())
+            {
+                Admit(fd);
+            }
+            else
+            {
+                Sys.Close(fd);
+            }
         }
         else if ((Holds & AcceptHold.Room) != 0 || !_loop.MakeRoom())
         {

@@ -122,10 +122,9 @@ public static class MasterEntry
         }
         foreach (ListenSpec spec in plan.Snapshot.Listens.Distinct())
         {
-            int fd = ListenSocket.Open(spec, spec.ReusePort, out ListenFailure failure);
-            if (fd >= 0)
+            ListenFailure failure = ListenSocket.Probe(spec, spec.ReusePort);
+            if (failure.IsNone)
             {
-                Descriptors.Close(fd);
                 if (spec.Address.UnixPath is { } socketPath && socketPath[0] != '@')
                 {
                     Descriptors.Unlink(socketPath);

@@ -45,18 +45,13 @@ public sealed class PackageTests
         </Project>
         """;
 
-    /// <summary>Ours from the folder, everything else (there is nothing) from the registry.</summary>
+    /// <summary>Ours from the folder; there is nothing else.</summary>
     private const string Sources = """
         <configuration>
           <packageSources>
             <clear />
             <add key="packed" value="packages" />
-            <add key="registry" value="https://api.nuget.org/v3/index.json" />
           </packageSources>
-          <packageSourceMapping>
-            <packageSource key="packed"><package pattern="Weir.*" /></packageSource>
-            <packageSource key="registry"><package pattern="*" /></packageSource>
-          </packageSourceMapping>
         </configuration>
         """;
 

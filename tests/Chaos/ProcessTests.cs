@@ -102,6 +102,61 @@ public sealed class ProcessTests
         Assert.Equal("two", server.Get("/").Text);
     }
 
+    [Fact(DisplayName = "HUP: connections that rest towards upstream servers are not taken for clients'")]
+    public void ReloadBesideUpstreamConnections()
+    {
+        using Upstream upstream = Upstream.Answering(Upstream.Ok("far"));
+        Conf Of(string text) => Answers(text, http: $$"""
+            access_log off;
+            upstream up { server 127.0.0.1:{{upstream.Port}}; keepalive 4; }
+            server { listen 127.0.0.1:%PORT2%; location / { proxy_pass http://up; proxy_http_version 1.1;
+                proxy_set_header Connection ""; } }
+            """, workers: 1);
+        using ServerProcess server = ServerProcess.Weir(Of("one"));
+        static string Far(ServerProcess server)
+        {
+            using RawClient client = server.Connect(2);
+            return client.Get("/").Text;
+        }
+
+        Wait.For("the worker", () => server.Workers().Length == 1);
+        int worker = Assert.Single(server.Workers());
+        // Connections that were clients' serve as the upstream's next.
+        RawClient[] clients = [.. Enumerable.Range(0, 6).Select(_ => server.Connect())];
+        foreach (RawClient client in clients)
+        {
+            Assert.Equal("one", client.Get("/").Text);
+            client.Dispose();
+        }
+        Assert.Equal("far", Far(server));
+        server.Rewrite(Of("two"));
+        server.Send(Signal.Hup);
+        Wait.For("the reload", () => server.Get("/").Text == "two");
+        Assert.Equal("far", Far(server));
+        Assert.Equal(worker, Assert.Single(server.Workers()));
+    }
+
+    [Theory(DisplayName = "HUP: workers that go leave no client behind who comes with every request anew")]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void ClassicReloadUnderShortConnections(int workers)
+    {
+        using ServerProcess server = ServerProcess.Weir(Answers("one", workers: workers));
+        using var load = new Load(server.Port, 8, static r => r.Text == "one", requestsPerConnection: 1);
+        load.WaitFor(200);
+        for (int i = 1; i <= 8; i++)
+        {
+            int[] before = server.Workers();
+            server.Rewrite(Answers("one", main: $"worker_rlimit_nofile {4096 + i};", workers: workers));
+            server.Send(Signal.Hup);
+            Wait.For("new workers alone",
+                () => server.Workers() is { } now && now.Length == workers && !now.Intersect(before).Any());
+        }
+        load.WaitFor(200);
+        load.Stop();
+        Assert.Empty(load.Failures);
+    }
+
     [Fact(DisplayName = "USR1: a log that was moved away is written anew")]
     public void ReopenedLogs()
     {
@@ -279,12 +334,13 @@ public sealed class ProcessTests
     }
 
     private static Conf Answers(
-        string text, string option = "", string http = "", string main = "", bool daemon = false)
+        string text, string option = "", string http = "", string main = "", bool daemon = false,
+        int workers = 2)
     {
         // Nothing but what the processes need: these tests hold whatever modules there are.
         Conf conf = Conf.Full($$"""
             daemon off;
-            worker_processes 2;
+            worker_processes {{workers}};
             user root;
             pid %DIR%/server.pid;
             error_log %DIR%/error.log info;

@@ -25,7 +25,22 @@ public static unsafe class ListenSocket
     /// <summary>
     /// Opens, binds and listens. On failure the value is -1 and <paramref name="failure"/> says where.
     /// </summary>
-    public static int Open(ListenSpec spec, bool reusePort, out ListenFailure failure)
+    public static int Open(ListenSpec spec, bool reusePort, out ListenFailure failure) =>
+        Open(spec, reusePort, true, out failure);
+
+    /// <summary>Whether <see cref="Open(ListenSpec, bool, out ListenFailure)"/> would find the address free. Nothing
+    /// listens meanwhile: a client that came then would be reset with the socket.</summary>
+    public static ListenFailure Probe(ListenSpec spec, bool reusePort)
+    {
+        int fd = Open(spec, reusePort, false, out ListenFailure failure);
+        if (fd >= 0)
+        {
+            Descriptors.Close(fd);
+        }
+        return failure;
+    }
+
+    private static int Open(ListenSpec spec, bool reusePort, bool listens, out ListenFailure failure)
     {
         int type = (spec.Datagram ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
         int protocol = spec.Multipath ? IPPROTO_MPTCP : 0;
@@ -41,7 +56,7 @@ public static unsafe class ListenSocket
         {
             failure = Configure(fd, spec);
         }
-        if (failure.IsNone && !spec.Datagram)
+        if (failure.IsNone && !spec.Datagram && listens)
         {
             failure = Check("listen()", LibcProcess.Of(LibcProcess.listen(fd, spec.Backlog)));
         }

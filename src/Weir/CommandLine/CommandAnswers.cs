@@ -76,12 +76,7 @@ internal static class CommandAnswers
             {
                 continue;
             }
-            int fd = ListenSocket.Open(new ListenSpec { Address = address }, false, out ListenFailure failure);
-            if (fd >= 0)
-            {
-                Descriptors.Close(fd);
-                continue;
-            }
+            ListenFailure failure = ListenSocket.Probe(new ListenSpec { Address = address }, false);
             if (failure.Errno == Errno.EADDRINUSE)
             {
                 return $"{address} is in use by {PortOwner.Describe(address.Port)}\nweir: another port: "
