@@ -24,7 +24,7 @@ public sealed partial class AcceptingTests
             // Those at the end of the queue found no descriptor: each reads an answer and its end.
             string told = System.Text.Encoding.Latin1.GetString(halves[^1].ReadToEnd(PatientMs));
             Assert.StartsWith("HTTP/1.1 503 ", told, StringComparison.Ordinal);
-            Assert.Contains("[crit]", weir.ErrorLog, StringComparison.Ordinal);
+            Wait.For("the log", () => weir.ErrorLog.Contains("[crit]", StringComparison.Ordinal));
             Assert.Single(TooManyFiles().Matches(weir.ErrorLog));
             Assert.Contains("512 worker_connections exceed open file resource limit: 200", weir.ErrorLog,
                 StringComparison.Ordinal);
@@ -61,7 +61,8 @@ public sealed partial class AcceptingTests
         using RawClient late = weir.Connect();
         late.Send(RawClient.Request("GET", "/", []));
         Wait.For("the alert", () => weir.ErrorLog.Contains("[alert]", StringComparison.Ordinal), PatientMs);
-        Assert.Contains("16 worker_connections are not enough", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log",
+            () => weir.ErrorLog.Contains("16 worker_connections are not enough", StringComparison.Ordinal));
         halves[0].Dispose();
         halves[1].Dispose();
         Assert.Equal(200, late.ReadResponse(timeoutMs: PatientMs).Status);

@@ -106,7 +106,7 @@ public sealed class BalancingTests
             Wait.For("the first is asked", () => narrow.Requests.Count == 1, PatientMs);
         }
         Wait.For("the queue is full", () => weir.Get("/over").Status == 502, PatientMs);
-        Assert.Contains("upstream queue is full", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log", () => weir.ErrorLog.Contains("upstream queue is full", StringComparison.Ordinal));
         release.Set();
         Assert.All(clients, static c => Assert.Equal("narrow", c.ReadResponse().Text));
         clients.ForEach(static c => c.Dispose());
@@ -122,7 +122,7 @@ public sealed class BalancingTests
         first.Send(RawClient.Request("GET", "/", []));
         Wait.For("the first is asked", () => narrow.Requests.Count == 1, PatientMs);
         Assert.Equal(502, weir.Get("/").Status);
-        Assert.Contains("upstream queue timed out", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log", () => weir.ErrorLog.Contains("upstream queue timed out", StringComparison.Ordinal));
         for (int i = 0; i < 5; i++)
         {
             RawClient gone = weir.Connect();

@@ -25,7 +25,7 @@ public sealed class CacheDiskTests
         weir.Restart();
         HttpResponse again = weir.Get("/");
         Assert.Equal(("MISS", body), (CacheTests.CacheOf(again), again.Text));
-        Assert.Contains("is not whole", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log", () => weir.ErrorLog.Contains("is not whole", StringComparison.Ordinal));
         Wait.For("the whole file", () => CacheTests.CacheOf(weir.Get("/")) == "HIT");
     }
 

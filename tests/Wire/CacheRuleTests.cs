@@ -218,7 +218,7 @@ public sealed class CacheRuleTests
         {
             Assert.Equal(("MISS", body), client.Get("/") is var r ? (CacheTests.CacheOf(r), r.Text) : default);
         }
-        Assert.Contains("failed", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log", () => weir.ErrorLog.Contains("failed", StringComparison.Ordinal));
         File.Delete(weir.Dir.At("cache"));
         client.Get("/");
         Wait.For("the cache at work again", () => CacheTests.CacheOf(client.Get("/")) == "HIT");

@@ -123,7 +123,7 @@ public sealed class CacheTests
 
         Assert.Equal("MISS", CacheOf(again));
         Assert.Equal("whole", again.Text);
-        Assert.Contains("is not whole", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log", () => weir.ErrorLog.Contains("is not whole", StringComparison.Ordinal));
     }
 
     internal static string[] Files(ServerProcess weir) => Directory.Exists(weir.Dir.At("cache"))

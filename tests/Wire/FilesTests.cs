@@ -161,7 +161,7 @@ public sealed class FilesTests
         File.CreateSymbolicLink(files.At("link.txt"), "a.txt");
         using var weir = Start(files, "location /l { disable_symlinks on from=$document_root; }");
         Assert.Equal(403, weir.Get("/link.txt").Status);
-        Assert.Contains("openat()", weir.ErrorLog);
+        Wait.For("the log", () => weir.ErrorLog.Contains("openat()", StringComparison.Ordinal));
         Assert.Equal(200, weir.Get("/a.txt").Status);
     }
 

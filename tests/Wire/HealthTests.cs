@@ -59,7 +59,7 @@ public sealed class HealthTests
         Assert.Equal("ab", Asked(weir));
         b.Health = Sick;
         Wait.For("b is left out", () => Asked(weir) == "a", PatientMs);
-        Assert.Contains("is unhealthy: status 503", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log", () => weir.ErrorLog.Contains("is unhealthy: status 503", StringComparison.Ordinal));
         a.Health = Sick;
         Wait.For("nobody is left", () => weir.Get("/").Status == 502, PatientMs);
         a.Health = b.Health = Upstream.Ok("well");
@@ -154,7 +154,7 @@ public sealed class HealthTests
         Wait.For("it serves", () => weir.Get("/").Text == "a.test", PatientMs);
         File.Delete(files.At("well"));
         Wait.For("it is left out", () => weir.Get("/").Status == 502, PatientMs);
-        Assert.Contains("is unhealthy: status 503", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log", () => weir.ErrorLog.Contains("is unhealthy: status 503", StringComparison.Ordinal));
     }
 
     [Theory]
@@ -245,7 +245,8 @@ public sealed class HealthTests
         // One of three is the most that may be aside.
         Assert.Equal(3, Math.Min(bad.Requests.Count, worse.Requests.Count));
         Assert.InRange(Math.Max(bad.Requests.Count, worse.Requests.Count), 15, 22);
-        Assert.Contains("is set aside after 3 failures in a row", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log",
+            () => weir.ErrorLog.Contains("is set aside after 3 failures in a row", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -318,8 +318,8 @@ public sealed class LabTests : IDisposable
             long last = -50_000;
             foreach (long start in thread.Select(static r => At(r, "started")).Order())
             {
-                // Each handler holds its thread for its 50 ms; clocks of a timer may be a millisecond short.
-                Assert.True(start - last >= 48_000, "a thread began while it was busy");
+                // Each handler holds its thread for its 50 ms; a timer goes by a clock of some milliseconds' grain.
+                Assert.True(start - last >= 40_000, "a thread began while it was busy");
                 last = start;
             }
         }

@@ -34,8 +34,8 @@ public sealed class LimitTests
         Assert.Equal([200], Statuses(weir, "/?k=b", 1));
         // Without a key there is no limit.
         Assert.Equal([200, 200, 200, 200, 200], Statuses(weir, "/", 5));
-        Assert.Contains("limiting requests, excess: ", weir.ErrorLog, StringComparison.Ordinal);
-        Assert.Contains("by zone \"slow\"", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log", () => weir.ErrorLog.Contains("limiting requests, excess: ", StringComparison.Ordinal));
+        Wait.For("the log", () => weir.ErrorLog.Contains("by zone \"slow\"", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -51,8 +51,9 @@ public sealed class LimitTests
         Wait.For("four lines", () => weir.AccessLog.Count(static c => c == '\n') == 4, PatientMs);
         Assert.Equal("/s?k=a 200 PASSED -\n/s?k=a 429 REJECTED -\n/d?k=b 200 PASSED -\n"
             + "/d?k=b 200 REJECTED_DRY_RUN -\n", weir.AccessLog);
-        Assert.Contains("[warn]", weir.ErrorLog, StringComparison.Ordinal);
-        Assert.Contains("limiting requests, dry run, excess: ", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log", () => weir.ErrorLog.Contains("[warn]", StringComparison.Ordinal));
+        Wait.For("the log",
+            () => weir.ErrorLog.Contains("limiting requests, dry run, excess: ", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -166,8 +167,10 @@ public sealed class LimitTests
         Assert.Contains("/?k=a 429 - REJECTED\n", weir.AccessLog, StringComparison.Ordinal);
         Assert.Contains("/dry?k=a 200 - REJECTED_DRY_RUN\n", weir.AccessLog, StringComparison.Ordinal);
         Assert.Contains("/?k=a 200 - PASSED\n", weir.AccessLog, StringComparison.Ordinal);
-        Assert.Contains("limiting connections by zone \"conns\"", weir.ErrorLog, StringComparison.Ordinal);
-        Assert.Contains("limiting connections, dry run by zone \"conns\"", weir.ErrorLog, StringComparison.Ordinal);
+        Wait.For("the log",
+            () => weir.ErrorLog.Contains("limiting connections by zone \"conns\"", StringComparison.Ordinal));
+        Wait.For("the log",
+            () => weir.ErrorLog.Contains("limiting connections, dry run by zone \"conns\"", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -139,7 +139,7 @@ public sealed class ProcessTests
         ChildProcess.Send(victim, Signal.Kill);
         Wait.For("another worker", () => weir.Workers() is { Length: 2 } workers && !workers.Contains(victim));
         Wait.For("an answer", () => weir.Get("/").Text == "a");
-        Assert.Contains("exited on signal 9", weir.ErrorLog);
+        Wait.For("the log", () => weir.ErrorLog.Contains("exited on signal 9", StringComparison.Ordinal));
     }
 
     [Fact]

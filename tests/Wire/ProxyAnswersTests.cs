@@ -210,7 +210,8 @@ public sealed class ProxyAnswersTests
         Assert.Equal($"app.test:{upstream.Port}", server.Get("/").Text);
         Assert.Equal(1, dns.Questions);
         Assert.Equal(502, server.Get("/nx").Status);
-        Assert.Contains("nx.test could not be resolved (3: Host not found)", server.ErrorLog);
+        Wait.For("the log",
+            () => server.ErrorLog.Contains("nx.test could not be resolved (3: Host not found)"));
     }
 
     [Fact]
@@ -227,7 +228,8 @@ public sealed class ProxyAnswersTests
         Assert.Equal($"tall.test:{upstream.Port}", server.Get("/?h=tall.test").Text);
         Assert.Equal(1, dns.StreamQuestions);
         Assert.Equal(502, server.Get("/?h=txt-only.test").Status);
-        Assert.Contains("txt-only.test could not be resolved (2: Server failure)", server.ErrorLog);
+        Wait.For("the log",
+            () => server.ErrorLog.Contains("txt-only.test could not be resolved (2: Server failure)"));
     }
 
     [Fact]

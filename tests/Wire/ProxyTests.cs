@@ -114,8 +114,8 @@ public sealed class ProxyTests
             + "location /silent { proxy_read_timeout 1s; " + Pass + " }");
         Assert.Equal(502, weir.Get("/dead").Status);
         Assert.Equal(504, weir.Get("/silent").Status);
-        Assert.Contains("Connection refused", weir.ErrorLog);
-        Assert.Contains("upstream timed out", weir.ErrorLog);
+        Wait.For("the log", () => weir.ErrorLog.Contains("Connection refused", StringComparison.Ordinal));
+        Wait.For("the log", () => weir.ErrorLog.Contains("upstream timed out", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -68,7 +68,8 @@ public sealed class SmallModuleTests
         string[] words = response.Text.Split('|');
         Assert.NotEqual(words[0], words[1]);
         Assert.NotNull(response["Set-Cookie"]);
-        Assert.Contains($"userid cookie \"{words[0]}\" was reset", server.ErrorLog);
+        Wait.For("the log",
+            () => server.ErrorLog.Contains($"userid cookie \"{words[0]}\" was reset", StringComparison.Ordinal));
     }
 
     [Fact]

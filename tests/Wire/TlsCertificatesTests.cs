@@ -50,7 +50,9 @@ public sealed class TlsCertificatesTests
         Assert.Throws<AuthenticationException>(() => TlsClient.Connect(weir.Port, "no.test"));
         Wait.For("the reason", () => weir.ErrorLog.Contains($"cannot load certificate "
             + $"\"{weir.Files.At("no.test.crt")}\": BIO_new_file() failed (SSL: error:80000002:"));
-        Assert.Contains("SSL_do_handshake() failed (SSL: error:0A000179:SSL routines::cert cb error)", weir.ErrorLog);
+        Wait.For("the log",
+            () => weir.ErrorLog.Contains(
+                "SSL_do_handshake() failed (SSL: error:0A000179:SSL routines::cert cb error)"));
     }
 
     [Fact]
@@ -126,7 +128,8 @@ public sealed class TlsCertificatesTests
         Assert.Equal("NONE  .", client.Get("/as/").Text);
         Assert.Equal("SUCCESS CN=a.test .", client.Get("/as/?as=a.test").Text);
         Assert.Equal(500, client.Get("/as/?as=no.test").Status);
-        Assert.Contains("cannot load certificate \"" + weir.Files.At("no.test.crt"), weir.ErrorLog);
+        Wait.For("the log",
+            () => weir.ErrorLog.Contains("cannot load certificate \"" + weir.Files.At("no.test.crt")));
     }
 
     [Theory]

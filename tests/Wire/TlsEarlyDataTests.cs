@@ -82,7 +82,8 @@ public sealed class TlsEarlyDataTests
         using ServerProcess weir = Serve();
         Prepare(weir, "POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
         Assert.Contains("HTTP/1.1 425 Too Early", Early(weir));
-        Assert.Contains("client sent a request that is not safe in early data", weir.ErrorLog);
+        Wait.For("the log",
+            () => weir.ErrorLog.Contains("client sent a request that is not safe in early data"));
     }
 
     [NeedsTheory("openssl")]
