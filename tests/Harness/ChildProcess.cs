@@ -72,6 +72,11 @@ public sealed partial class ChildProcess : IDisposable
 
     public int ExitCode => _process.ExitCode;
 
+    /// <summary>The signal of a crash (SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV) that it ended by; null if it runs or
+    /// ended otherwise.</summary>
+    public int? Crash => _process.HasExited && _process.ExitCode - 128 is 4 or 6 or 7 or 8 or 11
+        ? _process.ExitCode - 128 : null;
+
     /// <summary>What it wrote to standard output so far.</summary>
     public string Output => Read(_output);
 

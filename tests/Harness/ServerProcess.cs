@@ -136,6 +136,9 @@ public sealed partial class ServerProcess : IDisposable
 
     public void Dispose()
     {
+        // A server that crashed shows in its client as a connection that was reset and nothing more.
+        string? crash = Process.Crash is not null || !IsNginx && CrashOfWorker().IsMatch(ErrorLog)
+            ? $"the server or a worker crashed\n{Describe()}" : null;
         Stop(Signal.Quit, 2000);
         Process.Dispose();
         foreach (Port port in _ports)
@@ -145,6 +148,10 @@ public sealed partial class ServerProcess : IDisposable
 
         Dir.Dispose();
         _ownFiles?.Dispose();
+        if (crash is not null)
+        {
+            throw new InvalidOperationException(crash);
+        }
     }
 
     private void WaitReady()
@@ -217,6 +224,9 @@ public sealed partial class ServerProcess : IDisposable
 
     [GeneratedRegex(@"\buse\s+\w+\s*;")]
     private static partial Regex UseDirective();
+
+    [GeneratedRegex("exited on signal (4|6|7|8|11)")]
+    private static partial Regex CrashOfWorker();
 
     [GeneratedRegex("%PORT([1-9]?)%")]
     private static partial Regex PortName();

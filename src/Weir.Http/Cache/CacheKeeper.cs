@@ -1,6 +1,7 @@
 // Runs what the cache processes do, on a loop: a task per cache for the manager and one for the loader. In a process of
 // their own the steps run on its thread; in a process that also serves (a library, `master_process off`) on blocking
 // threads. Holds the configuration until its last step has ended. One loop's thread.
+using Weir.Kernel;
 using Weir.Loop;
 
 namespace Weir.Http.Cache;
@@ -69,11 +70,13 @@ public sealed class CacheKeeper
     {
         _configuration.AddReference();
         var step = new ManagerStep(new CacheManager(path));
+        bool failed = false;
         while (!_stopped)
         {
             _working++;
             await _loop.Blocking.RunAsync(step);
             _working--;
+            Report("manager", path, step.Failure, ref failed);
             long untilMs = _loop.NowMs + step.NextMs;
             // In pieces, so that a stop is noticed.
             while (!_stopped && _loop.NowMs < untilMs)
@@ -91,11 +94,13 @@ public sealed class CacheKeeper
     {
         _configuration.AddReference();
         var step = new LoaderStep(new CacheLoader(path));
+        bool failed = false;
         while (!_stopped)
         {
             _working++;
             await _loop.Blocking.RunAsync(step);
             _working--;
+            Report("loader", path, step.Failure, ref failed);
             if (step.IsDone)
             {
                 break;
@@ -117,17 +122,62 @@ public sealed class CacheKeeper
         return default;
     }
 
-    private sealed class ManagerStep(CacheManager manager) : BlockingOperation
+    /// <summary>A disk that cannot be read is a line in the log, once until it can be read again; the process and its
+    /// other caches go on.</summary>
+    private void Report(string who, CachePath path, string? failure, ref bool failed)
     {
-        internal long NextMs { get; private set; }
-
-        protected override void Work() => NextMs = manager.Step();
+        if (failure is not null && !failed)
+        {
+            _configuration.DefaultLog.Write(LogLevel.Crit,
+                $"cache {who}: cannot read \"{path.Directory}\": {failure}");
+        }
+        failed = failure is not null;
     }
 
-    private sealed class LoaderStep(CacheLoader loader) : BlockingOperation
+    internal sealed class ManagerStep(CacheManager manager) : BlockingOperation
+    {
+        internal long NextMs { get; private set; }
+        internal string? Failure { get; private set; }
+
+        protected override void Work() => Run();
+
+        internal void Run()
+        {
+            Failure = null;
+            try
+            {
+                NextMs = manager.Step();
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                Failure = e.Message;
+                NextMs = AfterFailureMs;
+            }
+        }
+    }
+
+    private const long AfterFailureMs = 10_000;
+
+    internal sealed class LoaderStep(CacheLoader loader) : BlockingOperation
     {
         internal bool IsDone { get; private set; }
+        internal string? Failure { get; private set; }
 
-        protected override void Work() => IsDone = loader.Step();
+        protected override void Work() => Run();
+
+        internal void Run()
+        {
+            try
+            {
+                IsDone = loader.Step();
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // What cannot be read is not there: as in nginx the cache begins with what was found so far.
+                Failure = e.Message;
+                loader.Abandon();
+                IsDone = true;
+            }
+        }
     }
 }

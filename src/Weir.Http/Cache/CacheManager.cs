@@ -1,7 +1,8 @@
 // What the cache manager does, in bounded steps: files that nobody used for a while go, then those used longest ago
 // while the cache is too large or the disk too full, then those that a purge named. A file goes before its entry, so
-// that a manager that is killed leaves at worst an entry without a file, which is noticed when it is used. Blocking;
-// one thread at a time. The loader that finds the files of an earlier server is CacheLoader.
+// that a manager that is killed leaves at worst an entry without a file, which is noticed when it is used. A disk that
+// does not answer is the caller's to report: its exceptions leave a step. Blocking; one thread at a time. The loader
+// that finds the files of an earlier server is CacheLoader.
 using System.IO.Enumeration;
 using Weir.Kernel;
 using Weir.Kernel.Net;
@@ -73,7 +74,7 @@ internal sealed class CacheManager(CachePath path)
             : (path.ManagerFiles, path.ManagerSleepMs, path.ManagerThresholdMs);
         for (int i = 0; i < files && (i == 0 || Sys.MonotonicMs() - startMs < thresholdMs); i++)
         {
-            if (!_purging.MoveNext())
+            if (!HasNext(_purging))
             {
                 _purging.Dispose();
                 _purging = null;
@@ -84,6 +85,21 @@ internal sealed class CacheManager(CachePath path)
             DropIfPurged(_purging.Current);
         }
         return sleepMs;
+    }
+
+    /// <summary>An enumerator that has thrown goes on nowhere: the next step begins anew.</summary>
+    private bool HasNext(IEnumerator<string> files)
+    {
+        try
+        {
+            return files.MoveNext();
+        }
+        catch
+        {
+            files.Dispose();
+            _purging = null;
+            throw;
+        }
     }
 
     private void DropIfPurged(string file)
@@ -126,8 +142,7 @@ internal sealed class CacheManager(CachePath path)
 }
 
 /// <summary>Finds the files of an earlier server and makes their entries, in bounded steps; it opens none of them:
-/// names
-/// and sizes say enough. Until it has been through, workers look for files themselves.</summary>
+/// names and sizes say enough. Until it has been through, workers look for files themselves.</summary>
 internal sealed class CacheLoader(CachePath path)
 {
     private const long TempAgeSec = 600;
@@ -140,7 +155,8 @@ internal sealed class CacheLoader(CachePath path)
     /// <summary>Files seen.</summary>
     internal long Count { get; private set; }
 
-    /// <summary>A step; true when all files have been seen.</summary>
+    /// <summary>A step; true when all files have been seen. <see cref="IOException"/> and
+    /// <see cref="UnauthorizedAccessException"/> when the directory cannot be read.</summary>
     internal bool Step()
     {
         CacheIndex index = path.Index!;
@@ -155,9 +171,7 @@ internal sealed class CacheLoader(CachePath path)
         {
             if (!_files.MoveNext())
             {
-                _files.Dispose();
-                _files = null;
-                index.IsLoaded = true;
+                Abandon();
                 return true;
             }
             Take(_files.Current, index, nowSec);
@@ -167,6 +181,14 @@ internal sealed class CacheLoader(CachePath path)
             }
         }
         return false;
+    }
+
+    /// <summary>No more files are looked for.</summary>
+    internal void Abandon()
+    {
+        _files?.Dispose();
+        _files = null;
+        path.Index!.IsLoaded = true;
     }
 
     private void Take(Found file, CacheIndex index, long nowSec)
@@ -202,7 +224,9 @@ internal sealed class CacheLoader(CachePath path)
         MaxRecursionDepth = 3,
     };
 
-    private IEnumerable<Found> All() => !Directory.Exists(path.Directory) ? [] : new FileSystemEnumerable<Found>(
+    // Whether there is a directory is not asked before: it may go, or become a file, between the question and its
+    // opening.
+    private FileSystemEnumerable<Found> All() => new(
         path.Directory, static (ref FileSystemEntry e) =>
             new Found(e.FileName.ToString(), e.Directory.ToString(), e.Length, e.LastWriteTimeUtc), Options)
     {
@@ -210,8 +234,8 @@ internal sealed class CacheLoader(CachePath path)
     };
 
     /// <summary>The paths of all files that have the name of a key.</summary>
-    internal static IEnumerable<string> Files(CachePath path) => !Directory.Exists(path.Directory) ? []
-        : new FileSystemEnumerable<string>(path.Directory, static (ref FileSystemEntry e) => e.ToFullPath(), Options)
+    internal static FileSystemEnumerable<string> Files(CachePath path) =>
+        new(path.Directory, static (ref FileSystemEntry e) => e.ToFullPath(), Options)
         {
             ShouldIncludePredicate = static (ref FileSystemEntry e) =>
                 !e.IsDirectory && e.FileName.Length == CacheKey.NameLength,

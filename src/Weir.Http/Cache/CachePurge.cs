@@ -104,8 +104,7 @@ internal static class CachePurge
     }
 
     // Marks on the disk. `purges` grows; the manager takes it aside before it goes through the files, and removes what
-    // it
-    // took when it has been through all of them.
+    // it took when it has been through all of them.
 
     private const string TakenName = "purges.taken";
 
@@ -128,7 +127,7 @@ internal static class CachePurge
         {
             lines = File.ReadAllLines(file, Encoding.Latin1);
         }
-        catch (IOException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             // None, or a manager has taken them aside, which has read them before.
             return;

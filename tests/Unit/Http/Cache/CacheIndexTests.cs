@@ -148,6 +148,42 @@ public sealed class CacheIndexTests : IDisposable
         Directory.Delete(directory, recursive: true);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_directory_that_has_gone_or_is_a_file_ends_no_process(bool isFile)
+    {
+        string directory = Directory.CreateTempSubdirectory("weir-gone-").FullName;
+        var path = new CachePath
+        {
+            Family = "proxy", Directory = directory, ManagerFiles = 10, ManagerThresholdMs = 60_000,
+            LoaderFiles = 10, LoaderThresholdMs = 60_000, Index = Open(out int _),
+        };
+        Directory.Delete(directory);
+        if (isFile)
+        {
+            File.WriteAllText(directory, "no directory");
+        }
+        path.Index.Mark(PurgeKind.Tag, "red"u8, NowMs);
+        var manager = new CacheKeeper.ManagerStep(new CacheManager(path));
+        manager.Run();
+        manager.Run();
+        var loader = new CacheKeeper.LoaderStep(new CacheLoader(path));
+        loader.Run();
+
+        Assert.Contains(directory, manager.Failure);
+        Assert.Contains(directory, loader.Failure);
+        Assert.True(loader.IsDone);
+        Assert.True(path.Index.IsLoaded);
+
+        File.Delete(directory);
+        Directory.CreateDirectory(directory);
+        manager.Run();
+        Assert.Null(manager.Failure);
+        Assert.False(path.Index.HasMarks);
+        Directory.Delete(directory);
+    }
+
     [Fact]
     public void One_fetches_and_the_lock_of_a_dead_worker_is_nobodys()
     {
