@@ -198,8 +198,8 @@ def verify(scenario, realistic, servers, reference):
     for server in servers:
         try:
             for number in (0, min(7, scenario.urls - 1)) if realistic else (0,):
-                path = scenario.path % number
-                headers = scenarios.BROWSER if realistic else []
+                path = scenario.url(number)
+                headers = [h for h in scenario.lines(realistic) if not h.startswith("Connection:")]
                 ours, theirs = fetch(server.port, path, headers), fetch(reference.port, path, headers)
                 if b" 200 " not in theirs[0] + b" ":
                     raise Refused(f"nginx answers {path} with {theirs[0].decode()}")
@@ -416,11 +416,11 @@ def run(scenario, realistic, options, base, files):
 
 def latency(scenario, realistic, server, rate, options):
     """Medians over the rounds at half of nginx's rate."""
-    headers = scenarios.BROWSER if realistic else []
+    headers = scenario.lines(realistic)
     runs = []
     for _ in range(options.rounds if server.peer.takes_conf else 1):
         with Beside(scenario, server, options.cores[1]):
-            runs.append(open_loop(os.path.join(options.tools, "openloop"), server, scenario.path % 0, rate,
+            runs.append(open_loop(os.path.join(options.tools, "openloop"), server, scenario.url(0), rate,
                                   max(1, round(options.seconds)), options.cores[1], headers, scenario.connections))
     return {"rate": rate, **{key: statistics.median(r[key] for r in runs) for key in ("p50_us", "p99_us", "p999_us")}}
 
@@ -433,9 +433,9 @@ def run_growth(growth, options, base, files):
     points = {p.name: [] for p, _ in contenders}
     script = os.path.join(base, "client.lua")
     for size in sizes:
-        scenario = scenarios.Scenario(growth.name, "", growth.path, "", urls=1)
+        scenario = scenarios.Scenario(growth.name, "", growth.path, "", urls=1, host=growth.host(size))
         with open(script, "w") as f:
-            f.write(scenarios.lua(scenario, False, growth.host(size)))
+            f.write(scenarios.lua(scenario, False))
         origin = start_origin(options, base, files) if growth.path.startswith("/p/") else None
         servers = []
         holders = []

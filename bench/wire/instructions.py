@@ -22,12 +22,22 @@ HANDLED = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.
            signal.SIGWINCH, signal.SIGCHLD, signal.SIGALRM, signal.SIGIO]
 
 
-def request(scenario, realistic, number):
-    headers = list(scenarios.BROWSER) if realistic else []
-    if scenario.close:
-        headers.append("Connection: close")
-    return (f"GET {scenario.path % number} HTTP/1.1\r\nHost: localhost\r\n"
-            + "".join(h + "\r\n" for h in headers) + "\r\n").encode()
+def request(scenario, realistic, index):
+    lines = "".join(line + "\r\n" for line in scenario.lines(realistic))
+    return f"GET {scenario.url(index)} HTTP/1.1\r\nHost: {scenario.host}\r\n{lines}\r\n".encode()
+
+
+def answer_end(data):
+    """Where the first answer in these bytes ends, or None while it is not whole."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    head = data[:end].lower()
+    if b"transfer-encoding: chunked" in head:
+        last = data.find(b"\r\n0\r\n\r\n", end)
+        return last + 7 if last >= 0 else None
+    end += 4 + int(re.search(rb"content-length: (\d+)", head).group(1))
+    return end if len(data) >= end else None
 
 
 class Client:
@@ -36,7 +46,7 @@ class Client:
     def __init__(self, port, scenario, realistic, seed):
         self.port, self.scenario, self.realistic = port, scenario, realistic
         self.random = random.Random(seed)
-        self.count = scenario.urls if realistic else 1
+        self.count = scenario.variety(realistic)
         self.open = [] if scenario.close else [self.connect() for _ in range(CONNECTIONS)]
 
     def connect(self):
@@ -66,14 +76,10 @@ class Client:
                     return
                 raise bench.Refused("the server closed a connection")
             data += chunk
-            while left > 0 and (end := data.find(b"\r\n\r\n")) >= 0:
-                head = data[:end]
-                if not head.startswith(b"HTTP/1.1 200"):
-                    raise bench.Refused(f"an answer was {head[:40]}")
-                length = int(re.search(rb"(?i)content-length: (\d+)", head).group(1))
-                if len(data) < end + 4 + length:
-                    break
-                data = data[end + 4 + length:]
+            while left > 0 and (end := answer_end(data)) is not None:
+                if not data.startswith(b"HTTP/1.1 200"):
+                    raise bench.Refused(f"an answer was {data[:40]}")
+                data = data[end:]
                 left -= 1
 
     def run(self, requests):
@@ -89,12 +95,31 @@ def command(process, word):
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def settle(process):
+    """What the start left is collected a moment after it: not a request's work. Waits until nothing is done."""
+    quiet, before = 0, None
+    while quiet < 4 and process.poll() is None:
+        time.sleep(0.5)
+        now = bench.cpu([process.pid])
+        quiet = quiet + 1 if now == before else 0
+        before = now
+
+
 def count(name, binary, scenario, realistic, options, base, files, backend):
+    def configure(port, directory, user):
+        return scenarios.configuration(
+            scenario, realistic, port, directory, files, backend, options.engine, user, binary)
+
+    variant = "realistic" if realistic else "bare"
+    return count_of(name, binary, configure, scenario, realistic, options, base, f"{scenario.name}-{variant}")
+
+
+def count_of(name, binary, configure, scenario, realistic, options, base, label, beside=None):
+    """Instructions per request of one server. `configure` writes its configuration for a port, a directory and a
+    `user` line; `beside`, given the port, starts what is to be there meanwhile and returns it."""
     directory = tempfile.mkdtemp(dir=base)
     port = bench.free_port()
-    user = "user root;" if os.geteuid() == 0 else ""
-    conf = scenarios.configuration(
-        scenario, realistic, port, directory, files, backend, options.engine, user, binary)
+    conf = configure(port, directory, "user root;" if os.geteuid() == 0 else "")
     # The counter follows one process; what a worker does is the same without a master.
     conf = conf.replace("worker_processes 1;", "worker_processes 1; master_process off;", 1)
     path = os.path.join(directory, "nginx.conf")
@@ -107,6 +132,7 @@ def count(name, binary, scenario, realistic, options, base, files, backend):
         subprocess.run(["objcopy", "--strip-debug", copy], check=False)
     out = os.path.join(directory, "callgrind.out")
     log = open(os.path.join(directory, "stderr.log"), "w+")
+    company = None
     process = subprocess.Popen(
         ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--collect-jumps=no",
          copy, "-p", directory + "/", "-c", path],
@@ -115,7 +141,7 @@ def count(name, binary, scenario, realistic, options, base, files, backend):
         # With them blocked Weir need not execute itself anew, which callgrind would not survive.
         preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED))
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             with socket.socket() as s:
                 if s.connect_ex(("127.0.0.1", port)) == 0:
@@ -124,8 +150,8 @@ def count(name, binary, scenario, realistic, options, base, files, backend):
                 log.seek(0)
                 raise bench.Refused(f"{name} did not start: {log.read()[-1000:]}")
             time.sleep(0.1)
-        # What the start left is collected a moment after it: not a request's work.
-        time.sleep(2)
+        settle(process)
+        company = beside(port) if beside else None
         client = Client(port, scenario, realistic, 1)
         client.run(options.warmup)
         command(process, "zero")
@@ -143,11 +169,13 @@ def count(name, binary, scenario, realistic, options, base, files, backend):
         if total is None:
             raise bench.Refused(f"{name}: callgrind wrote no count")
         if options.profile:
-            variant = "realistic" if realistic else "bare"
             os.makedirs(options.profile, exist_ok=True)
-            shutil.copy(written, os.path.join(options.profile, f"{name}-{scenario.name}-{variant}.out"))
+            shutil.copy(written, os.path.join(options.profile, f"{name}-{label}.out"))
         return total / requests
     finally:
+        if company:
+            company.kill()
+            company.wait()
         process.send_signal(signal.SIGKILL)
         process.wait()
 

@@ -26,6 +26,7 @@ worker_processes 1;
 pid {dir}/server.pid;
 error_log {dir}/error.log error;
 worker_rlimit_nofile 20000;
+pcre_jit on;
 events {{ worker_connections 16384; use {engine}; }}
 http {{
     types {{ text/html html; text/plain txt; application/octet-stream bin; }}
@@ -84,7 +85,8 @@ PROXY = 'location /p/ { proxy_http_version 1.1; proxy_set_header Connection ""; 
 
 class Scenario:
     def __init__(self, name, kind, path, location, http="", target=None, urls=1000, pipeline=1, close=False,
-                 connections=64, backend_path=None, beside=None, own_conf=False):
+                 connections=64, backend_path=None, beside=None, own_conf=False, headers=(), spread=False, stride=1,
+                 host="localhost"):
         self.name = name          # as given on the command line
         self.kind = kind          # what a peer must be able to serve: see peers.py
         self.path = path          # with %d for the number of the URL
@@ -98,10 +100,24 @@ class Scenario:
         self.backend_path = backend_path    # where the origin itself has what `path` asks for
         self.beside = beside      # (clients, path): slow readers of that path during the run
         self.own_conf = own_conf  # needs more of a configuration than the kind says: Weir and nginx only
+        self.headers = headers    # of every request, also the bare ones
+        self.spread = spread      # all URLs are asked for, also bare
+        self.stride = stride      # the number in the URL is its index times this
+        self.host = host
 
     @property
     def needs_backend(self):
         return "{backend}" in self.http
+
+    def url(self, index):
+        return self.path % (index * self.stride) if "%d" in self.path else self.path
+
+    def variety(self, realistic):
+        return self.urls if realistic or self.spread else 1
+
+    def lines(self, realistic):
+        """The header lines after Host."""
+        return [*self.headers, *(BROWSER if realistic else []), *(["Connection: close"] if self.close else [])]
 
     @property
     def open_loop(self):
@@ -206,14 +222,11 @@ def backend_configuration(port, directory, files, user):
         location /slow/ { alias %s/b/; limit_rate 1k; }""" % files)
 
 
-def lua(scenario, realistic, host="localhost"):
+def lua(scenario, realistic):
     """The client's script: requests made once, chosen at random, and a machine-readable summary."""
-    headers = list(BROWSER) if realistic else []
-    if scenario.close:
-        headers.append("Connection: close")
-    urls = scenario.urls if realistic else 1
-    head = "".join(f"{h}\\r\\n" for h in headers)
-    path = scenario.path.replace("%d", '" .. i .. "')
+    urls, host = scenario.variety(realistic), scenario.host
+    head = "".join(f"{h}\\r\\n" for h in scenario.lines(realistic))
+    path = scenario.path.replace("%d", f'" .. i * {scenario.stride} .. "')
     return f"""
 local requests = {{}}
 local count = {urls}

@@ -7,6 +7,9 @@ namespace Weir.Lint;
 /// <summary>A block on the way from the main level.</summary>
 internal sealed class LintScope(ConfDirective? block, IReadOnlyList<ConfDirective> inside, LintScope? around)
 {
+    /// <summary>Up to here looking at each line is as fast as a table.</summary>
+    private const int FewLines = 24;
+
     public ConfDirective? Block { get; } = block;
     public LintScope? Around { get; } = around;
     public IReadOnlyList<ConfDirective> Inside { get; } = inside;
@@ -33,8 +36,15 @@ internal sealed class LintScope(ConfDirective? block, IReadOnlyList<ConfDirectiv
 
     public bool IsPrefixLocation => IsLocation && Modifier is "" or "^~" && !Pattern.StartsWith('@');
 
+    /// <summary>What stands in a block of many lines, by name: every block inside asks it.</summary>
+    private Dictionary<string, List<ConfDirective>>? _byName;
+
     public ConfDirective? Own(string name)
     {
+        if (Inside.Count > FewLines)
+        {
+            return ByName().TryGetValue(name, out List<ConfDirective>? all) ? all[0] : null;
+        }
         foreach (ConfDirective directive in Inside)
         {
             if (directive.Name == name)
@@ -45,7 +55,26 @@ internal sealed class LintScope(ConfDirective? block, IReadOnlyList<ConfDirectiv
         return null;
     }
 
-    public IEnumerable<ConfDirective> All(string name) => Inside.Where(d => d.Name == name);
+    public IEnumerable<ConfDirective> All(string name) => Inside.Count > FewLines
+        ? ByName().TryGetValue(name, out List<ConfDirective>? all) ? all : []
+        : Inside.Where(d => d.Name == name);
+
+    private Dictionary<string, List<ConfDirective>> ByName()
+    {
+        if (_byName is null)
+        {
+            _byName = [];
+            foreach (ConfDirective directive in Inside)
+            {
+                if (!_byName.TryGetValue(directive.Name, out List<ConfDirective>? all))
+                {
+                    _byName[directive.Name] = all = [];
+                }
+                all.Add(directive);
+            }
+        }
+        return _byName;
+    }
 
     /// <summary>The nearest level with directives of this name.</summary>
     public LintScope? LevelOf(string name)

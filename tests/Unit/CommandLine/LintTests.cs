@@ -119,6 +119,19 @@ public sealed class LintTests
         Assert.Empty(Check(Whole(bad), off: rule));
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_trap_is_named_in_a_block_of_many_lines(bool around)
+    {
+        string many = string.Concat(Enumerable.Range(0, 100).Select(static i => $" location /many{i} {{ }}"));
+        foreach ((string rule, string _, string bad, string _) in s_rules.Where(static r => !r.Bad.Contains("main:")))
+        {
+            string text = around ? bad + many : bad.Replace("location / {", $"location / {{ {many}");
+            Assert.Contains(Check(Whole(text)), f => f.Message.EndsWith($"[{rule}]"));
+        }
+    }
+
     [Fact]
     public void Every_rule_has_a_test()
     {
