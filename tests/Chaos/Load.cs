@@ -15,12 +15,16 @@ internal sealed class Load : IDisposable
     private readonly int _port;
     private readonly Func<HttpResponse, bool> _isGood;
     private readonly int _requestsPerConnection;
+    private readonly Func<long, string>? _path;
     private volatile bool _stop;
-    private long _answers, _connections;
+    private long _asked, _answers, _connections;
 
     /// <param name="requestsPerConnection">After so many a client opens another connection; 0 for never.</param>
-    public Load(int port, int clients, Func<HttpResponse, bool> isGood, int requestsPerConnection = 0)
+    /// <param name="path">What the request with this number asks for; without it always "/".</param>
+    public Load(int port, int clients, Func<HttpResponse, bool> isGood, int requestsPerConnection = 0,
+        Func<long, string>? path = null)
     {
+        _path = path;
         _port = port;
         _isGood = isGood;
         _requestsPerConnection = requestsPerConnection;
@@ -42,7 +46,8 @@ internal sealed class Load : IDisposable
     public void WaitFor(int answers)
     {
         long until = Answers + answers;
-        Wait.For($"{answers} more answers", () => Answers >= until || _threads.TrueForAll(t => !t.IsAlive), 20_000);
+        Wait.For($"{answers} more answers", () => Answers >= until || _threads.TrueForAll(t => !t.IsAlive),
+            20_000 + (answers * 10));
     }
 
     public void Stop()
@@ -63,7 +68,7 @@ internal sealed class Load : IDisposable
                 Interlocked.Increment(ref _connections);
                 for (int i = 0; !_stop && (_requestsPerConnection == 0 || i < _requestsPerConnection); i++)
                 {
-                    HttpResponse response = client.Get("/");
+                    HttpResponse response = client.Get(_path?.Invoke(Interlocked.Increment(ref _asked)) ?? "/");
                     Interlocked.Increment(ref _answers);
                     if (!_isGood(response))
                     {
