@@ -21,6 +21,7 @@ internal sealed partial class Http2Driver
     private const int UnsentBytesMax = 512 * 1024;
 
     private const ulong GoAwayPing = 0x5765_6972_2147_4f21;
+    private const ulong FarewellPing = 0x5765_6972_2142_5945;
 
     private readonly HttpServer _server;
     private readonly ListenBinding _binding;
@@ -113,6 +114,10 @@ internal sealed partial class Http2Driver
         if (_streamCount > 0)
         {
             await _lastEnded.Begin();
+        }
+        if (_hasLeft && !_isFailed)
+        {
+            WritePing(FarewellPing);
         }
         await SendRestAsync();
         if ((_isFailed || _hasLeft) && !_reset && _connection.SendError == 0)
@@ -486,7 +491,8 @@ internal sealed partial class Http2Driver
         return default;
     }
 
-    /// <summary>Closing with unread bytes resets the connection, and what the client has not read yet.</summary>
+    /// <summary>Closing with unread bytes resets the connection, and what the client has not read yet. Who answers the
+    /// last PING has read all there was: nothing is lost by closing then.</summary>
     private async LoopTask<Unit> LingerAsync()
     {
         LocationConf location = _binding.Group.DefaultServer.Location;
@@ -504,9 +510,21 @@ internal sealed partial class Http2Driver
             {
                 break;
             }
+            bool isHeard = HasFarewell(lease.Slab!.Span[..lease.Length]);
             lease.Release();
+            if (isHeard)
+            {
+                break;
+            }
         }
         return default;
+    }
+
+    private static bool HasFarewell(ReadOnlySpan<byte> received)
+    {
+        Span<byte> answer = stackalloc byte[FrameWriter.PingBytes];
+        FrameWriter.Ping(answer, ack: true, FarewellPing);
+        return received.IndexOf(answer) >= 0;
     }
 
     private void Finish()

@@ -14,10 +14,15 @@ internal abstract unsafe class SocketListener : Listener
     {
         IsShared = shared;
         Fd = fd;
+        OneAddress = BoundAddress(fd);
         _backOff = new CallbackTimer(EndBackOff);
     }
 
     protected int Fd { get; private set; }
+
+    /// <summary>What every connection's own end is called, so that nobody asks the kernel for it; null where the socket
+    /// takes connections to any address.</summary>
+    internal byte[]? OneAddress { get; }
 
     protected bool IsStopped { get; private set; }
 
@@ -26,6 +31,19 @@ internal abstract unsafe class SocketListener : Listener
 
     /// <summary>The engine lets go of the descriptor, which is closed next.</summary>
     protected abstract void Leave();
+
+    private static byte[]? BoundAddress(int fd)
+    {
+        byte* address = stackalloc byte[SocketStream.AddressBytesMax];
+        int length = SocketStream.AddressBytesMax;
+        if (Sys.LocalName(fd, address, ref length).IsError || length > SocketStream.AddressBytesMax)
+        {
+            return null;
+        }
+        var native = new ReadOnlySpan<byte>(address, length);
+        return SocketAddress.FamilyOf(native) == SocketFamily.Unspecified
+            || SocketAddress.FromNative(native).IsWildcard ? null : native.ToArray();
+    }
 
     public override void Stop()
     {

@@ -199,6 +199,10 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
     {
         get
         {
+            if (Listener is SocketListener { OneAddress: { } one })
+            {
+                return one;
+            }
             if (_localLength == 0 && Fd >= 0)
             {
                 byte* address = stackalloc byte[AddressBytesMax];

@@ -1,5 +1,7 @@
 // What each model does with many requests at the same time: the claims that the models exist for, by count and order.
 using System.Diagnostics.Metrics;
+using System.Net;
+using System.Net.Sockets;
 using Weir.Server;
 using Weir.Tests.Harness;
 using Xunit;
@@ -220,6 +222,43 @@ public sealed class ConcurrencyTests
         AllAnswered(clients);
         Assert.Equal(0, running.Metrics.Refused);
         Assert.InRange(crowd.Most, 1, 2);
+    }
+
+    [Fact]
+    public void Beyond_a_full_backlog_the_SYN_is_dropped_and_its_client_comes_back()
+    {
+        using var crowd = new Crowd();
+        using Running running = Running.With(Concurrency.Sequential, crowd.Handle, o => o.Backlog = 1);
+        List<RawClient> clients = Ask(running, 1);
+        running.Await(static m => m.Running == 1);
+        // Linux keeps one more than it was told.
+        clients.AddRange(Ask(running, 2));
+        using var late = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)
+        {
+            Blocking = false,
+        };
+        Assert.Equal(SocketError.WouldBlock, Assert.Throws<SocketException>(
+            () => late.Connect(IPAddress.Loopback, running.Port)).SocketErrorCode);
+        const int synSent = 2;
+        Assert.True(Wait.Until(() => Tcp(late) is { State: synSent, Repeated: > 0 }));
+        Assert.Equal(1, running.Metrics.Accepted);
+        crowd.LetGo();
+        AllAnswered(clients);
+        Assert.True(late.Poll(TimeSpan.FromSeconds(30), SelectMode.SelectWrite));
+        late.Blocking = true;
+        using var stream = new NetworkStream(late, ownsSocket: false) { ReadTimeout = Long };
+        stream.Write(System.Text.Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        Assert.EndsWith("done", new StreamReader(stream).ReadToEnd());
+        Assert.Equal(0, running.Metrics.Refused);
+    }
+
+    /// <summary>What the kernel says of a connection (tcp_info): its state, and how often it repeated the last
+    /// segment.</summary>
+    private static (int State, int Repeated) Tcp(Socket socket)
+    {
+        Span<byte> info = stackalloc byte[8];
+        socket.GetRawSocketOption(6, 11, info);
+        return (info[0], info[2]);
     }
 
     [Fact]

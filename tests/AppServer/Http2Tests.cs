@@ -2,6 +2,7 @@
 // frame where it matters. The blocking models' refusal is in HttpsTests.
 using System.Net;
 using System.Text;
+using Weir.Loop;
 using Weir.Protocol.Http2;
 using Weir.Server;
 using Weir.Tests.Harness;
@@ -174,6 +175,7 @@ public sealed class Http2Tests
             await response.WriteAsync(text);
             await response.FlushAsync();
             response.Trailers.Add("x-sum", text.Length.ToString());
+            response.Trailers.Add("x-heard", request.Trailers["x-from"] ?? "nothing");
         });
         using Http2Client client = Connect(running, tls);
         int stream = client.Begin("/", "POST", end: false);
@@ -182,6 +184,7 @@ public sealed class Http2Tests
         Http2Answer answer = client.ReadAnswer(stream);
         Assert.Equal("body", answer.Text);
         Assert.Contains(("x-sum", "4"), answer.Trailers);
+        Assert.Contains(("x-heard", "client"), answer.Trailers);
     }
 
     [Theory]
@@ -298,9 +301,114 @@ public sealed class Http2Tests
         Assert.NotNull(client.ReadUntil(FrameType.GoAway));
         release.SetResult();
         Assert.Equal("to the end", client.ReadAnswer(stream).Text);
-        // Else the server would wait a while for the client to close first.
         client.Dispose();
         Assert.True(Wait.Until(() => stopping.IsCompleted));
+    }
+
+    [Fact]
+    public void A_stop_does_not_wait_for_a_client_that_has_read_everything_and_stays()
+    {
+        using Port port = Port.Lease();
+        WebServerOptions options = WebServerOptions.FromText($$"""
+            events { }
+            http {
+                access_log off;
+                lingering_time 1h;
+                lingering_timeout 1h;
+                server { listen 127.0.0.1:{{port.Number}}; http2 on; return 200 all; }
+            }
+            """);
+        using var ready = new ManualResetEventSlim();
+        var loop = new EpollLoop();
+        WebServer? server = null;
+        var thread = new Thread(() =>
+        {
+            server = WebServer.TryStart(loop, options, out _);
+            ready.Set();
+            server!.Drained = loop.Stop;
+            loop.Run();
+            server.Dispose();
+        });
+        thread.Start();
+        Assert.True(ready.Wait(Long));
+        using Http2Client client = Http2Client.Connect(port.Number);
+        Assert.Equal("all", client.Get("/").Text);
+        loop.Post(server!.Quit);
+        // Ours stays open to the end; whoever does not answer is given the hour.
+        while (client.ReadFrame() is { } frame)
+        {
+            if (frame.Type == FrameType.Ping && !frame.Has(FrameFlags.Ack))
+            {
+                client.Send(Http2Client.Frame(FrameType.Ping, FrameFlags.Ack, 0, frame.Payload));
+            }
+        }
+        Assert.True(thread.Join(Long));
+        loop.Dispose();
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void What_a_handler_writes_while_it_holds_its_loop_waits_in_a_file_beyond_the_bound(bool tls)
+    {
+        const int block = 64 * 1024, blocks = 320;
+        using var written = new ManualResetEventSlim();
+        using var release = new ManualResetEventSlim();
+        using Running running = Running.Sync("event-driven", (_, response) =>
+        {
+            byte[] bytes = new byte[block];
+            for (int i = 0; i < blocks; i++)
+            {
+                Array.Fill(bytes, (byte)i);
+                response.Write(bytes);
+            }
+            written.Set();
+            release.Wait(Long);
+        }, o =>
+        {
+            o.MaxUnsentBytes = 100_000;
+            if (tls)
+            {
+                o.Listen.Clear();
+                o.ListenHttps("127.0.0.1:0", static h =>
+                    h.Certificate = ServerCertificate.FromPem(_issued.Pem, _issued.KeyPem));
+            }
+        });
+        using Http2Client client = Connect(running, tls);
+        int stream = client.Begin("/");
+        Assert.True(written.Wait(Long));
+        Assert.Contains(Spilled(), static bytes => bytes is > (blocks - 8) * block and <= blocks * block);
+        release.Set();
+        byte[] body = [.. client.ReadAnswer(stream).Body];
+        Assert.Equal(blocks * block, body.Length);
+        for (int i = 0; i < blocks; i++)
+        {
+            Assert.Equal(-1, body.AsSpan(i * block, block).IndexOfAnyExcept((byte)i));
+        }
+        running.Await(static m => m is { Running: 0, Failed: 0 });
+    }
+
+    /// <summary>The sizes of files of this process that have no name.</summary>
+    private static List<long> Spilled()
+    {
+        var sizes = new List<long>();
+        foreach (string entry in Directory.GetFiles("/proc/self/fd"))
+        {
+            try
+            {
+                if (new FileInfo(entry).LinkTarget is { } target && target.StartsWith(Path.GetTempPath(),
+                    StringComparison.Ordinal) && target.EndsWith(" (deleted)", StringComparison.Ordinal))
+                {
+                    using Microsoft.Win32.SafeHandles.SafeFileHandle file = File.OpenHandle(entry);
+                    sizes.Add(RandomAccess.GetLength(file));
+                }
+            }
+            catch (IOException)
+            {
+                // It was closed meanwhile: another test's.
+            }
+        }
+        return sizes;
     }
 
     [Theory]

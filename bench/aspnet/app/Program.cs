@@ -26,12 +26,14 @@ if (server != "kestrel")
 WebApplication app = builder.Build();
 app.UseStaticFiles();
 app.MapGet("/plaintext", static () => "Hello, World!");
-app.MapPost("/echo", static (Order order) => order);
 app.MapGet("/collect", static () =>
 {
     GC.Collect(2, GCCollectionMode.Aggressive, blocking: true, compacting: true);
     return GC.GetTotalMemory(true).ToString(System.Globalization.CultureInfo.InvariantCulture);
 });
+// How much the JIT has compiled so far: a measurement begins when that no longer grows.
+app.MapGet("/compiled", static () => System.Runtime.JitInfo.GetCompiledMethodCount()
+    .ToString(System.Globalization.CultureInfo.InvariantCulture));
+app.MapGet("/allocated", static () => GC.GetTotalAllocatedBytes(precise: true)
+    .ToString(System.Globalization.CultureInfo.InvariantCulture));
 app.Run();
-
-internal sealed record Order(int Id, string Name);

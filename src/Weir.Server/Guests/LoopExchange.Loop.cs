@@ -212,6 +212,10 @@ internal sealed partial class LoopExchange
                 r.Response.AddTrailer(r.Arena.Store(Trailers.Name(i)), r.Arena.Store(Trailers.Value(i)));
             }
         }
+        if (chain.Length > 0 && MustSpill(r))
+        {
+            Spill(r, chain);
+        }
         if (chain.Length > 0 || (flags & PushFlags.Last) != 0)
         {
             r.Push(chain, flags);
@@ -578,6 +582,7 @@ internal sealed partial class LoopExchange
             // Else the guest may be looking at it: it is given back when the guest is.
             ReleasePiece();
         }
+        EndSpilling();
         _r = null;
         Guests.Remove(this);
         _finished.SetResult(_result);

@@ -231,4 +231,61 @@ internal sealed partial class LoopExchange
             Volatile.Write(ref _hasTrailers, true);
         }
     }
+
+    // A guest that holds the loop's thread keeps the loop from hearing that the client of an HTTP/2 stream makes room. What
+    // it writes beyond the bound waits in a file: memory is bounded, and so is how long the others wait.
+
+    private FileRef? _spill;
+    private long _spilled;
+
+    /// <summary>Whether what is written now would wait in memory without a bound.</summary>
+    private bool MustSpill(HttpRequest r) =>
+        Guests.IsInline && r.Stream.IsShared && r.PendingBytes > UnsentBytesMax;
+
+    /// <summary>Puts memory of the chain into the file. On an error the chain is dropped with its request.</summary>
+    private void Spill(HttpRequest r, BufferChain chain)
+    {
+        SysResult result = default;
+        if (_spill is null)
+        {
+            result = SpillFile.Create(System.IO.Path.GetTempPath(), keepName: false, out _);
+            if (result.IsOk)
+            {
+                _spill = FileRef.Own(result.Int);
+                _spilled = 0;
+            }
+        }
+        BufferChain filed = _loop.RentChain();
+        for (int i = 0; i < chain.Count && !result.IsError; i++)
+        {
+            ref ChainSegment segment = ref chain[i];
+            if (segment.IsFile)
+            {
+                filed.AppendFile(segment.File!, segment.FileOffset, segment.Length);
+                continue;
+            }
+            result = Descriptors.WriteAll(_spill!.Fd, segment.Memory.Span);
+            filed.AppendFile(_spill, _spilled, segment.Length);
+            _spilled += segment.Length;
+        }
+        chain.Clear();
+        if (result.IsError)
+        {
+            Guests.Complain(r, $"what a handler wrote found no place in {System.IO.Path.GetTempPath()} ({result.Errno}: "
+                + $"{Errno.Describe(result.Errno)})");
+            r.Abort(AbortReason.Failed);
+            SignalAborted();
+        }
+        else
+        {
+            filed.MoveTo(chain);
+        }
+        _loop.Return(filed);
+    }
+
+    private void EndSpilling()
+    {
+        _spill?.Release();
+        _spill = null;
+    }
 }
