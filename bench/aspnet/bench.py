@@ -1,6 +1,6 @@
 """Weir beside Kestrel under one ASP.NET Core application, on the JIT and as native code: the servers take turns on one
-core, the client has the other, and what is compared is CPU time per request. A round with errors is refused. Figures are
-medians of all rounds; the table says which aims are met."""
+core, the client has the other, and what is compared is CPU time per request. A round with errors is refused. Figures
+are medians of all rounds; the table says which aims are met."""
 
 import argparse
 import json
