@@ -232,8 +232,8 @@ internal sealed partial class LoopExchange
         }
     }
 
-    // A guest that holds the loop's thread keeps the loop from hearing that the client of an HTTP/2 stream makes room. What
-    // it writes beyond the bound waits in a file: memory is bounded, and so is how long the others wait.
+    // A guest that holds the loop's thread keeps the loop from hearing that the client of an HTTP/2 stream makes room.
+    // What it writes beyond the bound waits in a file: memory is bounded, and so is how long the others wait.
 
     private FileRef? _spill;
     private long _spilled;
@@ -271,8 +271,8 @@ internal sealed partial class LoopExchange
         chain.Clear();
         if (result.IsError)
         {
-            Guests.Complain(r, $"what a handler wrote found no place in {System.IO.Path.GetTempPath()} ({result.Errno}: "
-                + $"{Errno.Describe(result.Errno)})");
+            Guests.Complain(r, $"what a handler wrote found no place in {System.IO.Path.GetTempPath()} "
+                + $"({result.Errno}: {Errno.Describe(result.Errno)})");
             r.Abort(AbortReason.Failed);
             SignalAborted();
         }
