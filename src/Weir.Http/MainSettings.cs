@@ -141,7 +141,11 @@ public sealed class MainSettings
         WorkingDirectory.ValueOr(""), WorkerRlimitNofile.ValueOr(-1), WorkerRlimitCore.ValueOr(-1),
         WorkerPriority.ValueOr(0), string.Join(',', WorkerCpuAffinity), AffinityAuto,
         WorkerConnections.ValueOr(512), Use.ValueOr(""), UsesAcceptMutex ? EffectiveWorkers : 0,
-        AcceptMutexDelayMs.ValueOr(500));
+        AcceptMutexDelayMs.ValueOr(500), KeepsNetRaw);
+
+    /// <summary>Workers that give root up keep CAP_NET_RAW: connections may come from addresses that are not this
+    /// machine's (`proxy_bind … transparent`).</summary>
+    public bool KeepsNetRaw { get; set; }
 
     /// <summary>Workers take turns at accepting; with one worker there is nobody to take turns with.</summary>
     public bool UsesAcceptMutex => AcceptMutex.ValueOr(false) && EffectiveWorkers > 1;

@@ -192,12 +192,12 @@ public sealed unsafe class EpollLoop : EventLoop
     public override Listener Listen(int fd, bool shared, Action<Connection> accepted) =>
         new EpollListener(this, fd, shared, accepted);
 
-    public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
-        int timeoutMs, out Connection connection)
+    public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs,
+        out Connection connection)
     {
         EpollStream stream = RentStream();
         connection = stream;
-        return stream.Connect(address, localAddress, timeoutMs);
+        return stream.Connect(address, local, timeoutMs);
     }
 
     public override DatagramSocket? OpenDatagram(ReadOnlySpan<byte> peer, DatagramReceived received, out int errno)

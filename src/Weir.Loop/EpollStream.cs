@@ -53,7 +53,7 @@ internal sealed unsafe class EpollStream : SocketStream
         return _loop.Register(_target, Interest);
     }
 
-    internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, ReadOnlySpan<byte> local, int timeoutMs)
+    internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs)
     {
         _readReady = false;
         int errno = Prepare(address, local);

@@ -117,8 +117,8 @@ public abstract partial class EventLoop : IDisposable
 
     /// <summary>Opens a stream to a native sockaddr. The connection comes back at once and is usable when the task
     /// says so; on an error it is already closed.</summary>
-    public abstract LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
-        int timeoutMs, out Connection connection);
+    public abstract LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs,
+        out Connection connection);
 
     /// <summary>Opens a datagram socket towards one peer; <paramref name="received"/> is called for every
     /// datagram.</summary>

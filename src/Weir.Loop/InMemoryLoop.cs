@@ -247,12 +247,12 @@ public sealed class InMemoryLoop : EventLoop
 
     internal byte[] NextPeerAddress() => SocketAddress.Inet([127, 0, 0, 1], ++_lastPeerPort).Native.ToArray();
 
-    public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
-        int timeoutMs, out Connection connection)
+    public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs,
+        out Connection connection)
     {
         InMemoryStream stream = RentStream();
         connection = stream;
-        return stream.Connect(address, localAddress, timeoutMs);
+        return stream.Connect(address, local, timeoutMs);
     }
 
     // Datagrams.

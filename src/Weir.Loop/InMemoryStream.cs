@@ -87,11 +87,11 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         Poke();
     }
 
-    internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, ReadOnlySpan<byte> local, int timeoutMs)
+    internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs)
     {
         Start(null);
         _peer = address.ToArray();
-        _local = local.IsEmpty ? _loop.NextPeerAddress() : local.ToArray();
+        _local = local.IsEmpty ? _loop.NextPeerAddress() : local.Address.ToArray();
         LoopTask<ConnectOutcome> task = _connect.Begin();
         if (timeoutMs > 0)
         {

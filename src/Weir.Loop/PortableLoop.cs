@@ -104,12 +104,12 @@ public sealed class PortableLoop : EventLoop
         return new PortableListener(this, socket, accepted);
     }
 
-    public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
-        int timeoutMs, out Connection connection)
+    public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs,
+        out Connection connection)
     {
         var stream = new PortableStream(this);
         connection = stream;
-        return stream.Connect(address, localAddress, timeoutMs);
+        return stream.Connect(address, local, timeoutMs);
     }
 
     public override DatagramSocket? OpenDatagram(ReadOnlySpan<byte> peer, DatagramReceived received, out int errno)
@@ -132,6 +132,17 @@ public sealed class PortableLoop : EventLoop
     public override IDisposable WatchReadable(int fd, Action readable) => new Watch(this, fd, readable);
 
     // Addresses and errors.
+
+    /// <summary>Lets a socket be bound to an address that is not this machine's, where the system can.</summary>
+    internal static void SetTransparent(Socket socket)
+    {
+        bool is6 = socket.AddressFamily == AddressFamily.InterNetworkV6;
+        socket.SetRawSocketOption((int)(is6 ? SocketOptionLevel.IPv6 : SocketOptionLevel.IP),
+            is6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, BitConverter.GetBytes(1));
+    }
+
+    // Linux's numbers; another system answers that it has no such option, and the connection fails with that.
+    private const int IP_TRANSPARENT = 19, IPV6_TRANSPARENT = 75;
 
     internal static EndPoint ToEndPoint(ReadOnlySpan<byte> native)
     {

@@ -94,7 +94,7 @@ internal sealed partial class PortableStream : Connection
 
     // Connecting.
 
-    internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, ReadOnlySpan<byte> local, int timeoutMs)
+    internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs)
     {
         _peer = address.ToArray();
         EndPoint to = PortableLoop.ToEndPoint(address);
@@ -105,7 +105,11 @@ internal sealed partial class PortableStream : Connection
         {
             if (!local.IsEmpty)
             {
-                socket.Bind(PortableLoop.ToEndPoint(local));
+                if (local.IsTransparent)
+                {
+                    PortableLoop.SetTransparent(socket);
+                }
+                socket.Bind(PortableLoop.ToEndPoint(local.Address));
             }
             SetNoDelay();
         }

@@ -89,7 +89,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
 
     /// <summary>A socket towards an address, bound to a local one where it is given. On an error the stream is
     /// closed.</summary>
-    protected int Prepare(ReadOnlySpan<byte> address, ReadOnlySpan<byte> local)
+    protected int Prepare(ReadOnlySpan<byte> address, LocalEnd local)
     {
         int family = address[0] | (address[1] << 8);
         SysResult fd = Sys.Socket(family, Sys.SOCK_STREAM);
@@ -107,12 +107,15 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         {
             SetNoDelay();
         }
-        if (local.Length > 0)
+        if (!local.IsEmpty)
         {
-            SysResult bound;
-            fixed (byte* p = local)
+            SysResult bound = local.IsTransparent ? SetTransparent(fd.Int, family) : default;
+            if (bound.IsOk)
             {
-                bound = Sys.Bind(fd.Int, p, local.Length);
+                fixed (byte* p = local.Address)
+                {
+                    bound = Sys.Bind(fd.Int, p, local.Address.Length);
+                }
             }
             if (bound.IsError)
             {
@@ -122,6 +125,10 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         }
         return 0;
     }
+
+    private static SysResult SetTransparent(int fd, int family) => family == Sys.AF_INET6
+        ? Sys.SetOption(fd, Sys.IPPROTO_IPV6, Sys.IPV6_TRANSPARENT, 1)
+        : Sys.SetOption(fd, Sys.IPPROTO_IP, Sys.IP_TRANSPARENT, 1);
 
     // Waiting for bytes.
 

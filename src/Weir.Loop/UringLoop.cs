@@ -405,12 +405,12 @@ public sealed unsafe class UringLoop : EventLoop
     public override Listener Listen(int fd, bool shared, Action<Connection> accepted) =>
         new UringListener(this, fd, shared, accepted);
 
-    public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, ReadOnlySpan<byte> localAddress,
-        int timeoutMs, out Connection connection)
+    public override LoopTask<ConnectOutcome> ConnectAsync(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs,
+        out Connection connection)
     {
         UringStream stream = RentStream();
         connection = stream;
-        return stream.Connect(address, localAddress, timeoutMs);
+        return stream.Connect(address, local, timeoutMs);
     }
 
     public override DatagramSocket? OpenDatagram(ReadOnlySpan<byte> peer, DatagramReceived received, out int errno)

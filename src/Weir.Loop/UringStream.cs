@@ -71,7 +71,7 @@ internal sealed unsafe partial class UringStream : SocketStream
         _loop.Register(_target);
     }
 
-    internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, ReadOnlySpan<byte> local, int timeoutMs)
+    internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs)
     {
         Begin();
         int errno = Prepare(address, local);

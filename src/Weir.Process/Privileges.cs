@@ -37,7 +37,15 @@ public static class Privileges
             {
                 log.Write(LogLevel.Emerg, $"initgroups({user}, {settings.GroupId}) failed", groups.Errno);
             }
+            if (settings.KeepsNetRaw && !Must(Identity.KeepCapabilities(), "prctl(PR_SET_KEEPCAPS, 1) failed"))
+            {
+                return false;
+            }
             if (!Must(Identity.SetUser(settings.UserId), $"setuid({settings.UserId}) failed"))
+            {
+                return false;
+            }
+            if (settings.KeepsNetRaw && !Must(Identity.TakeNetRaw(), "capset() failed"))
             {
                 return false;
             }

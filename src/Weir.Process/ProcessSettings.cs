@@ -12,6 +12,9 @@ public sealed record ProcessSettings
 
     public uint GroupId { get; init; }
 
+    /// <summary>CAP_NET_RAW stays when root goes (`proxy_bind … transparent`).</summary>
+    public bool KeepsNetRaw { get; init; }
+
     /// <summary>worker_rlimit_nofile, or -1.</summary>
     public long OpenFilesMax { get; init; } = -1;
 

@@ -111,6 +111,7 @@ public sealed record Snapshot
         w.Text(s.UserName ?? "");
         w.Int(s.UserId);
         w.Int(s.GroupId);
+        w.Int(s.KeepsNetRaw ? 1 : 0);
         w.Int(s.OpenFilesMax);
         w.Int(s.CoreBytesMax);
         w.Int(s.Priority);
@@ -124,6 +125,7 @@ public sealed record Snapshot
         UserName = r.Text() is { Length: > 0 } user ? user : null,
         UserId = (uint)r.Int(),
         GroupId = (uint)r.Int(),
+        KeepsNetRaw = r.Int() != 0,
         OpenFilesMax = r.Int(),
         CoreBytesMax = r.Int(),
         Priority = (int)r.Int(),

@@ -177,7 +177,10 @@ internal sealed class ConfigurationReader(ConfigurationSource source) : IMasterP
             errors.Emerg($"getgrnam(\"{main.Group.Value}\") failed", null);
             return null;
         }
-        return settings with { UserName = user.Name, UserId = user.UserId, GroupId = group };
+        return settings with
+        {
+            UserName = user.Name, UserId = user.UserId, GroupId = group, KeepsNetRaw = main.KeepsNetRaw,
+        };
     }
 
     private static List<string> EnvironmentOf(MainSettings main)

@@ -134,6 +134,43 @@ public sealed class UpstreamChoiceTests
         Assert.Equal("127.0.0.8", weir.Get("/variable").Text);
     }
 
+    /// <summary>192.0.2.0/24 (RFC 5737) is nobody's: without the parameter nothing can be bound to it, with it the
+    /// connection is tried, and nobody's answer never comes.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    [Trait("Needs", "master")]
+    public void A_transparent_address_to_ask_from_need_not_be_this_machine_s(bool master)
+    {
+        using Upstream upstream = Upstream.Answering(Upstream.Ok("here"));
+        const string To = "proxy_pass http://127.0.0.1:%UPSTREAM%;";
+        Conf conf = Conf.Server($$"""
+            proxy_connect_timeout 200ms;
+            location /own { {{To}} proxy_bind 192.0.2.7; }
+            location /any { {{To}} proxy_bind 192.0.2.7 transparent; }
+            location /variable { {{To}} set $from 192.0.2.8; proxy_bind $from transparent; }
+            """, master: master);
+        using var weir = ServerProcess.Weir(conf with
+        {
+            Text = conf.Text.Replace("user root;", "user nobody;", StringComparison.Ordinal),
+        }, upstreamPort: upstream.Port);
+        Assert.Equal(502, weir.Get("/own").Status);
+        bool may = MayOpenRawSockets(ChildProcess.ChildrenOf(weir.Process.Pid) is [int worker, ..] && master
+            ? worker : weir.Process.Pid);
+        Assert.Equal(MayOpenRawSockets(Environment.ProcessId), may);
+        Assert.Equal(may ? 504 : 502, weir.Get("/any").Status);
+        Assert.Equal(may ? 504 : 502, weir.Get("/variable").Status);
+        Wait.For("the log", () => weir.ErrorLog.Contains(may ? "timed out" : "Operation not permitted",
+            StringComparison.Ordinal));
+    }
+
+    private static bool MayOpenRawSockets(int pid)
+    {
+        string line = File.ReadLines($"/proc/{pid}/status").First(static l => l.StartsWith("CapEff:",
+            StringComparison.Ordinal));
+        return (Convert.ToUInt64(line[7..].Trim(), 16) >> 13 & 1) != 0;
+    }
+
     [Fact]
     public void An_exchange_goes_on_without_its_client_where_that_is_asked_for()
     {

@@ -379,10 +379,10 @@ public sealed partial class Exchange
     private async LoopTask<UpstreamFault> ConnectAsync(Peer peer)
     {
         EventLoop loop = Request.Loop;
-        byte[] local = Settings.Bind.Value?.Of(Request) ?? [];
-        LoopTask<ConnectOutcome> task = loop.ConnectAsync(peer.Spec.Address, local,
-            (int)Settings.ConnectTimeoutMs.Value,
-            out Connection connection);
+        BindAddress? bind = Settings.Bind.Value;
+        LoopTask<ConnectOutcome> task = loop.ConnectAsync(peer.Spec.Address,
+            bind is null ? default : new LocalEnd(bind.Of(Request), bind.IsTransparent),
+            (int)Settings.ConnectTimeoutMs.Value, out Connection connection);
         _connecting = connection;
         ConnectOutcome outcome = await task;
         _connecting = null;

@@ -89,29 +89,23 @@ internal static class UpstreamDirectives
         {
             return;
         }
-        if (use.Count == 2)
+        bool transparent = use.Count == 2;
+        if (transparent && use[1] != "transparent")
         {
-            if (use[1] == "transparent")
-            {
-                use.Error(1, "the \"transparent\" parameter is not supported by this build of weir yet",
-                    "it needs CAP_NET_RAW in the workers");
-            }
-            else
-            {
-                use.InvalidParameter(1);
-            }
+            use.InvalidParameter(1);
             return;
         }
-        if (use[0] == "off")
+        if (!transparent && use[0] == "off")
         {
             settings.Bind.Set(null);
             return;
         }
+        use.Build.Main.KeepsNetRaw |= transparent;
         if (use[0].Contains('$'))
         {
             if (use.Template(0) is { } template)
             {
-                settings.Bind.Set(new BindAddress { Template = template });
+                settings.Bind.Set(new BindAddress { Template = template, IsTransparent = transparent });
             }
             return;
         }
@@ -121,6 +115,6 @@ internal static class UpstreamDirectives
             use.Error(0, $"invalid address \"{use[0]}\"");
             return;
         }
-        settings.Bind.Set(new BindAddress { Address = address.Native.ToArray() });
+        settings.Bind.Set(new BindAddress { Address = address.Native.ToArray(), IsTransparent = transparent });
     }
 }

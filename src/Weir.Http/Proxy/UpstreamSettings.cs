@@ -53,6 +53,9 @@ public sealed class BindAddress
     public byte[]? Address { get; init; }
     public Template? Template { get; init; }
 
+    /// <summary>The address need not be this machine's.</summary>
+    public bool IsTransparent { get; init; }
+
     /// <summary>The address for a request; empty to let the kernel choose.</summary>
     internal byte[] Of(HttpRequest r)
     {

@@ -51,5 +51,23 @@ public static unsafe class Identity
         return LibcProcess.Of(LibcProcess.initgroups(n.Pointer, groupId));
     }
 
+    /// <summary>The calling thread keeps what it may do as root when it becomes somebody else; what it can do at
+    /// once it has to ask for again.</summary>
+    public static SysResult KeepCapabilities() =>
+        LibcProcess.Of(LibcProcess.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
+
+    /// <summary>CAP_NET_RAW and nothing else, for the calling thread: the loop's, which alone opens
+    /// connections.</summary>
+    public static SysResult TakeNetRaw()
+    {
+        // The header (version, this thread), then effective, permitted and inheritable in two words each.
+        uint* header = stackalloc uint[2] { LINUX_CAPABILITY_VERSION_3, 0 };
+        uint* sets = stackalloc uint[6] { 1u << CAP_NET_RAW, 1u << CAP_NET_RAW, 0, 0, 0, 0 };
+        return LibcProcess.Of(LibcProcess.capset(header, sets));
+    }
+
+    private const int PR_SET_KEEPCAPS = 8, CAP_NET_RAW = 13;
+    private const uint LINUX_CAPABILITY_VERSION_3 = 0x20080522;
+
     public static SysResult SetUser(uint userId) => LibcProcess.Of(LibcProcess.setuid(userId));
 }

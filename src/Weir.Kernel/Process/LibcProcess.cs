@@ -202,6 +202,9 @@ internal static unsafe partial class LibcProcess
     internal static partial int setgid(uint gid);
 
     [LibraryImport("libc", SetLastError = true)]
+    internal static partial int capset(void* header, void* sets);
+
+    [LibraryImport("libc", SetLastError = true)]
     internal static partial int setuid(uint uid);
 
     [LibraryImport("libc", SetLastError = true)]
