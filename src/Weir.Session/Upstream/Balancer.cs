@@ -41,6 +41,19 @@ internal abstract class Balancer(GroupState group)
     /// <summary>Chooses among backup servers, whatever the rule is about.</summary>
     public virtual int ChooseBackup(List<Peer> peers, ref PeerWalk walk) => Smooth.Choose(peers, ref walk);
 
+    /// <summary>Full servers are told apart at each choice: nothing that was worked out ahead rests on it.</summary>
+    public virtual bool CountsRoom => false;
+
+    /// <summary>A server's connections or times have changed.</summary>
+    public virtual void Counted(Peer peer)
+    {
+    }
+
+    /// <summary>Something else is about to change: records are brought up to date.</summary>
+    public virtual void Unload()
+    {
+    }
+
     /// <summary>The list of servers has changed.</summary>
     public virtual void Changed()
     {

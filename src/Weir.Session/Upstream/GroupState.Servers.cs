@@ -250,6 +250,7 @@ public sealed partial class GroupState
     public void ClearStatistics()
     {
         using ZoneLock held = Lock();
+        Smooth.Settle();
         Record.QueueOverflows = 0;
         foreach (Peer peer in _primary)
         {

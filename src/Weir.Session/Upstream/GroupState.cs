@@ -88,6 +88,11 @@ public sealed partial class GroupState
     internal RoundRobin Smooth { get; }
 
     internal List<Peer> PrimaryList => _primary;
+    internal List<Peer> BackupList => _backup;
+    internal GroupZone? Zone => _zone;
+
+    /// <summary>What the balancer keeps apart goes back into the records. Under the lock.</summary>
+    internal void Unload() => _balancer?.Unload();
 
     /// <summary>The group's own state. In a zone: only under <see cref="Lock"/>.</summary>
     internal ref GroupRecord Record
@@ -159,6 +164,11 @@ public sealed partial class GroupState
                     Leave(gone);
                 }
             }
+        }
+        for (int i = 0; i < peers.Count; i++)
+        {
+            peers[i].Place = i;
+            peers[i].IsBackup = backup;
         }
         StartsSlowly = Group.StartsSlowly || _primary.Exists(static p => p.Spec.SlowStartMs > 0)
             || _backup.Exists(static p => p.Spec.SlowStartMs > 0);
@@ -400,9 +410,14 @@ public sealed partial class GroupState
         long nowSec = Loop.NowMs / 1000;
         if (nowSec - record.CheckedSec > record.FailTimeoutSec && !IsSingle)
         {
+            if (record.FailsMax > 0 && record.Fails >= record.FailsMax)
+            {
+                // This request tries it, no other one does.
+                Smooth.Deviate();
+            }
             record.CheckedSec = nowSec;
         }
-        if (record.ConnectionsMax > 0 && record.Connections + 1 >= record.ConnectionsMax)
+        if (record.ConnectionsMax > 0 && record.Connections + 1 >= record.ConnectionsMax && !_balancer.CountsRoom)
         {
             Smooth.Deviate();
         }
@@ -425,6 +440,7 @@ public sealed partial class GroupState
         }
         peer.LocalConnections++;
         peer.LocalStartsMs += Loop.NowMs;
+        _balancer.Counted(peer);
         return peer;
     }
 
@@ -440,7 +456,7 @@ public sealed partial class GroupState
         using (Lock())
         {
             ref PeerRecord record = ref peer.Record;
-            if (record.IsFull)
+            if (record.IsFull && !_balancer.CountsRoom)
             {
                 Smooth.Deviate();
             }
@@ -455,6 +471,7 @@ public sealed partial class GroupState
             peer.LocalConnections--;
             peer.LocalStartsMs -= facts.StartMs;
             Measure(ref record, in facts, end);
+            _balancer.Counted(peer);
             if (Group.Ejection is { } ejection)
             {
                 Judge(peer, ejection, end == PeerEnd.Failed || facts.Status >= 500);

@@ -11,10 +11,10 @@ namespace Weir.Session.Upstream;
 /// <summary>One zone with groups in it, as one process sees it.</summary>
 public sealed partial class GroupZone
 {
-    public const ulong Layout = 0x5053_0000_0000_0004;
+    public const ulong Layout = 0x5053_0000_0000_0005;
 
     /// <summary>About what a server takes, for the size that a zone must have at least.</summary>
-    public const int PeerBytesTypical = 1024;
+    public const int PeerBytesTypical = 1024 + 32;
 
     private const int WordsMin = 16, WordsMax = 128;
     private const int UseShift = 24;
@@ -24,10 +24,13 @@ public sealed partial class GroupZone
     private readonly SharedTable _groups;
     private readonly SharedTable _peers;
     private readonly SharedTable _lines;
+    private readonly SharedTable _rows;
     private readonly int _words;
 
-    private GroupZone(Zone zone, SharedTable groups, SharedTable peers, SharedTable lines, ZoneOwner owner, int words)
+    private GroupZone(Zone zone, SharedTable groups, SharedTable peers, SharedTable lines, SharedTable rows,
+        ZoneOwner owner, int words)
     {
+        _rows = rows;
         _zone = zone;
         _groups = groups;
         _peers = peers;
@@ -44,7 +47,8 @@ public sealed partial class GroupZone
         SharedTable? groups = SharedTable.Open(zone, 0, 64);
         SharedTable? peers = SharedTable.Open(zone, 1, 256);
         SharedTable? lines = SharedTable.Open(zone, 2, 256);
-        if (groups is null || peers is null || lines is null)
+        SharedTable? rows = SharedTable.Open(zone, 3, 64);
+        if (groups is null || peers is null || lines is null || rows is null)
         {
             return null;
         }
@@ -54,7 +58,7 @@ public sealed partial class GroupZone
             int wanted = Math.Clamp(workers * 2, WordsMin, WordsMax);
             zone.UserWords.Layout = System.Numerics.BitOperations.RoundUpToPowerOf2((uint)wanted);
         }
-        return new GroupZone(zone, groups, peers, lines, owner, (int)zone.UserWords.Layout);
+        return new GroupZone(zone, groups, peers, lines, rows, owner, (int)zone.UserWords.Layout);
     }
 
     /// <summary>Takes the lock, and counts anew when that is due.</summary>
@@ -109,6 +113,24 @@ public sealed partial class GroupZone
         return entry;
     }
 
+    /// <summary>The dense rows of a group's list, which have at least so many bytes; 0 when there is no room.</summary>
+    internal uint MakeRows(ReadOnlySpan<byte> group, bool backup, int bytes)
+    {
+        Span<byte> key = stackalloc byte[group.Length + 1];
+        group.CopyTo(key);
+        key[^1] = (byte)(backup ? 2 : 1);
+        uint hash = SharedTable.HashOf(key);
+        uint entry = _rows.Find(key, hash);
+        if (entry != 0 && _rows.Value(entry).Length < bytes)
+        {
+            _rows.Remove(entry);
+            entry = 0;
+        }
+        return entry != 0 ? entry : _rows.Add(key, hash, bytes);
+    }
+
+    internal Span<byte> Rows(uint entry) => _rows.Value(entry);
+
     /// <summary>One use less; the entry stays until its room is needed.</summary>
     internal void Detach(uint entry) => Change(entry, uses: -1, connections: 0);
 
@@ -158,11 +180,13 @@ public sealed partial class GroupZone
         int repairs = _zone.RepairCount;
         bool repaired = seen.SeenRepairs != repairs;
         bool changes = repaired;
+        bool counts = repaired;
         for (uint entry = _peers.Oldest; entry != 0; entry = _peers.Newer(entry))
         {
             (int _, int connections) = Living(entry);
             ref PeerRecord record = ref Record(entry);
             changes |= record.ConnectionsMax > 0 && record.Connections != connections;
+            counts |= record.Connections != connections;
             record.Connections = connections;
             _zone.Wrote();
             if (repaired)
@@ -171,13 +195,21 @@ public sealed partial class GroupZone
                 record.CurrentWeight = 0;
             }
         }
+        for (uint entry = counts ? _groups.Oldest : 0; entry != 0; entry = _groups.Newer(entry))
+        {
+            GroupOf(entry).Recounts++;
+            _zone.Wrote();
+        }
         for (uint entry = changes ? _groups.Oldest : 0; entry != 0; entry = _groups.Newer(entry))
         {
             ref GroupRecord group = ref GroupOf(entry);
             // A list of servers may have been left between a change and its announcement.
             group.ListVersion += repaired ? 1 : 0;
-            group.Position = 0;
-            group.Version++;
+            if (repaired || (group.Table | group.BackupTable) == 0)
+            {
+                group.Position = 0;
+                group.Version++;
+            }
             _zone.Wrote();
         }
         seen.SeenDepartures = departures;

@@ -1,5 +1,7 @@
 // least_conn: the server with the fewest connections for its weight. least_time: the one that answers soonest, counting
-// what it has to do already. Ties go round by weight. One loop's thread; under the zone's lock where state is shared.
+// what it has to do already. Ties go round by weight. Lists of eight and more are kept in rows (LeastTable); the walk
+// here is what the rows must give, and what chooses while costs change by themselves (slow starts, `inflight`).
+// One loop's thread; under the zone's lock where state is shared.
 namespace Weir.Session.Upstream;
 
 /// <summary>`least_conn`.</summary>
@@ -23,16 +25,63 @@ public sealed class LeastTimeRule(bool byHeader, bool inFlight) : BalancerRule
 }
 
 /// <summary>Chooses the least of a cost; among equals in turn.</summary>
-internal abstract class LeastBalancer(GroupState group) : Balancer(group)
+internal abstract class LeastBalancer : Balancer
 {
-    public sealed override int ChooseBackup(List<Peer> peers, ref PeerWalk walk) => Choose(peers, ref walk);
+    private readonly LeastTable _table;
+    private readonly LeastTable _backup;
+
+    protected LeastBalancer(GroupState group) : base(group)
+    {
+        _table = new LeastTable(group, this, backup: false);
+        _backup = new LeastTable(group, this, backup: true);
+    }
 
     /// <summary>What asking the server costs, before its weight divides it.</summary>
-    protected abstract long CostOf(Peer peer, in PeerRecord record);
+    internal abstract long CostOf(Peer peer, in PeerRecord record);
+
+    /// <summary>Costs change with what is counted of a server alone, not with time.</summary>
+    internal virtual bool CostsRest => true;
+
+    public sealed override bool CountsRoom => true;
 
     public sealed override int Choose(List<Peer> peers, ref PeerWalk walk)
     {
-        Smooth.Settle();
+        int index = _table.Choose(peers, ref walk);
+        return index == -2 ? Walk(peers, ref walk) : index;
+    }
+
+    public sealed override int ChooseBackup(List<Peer> peers, ref PeerWalk walk)
+    {
+        int index = _backup.Choose(peers, ref walk);
+        return index == -2 ? Walk(peers, ref walk) : index;
+    }
+
+    public sealed override void Counted(Peer peer)
+    {
+        if (peer.IsBackup)
+        {
+            _backup.Refresh(Group.BackupList, peer);
+        }
+        else
+        {
+            _table.Refresh(Group.PrimaryList, peer);
+        }
+    }
+
+    public sealed override void Unload()
+    {
+        _table.Unload(Group.PrimaryList);
+        _backup.Unload(Group.BackupList);
+    }
+
+    public sealed override void Changed()
+    {
+        _table.Changed();
+        _backup.Changed();
+    }
+
+    private int Walk(List<Peer> peers, ref PeerWalk walk)
+    {
         long nowMs = Group.Loop.NowMs;
         int best = -1;
         long bestCost = 0;
@@ -111,12 +160,14 @@ internal abstract class LeastBalancer(GroupState group) : Balancer(group)
 
 internal sealed class LeastConn(GroupState group) : LeastBalancer(group)
 {
-    protected override long CostOf(Peer peer, in PeerRecord record) => record.Connections;
+    internal override long CostOf(Peer peer, in PeerRecord record) => record.Connections;
 }
 
 internal sealed class LeastTime(GroupState group, LeastTimeRule rule) : LeastBalancer(group)
 {
-    protected override long CostOf(Peer peer, in PeerRecord record)
+    internal override bool CostsRest => !rule.InFlight;
+
+    internal override long CostOf(Peer peer, in PeerRecord record)
     {
         long us = rule.ByHeader ? record.HeaderTimeUs : record.ResponseTimeUs;
         if (rule.InFlight && peer.LocalConnections > 0)

@@ -87,6 +87,10 @@ public sealed class Peer
     /// <summary>The name it came from does not lead to it any more.</summary>
     public bool IsGone { get; internal set; }
 
+    /// <summary>Where it stands, in which of the group's lists.</summary>
+    internal int Place { get; set; }
+    internal bool IsBackup { get; set; }
+
     internal uint Block => _block;
 
     internal bool IsShared => _zone is not null;
@@ -198,6 +202,9 @@ public struct PeerWalk
         }
         Array.Clear(_tried);
     }
+
+    /// <summary>A bit for each server that was tried.</summary>
+    internal readonly ReadOnlySpan<ulong> Tried => _tried;
 
     internal readonly bool HasTried(int index) =>
         !IsFresh && (uint)index >> 6 < (uint)_tried!.Length && (_tried[index >> 6] & (1UL << (index & 63))) != 0;

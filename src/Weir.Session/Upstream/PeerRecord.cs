@@ -167,6 +167,13 @@ public struct GroupRecord
     /// <summary>The number that the next server gets.</summary>
     public int NextId;
 
+    /// <summary>Dense rows of the servers and of the backups (LeastTable); 0 for none.</summary>
+    public uint Table;
+    public uint BackupTable;
+
+    /// <summary>Counts how often connections were counted anew.</summary>
+    public long Recounts;
+
     /// <summary>Requests that found the queue full.</summary>
     public long QueueOverflows;
 }

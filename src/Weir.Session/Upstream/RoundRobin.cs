@@ -126,6 +126,7 @@ internal sealed class RoundRobin(GroupState group) : Balancer(group)
             plan?.Apply(peers, state.Position);
             state.Position = 0;
         }
+        Group.Unload();
         state.Version++;
     }
 }

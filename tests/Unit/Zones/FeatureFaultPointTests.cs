@@ -159,6 +159,7 @@ public sealed class FeatureFaultPointTests
     [InlineData("disconnect")]
     [InlineData("detach")]
     [InlineData("recount")]
+    [InlineData("rows")]
     public void Connections_of_a_group_are_exact_after_a_death_at_any_write(string work)
     {
         var spec = new ZoneSpec("upstream:faults", 64 * 1024, GroupZone.Layout);
@@ -213,6 +214,10 @@ public sealed class FeatureFaultPointTests
                     case "detach":
                         mine.Detach(entry);
                         break;
+                    case "rows":
+                        mine.MakeRows("app"u8, backup: false, 100);
+                        mine.MakeRows("app"u8, backup: false, 4000);
+                        break;
                 }
             });
             slots.Release(dying.Slot);
@@ -223,6 +228,7 @@ public sealed class FeatureFaultPointTests
             Assert.Equal(group, next.Group("app"u8));
             Assert.Equal(entry, next.Attach("app 1"u8, s_peer));
             Assert.Equal(9, next.Record(entry).ConnectionsMax);
+            Assert.True(next.Rows(next.MakeRows("app"u8, backup: false, 4000)).Length >= 4000);
             return died;
         });
         Assert.True(deaths >= 1, $"only {deaths} fault points");
