@@ -12,7 +12,7 @@ namespace Weir.Http.Cache;
 /// <summary>Keeps one cache within its bounds.</summary>
 internal sealed class CacheManager(CachePath path)
 {
-    private const long IdleMs = 1000, IdleMsMax = 10_000;
+    private const long IdleMs = 1000, IdleMsMax = 10_000, LoadingMs = 100;
 
     private readonly CacheIndex _index = path.Index!;
     private IEnumerator<string>? _purging;
@@ -38,10 +38,11 @@ internal sealed class CacheManager(CachePath path)
     /// <summary>Removes one file that has to go; false when there is none.</summary>
     private bool DropOne(out long idleMs)
     {
-        idleMs = IdleMs;
+        // While files of an earlier server come in by the thousand, there may soon be too many.
+        idleMs = _index.IsLoaded ? IdleMs : LoadingMs;
         if (!_index.TryOldest(out CacheVictim victim))
         {
-            idleMs = IdleMsMax;
+            idleMs = _index.IsLoaded ? IdleMsMax : LoadingMs;
             return false;
         }
         long idleSec = Sys.UnixMs() / 1000 - victim.UsedSec;

@@ -246,10 +246,10 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
         Vector128<double> least1 = Vector128.Create(double.PositiveInfinity), least2 = least1;
         for (int i = 0; i + 3 < costs.Length; i += 4)
         {
-            least1 = Lesser(least1, Vector128.LoadUnsafe(ref cost, (nuint)i));
-            least2 = Lesser(least2, Vector128.LoadUnsafe(ref cost, (nuint)i + 2));
+            least1 = Vector128.MinNative(least1, Vector128.LoadUnsafe(ref cost, (nuint)i));
+            least2 = Vector128.MinNative(least2, Vector128.LoadUnsafe(ref cost, (nuint)i + 2));
         }
-        least1 = Lesser(least1, least2);
+        least1 = Vector128.MinNative(least1, least2);
         double least = Math.Min(least1[0], least1[1]);
         if (double.IsPositiveInfinity(least))
         {
@@ -263,13 +263,13 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
         Vector128<int> at = Vector128.Create(0, 1, 2, 3);
         for (nuint i = 0; i + 3 < (nuint)costs.Length; i += 4, at += Vector128.Create(4))
         {
-            Vector128<int> equal = Vector128.Narrow(
-                Vector128.Equals(Vector128.LoadUnsafe(ref cost, i), wanted).AsInt64(),
-                Vector128.Equals(Vector128.LoadUnsafe(ref cost, i + 2), wanted).AsInt64());
-            if (equal == default)
+            Vector128<long> low = Vector128.Equals(Vector128.LoadUnsafe(ref cost, i), wanted).AsInt64();
+            Vector128<long> high = Vector128.Equals(Vector128.LoadUnsafe(ref cost, i + 2), wanted).AsInt64();
+            if ((low | high) == default)
             {
                 continue;
             }
+            Vector128<int> equal = Vector128.Narrow(low, high);
             Vector128<int> gains = Vector128.LoadUnsafe(ref gain, i) & equal;
             Vector128<int> now = Vector128.LoadUnsafe(ref turn, i) + gains;
             now.StoreUnsafe(ref turn, i);
@@ -301,8 +301,4 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
         }
         return chosen;
     }
-
-    /// <summary>Of numbers that are never NaN.</summary>
-    private static Vector128<double> Lesser(Vector128<double> a, Vector128<double> b) =>
-        Vector128.ConditionalSelect(Vector128.LessThan(b, a), b, a);
 }
