@@ -123,6 +123,21 @@ public sealed class ResolveTests
         other.Send(RawClient.Request("DELETE",
             string.Create(CultureInfo.InvariantCulture, $"/api/9/http/upstreams/g/servers/{child}"), []));
         Assert.Contains("UpstreamServerImmutable", other.ReadResponse().Text, StringComparison.Ordinal);
+        string Patch(string body)
+        {
+            other.Send(RawClient.Request("PATCH",
+                string.Create(CultureInfo.InvariantCulture, $"/api/9/http/upstreams/g/servers/{child}"), [], body));
+            return other.ReadResponse().Text;
+        }
+        Assert.Contains("UpstreamServerImmutable", Patch("{\"server\":\"127.0.0.1:1\"}"), StringComparison.Ordinal);
+        Assert.Contains("UpstreamServerImmutable", Patch("{\"slow_start\":\"5s\"}"), StringComparison.Ordinal);
+        JsonElement changed = JsonDocument.Parse(Patch("{\"down\":true,\"weight\":3,\"max_conns\":9}")).RootElement;
+        Assert.Equal((true, 3, 9, 1), (changed.GetProperty("down").GetBoolean(),
+            changed.GetProperty("weight").GetInt32(), changed.GetProperty("max_conns").GetInt32(),
+            changed.GetProperty("parent").GetInt32()));
+        Assert.Equal("a", Asked(weir, 12));
+        Patch("{\"down\":false}");
+        Assert.Equal("ab", Asked(weir, 12));
         other.Send(RawClient.Request("DELETE", "/api/9/http/upstreams/g/servers/1", []));
         Assert.Equal(200, other.ReadResponse().Status);
         Assert.Equal("a", Asked(weir));

@@ -136,10 +136,27 @@ internal static class ApiUpstreams
 
     public static ApiObject ChildOf(GroupState state, Peer peer)
     {
-        PeerRecord record = state.Copy(peer);
-        ServerLine line = peer.Spec.Line!;
-        return Parameters(line, record.Id, AddressOf(peer), record.Weight, state.Backup.Contains(peer))
-            .Add("parent", line.Id).Add("host", line.Server);
+        ServerLine line = LineOf(state, peer);
+        return Parameters(line, line.Id, line.Server, line.Weight, line.IsBackup)
+            .Add("parent", peer.Spec.Line!.Id).Add("host", peer.Spec.Line.Server);
+    }
+
+    /// <summary>A server of a name as if it had been written down itself.</summary>
+    public static ServerLine LineOf(GroupState state, Peer child)
+    {
+        PeerRecord record = state.Copy(child);
+        return child.Spec.Line! with
+        {
+            Id = record.Id,
+            Server = AddressOf(child),
+            Weight = record.Weight,
+            ConnectionsMax = record.ConnectionsMax,
+            FailsMax = record.FailsMax,
+            FailTimeoutSec = record.FailTimeoutSec,
+            IsBackup = state.Backup.Contains(child),
+            IsDown = (record.Flags & PeerFlags.Down) != 0,
+            IsDraining = (record.Flags & PeerFlags.Drain) != 0,
+        };
     }
 
     private static ApiObject Parameters(ServerLine line, int id, string server, int weight, bool backup)

@@ -261,8 +261,8 @@ internal sealed class ApiHandler(CounterSlots? counters, Variable requestId, boo
         }
         if (line is null)
         {
-            return Refuse(r, new ApiError(400, r.Method == HttpMethod.Delete ? $"server \"{id}\" not removable"
-                : $"server \"{id}\" address is immutable", "UpstreamServerImmutable"));
+            return r.Method == HttpMethod.Patch ? WriteChildAsync(r, state, child!)
+                : Refuse(r, new ApiError(400, $"server \"{id}\" not removable", "UpstreamServerImmutable"));
         }
         return r.Method == HttpMethod.Patch ? WriteAsync(r, state, line) : RemoveAsync(r, state, id);
     }
@@ -272,6 +272,51 @@ internal sealed class ApiHandler(CounterSlots? counters, Variable requestId, boo
 
     // Changes.
 
+    /// <summary>A line from the request's body; null with the error that says why not.</summary>
+    private static ServerLine? ReadLine(HttpRequest r, GroupState state, ServerLine? from, out ApiError? error)
+    {
+        if (r.Body.SpillDescriptor >= 0)
+        {
+            error = new ApiError(413, "request body is too large", "RequestEntityTooLarge");
+            return null;
+        }
+        byte[] body = new byte[r.Body.Memory?.Length ?? 0];
+        r.Body.Memory?.CopyTo(body);
+        return ApiServerBody.Read(body, from, state.Group, out error);
+    }
+
+    /// <summary>A server that a name led to: what its line does not have to agree on may be changed.</summary>
+    private async LoopTask<PhaseResult> WriteChildAsync(HttpRequest r, GroupState state, Peer child)
+    {
+        int status = await r.Body.CollectAsync();
+        if (status != 0)
+        {
+            return PhaseResult.Answer(status);
+        }
+        ServerLine from = ApiUpstreams.LineOf(state, child);
+        ServerLine? line = ReadLine(r, state, from, out ApiError? error);
+        if (line is null)
+        {
+            return Refuse(r, error!);
+        }
+        if (line.Weight != from.Weight && line.Service.Length > 0)
+        {
+            return Refuse(r, new ApiError(400, $"server \"{from.Id}\" weight is immutable",
+                "UpstreamServerWeightImmutable"));
+        }
+        if (line.Route != from.Route || line.SlowStartMs != from.SlowStartMs)
+        {
+            return Refuse(r, new ApiError(400, $"server \"{from.Id}\" has \"route\" and \"slow_start\" of its parent",
+                "UpstreamServerImmutable"));
+        }
+        if (child.IsGone)
+        {
+            return Refuse(r, NotFound(from.Id));
+        }
+        state.ChangeChild(child, line);
+        return Answer(r, 200, ApiUpstreams.ChildOf(state, child));
+    }
+
     private async LoopTask<PhaseResult> WriteAsync(HttpRequest r, GroupState state, ServerLine? from)
     {
         int status = await r.Body.CollectAsync();
@@ -279,13 +324,7 @@ internal sealed class ApiHandler(CounterSlots? counters, Variable requestId, boo
         {
             return PhaseResult.Answer(status);
         }
-        if (r.Body.SpillDescriptor >= 0)
-        {
-            return Refuse(r, new ApiError(413, "request body is too large", "RequestEntityTooLarge"));
-        }
-        byte[] body = new byte[r.Body.Memory?.Length ?? 0];
-        r.Body.Memory?.CopyTo(body);
-        ServerLine? line = ApiServerBody.Read(body, from, state.Group, out ApiError? error);
+        ServerLine? line = ReadLine(r, state, from, out ApiError? error);
         if (line is null)
         {
             return Refuse(r, error!);

@@ -212,6 +212,31 @@ public sealed partial class GroupState
     /// <summary>Puts a line in the place of the one with its number.</summary>
     public ListChange Change(ServerLine line) => Change(line.Id, line);
 
+    /// <summary>Changes what is known of one server of a name, for all workers, until its line changes.</summary>
+    public void ChangeChild(Peer child, ServerLine line)
+    {
+        using ZoneLock held = Lock();
+        Smooth.Settle();
+        ref PeerRecord record = ref child.Record;
+        bool wasDown = (record.Flags & PeerFlags.Down) != 0;
+        if (record.Weight != line.Weight)
+        {
+            (record.Weight, record.EffectiveWeight, record.CurrentWeight) = (line.Weight, line.Weight, 0);
+        }
+        (record.ConnectionsMax, record.FailsMax) = (line.ConnectionsMax, line.FailsMax);
+        record.FailTimeoutSec = line.FailTimeoutSec;
+        SetFlags(ref record, (record.Flags & ~(PeerFlags.Down | PeerFlags.Drain))
+            | (line.IsDown ? PeerFlags.Down : 0) | (line.IsDraining ? PeerFlags.Drain : 0));
+        if (line.IsDown && !wasDown && record.DownSinceUnixMs == 0)
+        {
+            record.DownSinceUnixMs = Loop.UnixMs;
+        }
+        else if (wasDown && !line.IsDown && (record.Flags & PeerFlags.Unhealthy) == 0)
+        {
+            Recovered(ref record);
+        }
+    }
+
     /// <summary>Takes a server out.</summary>
     public ListChange Remove(int id) => Change(id, null);
 

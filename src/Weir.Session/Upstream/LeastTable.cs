@@ -1,4 +1,4 @@
-// What least_conn and least_time compare, in dense rows: cost, weight in turn, weight. A choice among a thousand servers
+// What least_conn and least_time compare, in dense rows: cost, weight in turn, weight. A choice among 1,000 servers
 // is two passes of vector instructions over 20 KiB instead of a walk through a thousand records. The rows are the
 // worker's own, or lie in the group's zone for all workers; then they are touched under its lock alone. Records stay
 // what counts: rows are made from them, follow them (Refresh), and give the weights in turn back (Unload) before
