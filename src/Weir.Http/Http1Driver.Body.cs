@@ -64,6 +64,15 @@ internal sealed partial class Http1Driver
         }
     }
 
+    private void LogLostWait(int error, bool first)
+    {
+        string what = error == Errno.ETIMEDOUT ? "client timed out" : HttpRequest.Failure(_connection);
+        string number = HttpRequest.FailureNumber(_connection, error) is var n and not 0
+            ? $" ({n}: {Errno.Describe(n)})" : "";
+        _server.Log.Write(LogLevel.Info, $"{what}{number} while {(first ? "waiting for request" : "keepalive")}"
+            + $", client: {ClientText()}", 0, _connection.Number);
+    }
+
     private bool TakeInput(RecvLease lease)
     {
         if (_parks && lease.Error == Errno.ECANCELED)
@@ -75,10 +84,9 @@ internal sealed partial class Http1Driver
         if (lease.IsError || lease.IsEnd)
         {
             bool first = _requests == 0;
-            if (lease.IsError && lease.Error is not (Errno.ECANCELED or Errno.ETIMEDOUT) && first)
+            if (lease.IsError && lease.Error != Errno.ECANCELED && (first || _connection.Fault is not null))
             {
-                _server.Log.Write(LogLevel.Info, $"recv() failed while waiting for request, client: {ClientText()}",
-                    lease.Error, _connection.Number);
+                LogLostWait(lease.Error, first);
             }
             _reset |= lease.Error == Errno.ETIMEDOUT && first
                 && _binding.Group.DefaultServer.Location.ResetTimedOutConnection.Value;
@@ -230,7 +238,8 @@ internal sealed partial class Http1Driver
         {
             if (lease.Error != Errno.ECANCELED)
             {
-                r.LogError(LogLevel.Info, "recv() failed", lease.Error);
+                r.LogError(LogLevel.Info, HttpRequest.Failure(r.Connection),
+                    HttpRequest.FailureNumber(r.Connection, lease.Error));
             }
             status = 499;
         }

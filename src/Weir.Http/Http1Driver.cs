@@ -447,7 +447,8 @@ internal sealed partial class Http1Driver : ClientStream
         }
         else if (lease.Error != Errno.ECANCELED)
         {
-            r.LogError(LogLevel.Info, "recv() failed", lease.Error);
+            r.LogError(LogLevel.Info, HttpRequest.Failure(_connection),
+                HttpRequest.FailureNumber(_connection, lease.Error));
         }
         r.Response.Status = 400;
         return false;

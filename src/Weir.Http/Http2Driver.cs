@@ -204,8 +204,8 @@ internal sealed partial class Http2Driver
         }
         if (lease.IsError && lease.Error is not (Errno.ECANCELED or Errno.ETIMEDOUT))
         {
-            _server.Log.Write(LogLevel.Info, $"recv() failed while processing HTTP/2 connection, client: {ClientText}",
-                lease.Error, _connection.Number);
+            _server.Log.Write(LogLevel.Info, $"{HttpRequest.Failure(_connection)} while processing HTTP/2 connection, "
+                + $"client: {ClientText}", HttpRequest.FailureNumber(_connection, lease.Error), _connection.Number);
         }
         if (lease.Error == Errno.ETIMEDOUT)
         {

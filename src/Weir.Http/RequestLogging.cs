@@ -2,6 +2,7 @@
 // referrer. Not on the data path: a line is written only when something is wrong or `debug` is on.
 using System.Text;
 using Weir.Kernel;
+using Weir.Loop;
 using Weir.Protocol.Http1;
 
 namespace Weir.Http;
@@ -17,6 +18,12 @@ public sealed partial class HttpRequest
 
     /// <summary>Whether an error log line of this level would be written.</summary>
     public bool Logs(LogLevel level) => Log.Enabled(level);
+
+    /// <summary>What a failed receive is told as.</summary>
+    internal static string Failure(Connection connection) => connection.Fault ?? "recv() failed";
+
+    /// <summary>The error number beside it; 0 where the words say it all.</summary>
+    internal static int FailureNumber(Connection connection, int error) => connection.Fault is null ? error : 0;
 
     /// <summary>Writes a line to the error log of the request's location, with the request's context.</summary>
     public void LogError(LogLevel level, string message, int errno = 0)

@@ -174,17 +174,23 @@ internal sealed class TlsEntrance
                     connection.Number);
                 break;
             case Errno.ECONNRESET when !connection.PeerClosed || connection.SendError == 0:
-                _server.Log.Write(LogLevel.Info, $"peer closed connection in SSL handshake {client}", error,
+                // The end of the stream is no error with a number.
+                string number = connection.PeerClosed ? "" : Numbered(error);
+                _server.Log.Write(LogLevel.Info, $"peer closed connection in SSL handshake{number} {client}", 0,
                     connection.Number);
                 break;
             case Errno.ETIMEDOUT:
-                _server.Log.Write(LogLevel.Info, $"client timed out {client}", error, connection.Number);
+                _server.Log.Write(LogLevel.Info, $"client timed out{Numbered(error)} {client}", 0,
+                    connection.Number);
                 break;
             default:
-                _server.Log.Write(LogLevel.Info, $"SSL_do_handshake() failed {client}", error, connection.Number);
+                _server.Log.Write(LogLevel.Info, $"SSL_do_handshake() failed{Numbered(error)} {client}", 0,
+                    connection.Number);
                 break;
         }
     }
+
+    private static string Numbered(int error) => $" ({error}: {Errno.Describe(error)})";
 
     internal const int TooEarly = 425;
 

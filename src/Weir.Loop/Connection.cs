@@ -157,6 +157,9 @@ public abstract class Connection : LoopTimer
     /// <summary>0, or the error that ended sending.</summary>
     public abstract int SendError { get; }
 
+    /// <summary>What broke it, in words for a log, where an error number would not say it; else null.</summary>
+    public virtual string? Fault => null;
+
     /// <summary>Whether the peer has closed its direction or the stream is broken, as far as is known without
     /// reading.</summary>
     public abstract bool PeerClosed { get; }

@@ -19,6 +19,9 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
 
     private const int FirstRecordsBytesMax = 16 * 1024;
     private const int PauseMs = 1000;
+    /// <summary>Unsent records at which a peer that makes the session talk without reading is given up.</summary>
+    private const int UnreadRecordBytesMax = 256 * 1024;
+
     private const int CipherSlabBytes = 64 * 1024;
 
     /// <summary>Bytes encrypted in a row before others get their turn.</summary>
@@ -72,6 +75,8 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
     public override ReadOnlySpan<byte> PeerAddress => _inner.PeerAddress;
     public override ReadOnlySpan<byte> LocalAddress => _inner.LocalAddress;
     public override int SendError => _sendError;
+
+    public override string? Fault => _session.Error.Length > 0 ? "SSL_read() failed" + _session.Error : null;
     public override bool PeerClosed => _isEnded || _inner.PeerClosed;
 
     public override bool MayHaveInput =>
@@ -115,6 +120,7 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
             }
             if (lease.IsEnd)
             {
+                _isEnded = true;
                 return Errno.ECONNRESET;
             }
             Take(lease);
@@ -252,6 +258,11 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
         if (_session.HasRecords)
         {
             FlushRecords();
+            if (_cipher is { Length: > UnreadRecordBytesMax } && status != TlsStatus.Failed)
+            {
+                _session.Break(" (SSL: the peer does not read what it asks for)");
+                status = TlsStatus.Failed;
+            }
         }
         if (_saysGoodbyeLater && !_session.IsEarly)
         {

@@ -40,6 +40,10 @@ public sealed unsafe partial class TlsSession : IDisposable
     /// <summary>Bytes that one record carries at most.</summary>
     public const int RecordBytesMax = 16 * 1024;
 
+    /// <summary>Records that a peer may draw from a session one after the other without sending data: refusals to
+    /// renegotiate, answers to key updates.</summary>
+    public const int DrawnRecordsMax = 16;
+
     // Callbacks run inside of calls on this thread: they find their session here.
     [ThreadStatic]
     private static TlsSession? t_current;
@@ -48,6 +52,8 @@ public sealed unsafe partial class TlsSession : IDisposable
     private BioState* _io;
     private bool _isBroken;
     private bool _refused;
+    private int _drawn;
+    private int _counted;
 
     private TlsSession(TlsContext context, nint ssl, BioState* io)
     {
@@ -162,6 +168,7 @@ public sealed unsafe partial class TlsSession : IDisposable
     {
         NativeMemory.Free(_io->Spill);
         _io->Spill = null;
+        _counted = 0;
         _io->SpillLength = 0;
         _io->SpillCapacity = 0;
     }
@@ -203,8 +210,37 @@ public sealed unsafe partial class TlsSession : IDisposable
                 status = Judge(result);
             }
         }
+        if (_io->SpillLength > 0 && IsHandshakeDone && status != TlsStatus.Failed)
+        {
+            status = CountDrawn(count > 0) ? status : TlsStatus.Failed;
+        }
         t_current = null;
         return status;
+    }
+
+    /// <summary>A peer that asks for nothing but new handshakes or keys is left after some. False then.</summary>
+    private bool CountDrawn(bool withData)
+    {
+        const int headerBytes = 5;
+        for (; _counted + headerBytes <= _io->SpillLength; _drawn++)
+        {
+            _counted += headerBytes + (_io->Spill[_counted + 3] << 8 | _io->Spill[_counted + 4]);
+        }
+        if (withData || _drawn <= DrawnRecordsMax)
+        {
+            _drawn = withData ? 0 : _drawn;
+            return true;
+        }
+        Native.SSL_shutdown(_ssl);
+        Break(" (SSL: the peer asks for new handshakes or keys again and again)");
+        return false;
+    }
+
+    /// <summary>Gives the session up for a reason of the caller's.</summary>
+    public void Break(string why)
+    {
+        _isBroken = true;
+        Error = why;
     }
 
     /// <summary>Encrypts all of <paramref name="from"/> into <paramref name="room"/>. With NeedsRoom the part that was

@@ -138,7 +138,8 @@ public sealed partial class Exchange
         }
         else
         {
-            LogWith(LogLevel.Error, "recv() failed", lease.Error, action);
+            LogWith(LogLevel.Error, HttpRequest.Failure(Stream), HttpRequest.FailureNumber(Stream, lease.Error),
+                action);
         }
         return new UpstreamFault(FaultKind.Error, FaultLeg.Head);
     }
@@ -381,7 +382,8 @@ public sealed partial class Exchange
         }
         else
         {
-            LogWith(LogLevel.Error, "recv() failed", lease.Error, Action);
+            LogWith(LogLevel.Error, HttpRequest.Failure(Stream), HttpRequest.FailureNumber(Stream, lease.Error),
+                Action);
         }
     }
 

@@ -1,0 +1,196 @@
+// A TLS 1.2 client by hand (ECDHE on P-256, an ECDSA certificate, AES-128-GCM) for what no library lets a test do: any
+// record at any time, asking for new handshakes without end, records that are cut or forged. Certificates are not
+// looked at.
+using System.Buffers.Binary;
+using System.Security.Cryptography;
+using System.Text;
+
+namespace Weir.Tests.Harness;
+
+/// <summary>A hand-made TLS 1.2 connection.</summary>
+public sealed class Tls12Client : IDisposable
+{
+    public const byte ChangeCipher = 20, Alert = 21, Handshake = 22, ApplicationData = 23;
+    private const int TagBytes = 16, SaltBytes = 4;
+
+    private readonly RawClient _client;
+    private readonly byte[] _random = RandomNumberGenerator.GetBytes(32);
+    private readonly List<byte> _transcript = [];
+    private AesGcm? _sending, _receiving;
+    private byte[] _sendingSalt = [], _receivingSalt = [];
+    private ulong _sent, _received;
+    private bool _unlocks;
+
+    private Tls12Client(RawClient client) => _client = client;
+
+    public RawClient Raw => _client;
+
+    /// <summary>Connects and shakes hands.</summary>
+    public static Tls12Client Connect(int port)
+    {
+        var client = new Tls12Client(RawClient.Connect(port));
+        client.Shake();
+        return client;
+    }
+
+    /// <summary>A ClientHello without its record.</summary>
+    public static byte[] Hello(byte[] random)
+    {
+        byte[] extensions =
+        [
+            0, 10, 0, 4, 0, 2, 0, 23,       // groups: secp256r1
+            0, 11, 0, 2, 1, 0,              // points: uncompressed
+            0, 13, 0, 4, 0, 2, 4, 3,        // signatures: ECDSA with SHA-256
+            0xff, 1, 0, 1, 0,               // renegotiation_info
+        ];
+        byte[] body = [3, 3, .. random, 0, 0, 2, 0xc0, 0x2b, 1, 0, 0, (byte)extensions.Length, .. extensions];
+        return Message(1, body);
+    }
+
+    private static byte[] Message(byte type, byte[] body) =>
+        [type, (byte)(body.Length >> 16), (byte)(body.Length >> 8), (byte)body.Length, .. body];
+
+    /// <summary>The bytes of a record, encrypted when keys are there.</summary>
+    public byte[] Record(byte type, ReadOnlySpan<byte> content)
+    {
+        byte[] payload = content.ToArray();
+        if (_sending is not null)
+        {
+            byte[] nonce = new byte[12], locked = new byte[payload.Length], tag = new byte[TagBytes];
+            _sendingSalt.CopyTo(nonce, 0);
+            BinaryPrimitives.WriteUInt64BigEndian(nonce.AsSpan(SaltBytes), _sent);
+            _sending.Encrypt(nonce, payload, locked, tag, Additional(_sent, type, payload.Length));
+            payload = [.. nonce[SaltBytes..], .. locked, .. tag];
+            _sent++;
+        }
+        return [type, 3, 3, (byte)(payload.Length >> 8), (byte)payload.Length, .. payload];
+    }
+
+    public void Send(byte type, ReadOnlySpan<byte> content) => _client.Send(Record(type, content));
+
+    public void Send(string text) => Send(ApplicationData, Encoding.Latin1.GetBytes(text));
+
+    /// <summary>The next record in clear; type 0 when the peer has ended.</summary>
+    public (byte Type, byte[] Content) Read()
+    {
+        byte[] head = _client.ReadBytes(5);
+        if (head.Length < 5)
+        {
+            return (0, []);
+        }
+        byte[] payload = _client.ReadBytes(head[3] << 8 | head[4]);
+        if (!_unlocks)
+        {
+            return (head[0], payload);
+        }
+        byte[] nonce = [.. _receivingSalt, .. payload.AsSpan(0, 8)];
+        byte[] clear = new byte[payload.Length - 8 - TagBytes];
+        _receiving!.Decrypt(nonce, payload.AsSpan(8, clear.Length), payload.AsSpan(payload.Length - TagBytes), clear,
+            Additional(_received++, head[0], clear.Length));
+        return (head[0], clear);
+    }
+
+    private static byte[] Additional(ulong number, byte type, int length)
+    {
+        byte[] bytes = new byte[13];
+        BinaryPrimitives.WriteUInt64BigEndian(bytes, number);
+        bytes[8] = type;
+        bytes[9] = bytes[10] = 3;
+        BinaryPrimitives.WriteUInt16BigEndian(bytes.AsSpan(11), (ushort)length);
+        return bytes;
+    }
+
+    private void Shake()
+    {
+        byte[] hello = Hello(_random);
+        _transcript.AddRange(hello);
+        Send(Handshake, hello);
+        byte[] theirRandom = [], theirPoint = [];
+        while (theirPoint.Length == 0 || !EndsWithDone())
+        {
+            foreach (byte[] message in ReadMessages())
+            {
+                const byte serverHello = 2, keyExchange = 12;
+                theirRandom = message[0] == serverHello ? message[6..38] : theirRandom;
+                // curve type, curve, length, point
+                theirPoint = message[0] == keyExchange ? message[8..(8 + message[7])] : theirPoint;
+            }
+        }
+        using var own = ECDiffieHellman.Create(ECCurve.NamedCurves.nistP256);
+        ECPoint point = own.PublicKey.ExportParameters().Q;
+        using var theirs = ECDiffieHellman.Create(new ECParameters
+        {
+            Curve = ECCurve.NamedCurves.nistP256,
+            Q = new ECPoint { X = theirPoint[1..33], Y = theirPoint[33..65] },
+        });
+        byte[] master = Derive(own.DeriveRawSecretAgreement(theirs.PublicKey), "master secret",
+            [.. _random, .. theirRandom], 48);
+        byte[] keys = Derive(master, "key expansion", [.. theirRandom, .. _random], 40);
+        byte[] exchange = Message(16, [65, 4, .. point.X!, .. point.Y!]);
+        _transcript.AddRange(exchange);
+        Send(Handshake, exchange);
+        Send(ChangeCipher, [1]);
+        _sending = new AesGcm(keys.AsSpan(0, 16), TagBytes);
+        _receiving = new AesGcm(keys.AsSpan(16, 16), TagBytes);
+        _sendingSalt = keys[32..36];
+        _receivingSalt = keys[36..40];
+        Send(Handshake, Message(20, Derive(master, "client finished", SHA256.HashData([.. _transcript]), 12)));
+        while (true)
+        {
+            (byte type, byte[] content) = Read();
+            if (type == ChangeCipher)
+            {
+                _unlocks = true;
+            }
+            else if (type == Handshake && content[0] == 20)
+            {
+                return;
+            }
+            else if (type is not Handshake)
+            {
+                throw new IOException($"record {type} {Convert.ToHexString(content)} in the handshake");
+            }
+        }
+    }
+
+    private bool EndsWithDone() => _transcript[^4] == 14 && _transcript[^1] == 0;
+
+    private List<byte[]> ReadMessages()
+    {
+        (byte type, byte[] content) = Read();
+        if (type != Handshake)
+        {
+            throw new IOException($"record {type} {Convert.ToHexString(content)} instead of a handshake");
+        }
+        _transcript.AddRange(content);
+        var messages = new List<byte[]>();
+        for (int at = 0; at < content.Length;)
+        {
+            int length = 4 + (content[at + 1] << 16 | content[at + 2] << 8 | content[at + 3]);
+            messages.Add(content[at..(at + length)]);
+            at += length;
+        }
+        return messages;
+    }
+
+    /// <summary>The PRF of RFC 5246 §5 with SHA-256.</summary>
+    private static byte[] Derive(byte[] secret, string label, byte[] seed, int count)
+    {
+        byte[] all = [.. Encoding.ASCII.GetBytes(label), .. seed], a = all;
+        List<byte> bytes = [];
+        while (bytes.Count < count)
+        {
+            a = HMACSHA256.HashData(secret, a);
+            byte[] both = [.. a, .. all];
+            bytes.AddRange(HMACSHA256.HashData(secret, both));
+        }
+        return [.. bytes.GetRange(0, count)];
+    }
+
+    public void Dispose()
+    {
+        _sending?.Dispose();
+        _receiving?.Dispose();
+        _client.Dispose();
+    }
+}
