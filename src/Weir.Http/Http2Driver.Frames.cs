@@ -160,7 +160,7 @@ internal sealed partial class Http2Driver
         else if (Streams.Find(streamId) is { } stream)
         {
             ResetStream(stream, error);
-            stream.Fail(reset: true);
+            stream.Fail(reset: true, malformed: true);
         }
         else if (!_resets.Remembers(streamId))
         {

@@ -60,6 +60,8 @@ internal sealed partial class Http2Stream : ClientStream
     /// <summary>The client gave it up, or the connection is gone: nothing it sends arrives.</summary>
     internal bool IsGone { get; private set; }
 
+    private bool _isMalformed;
+
     internal void Start(Http2Driver driver, uint id, int sendWindow, int receiveWindow, int granted)
     {
         _driver = driver;
@@ -79,6 +81,7 @@ internal sealed partial class Http2Stream : ClientStream
         _bodyBytes = 0;
         _paddingBytes = 0;
         IsGone = false;
+        _isMalformed = false;
         IsTunnel = false;
         _watcher = null;
         StartWriting();
@@ -122,13 +125,15 @@ internal sealed partial class Http2Stream : ClientStream
     }
 
     /// <summary>The client gave the stream up, or the connection ended: whoever waits hears of it.</summary>
-    internal void Fail(bool reset)
+    /// <param name="malformed">What it sent made its request malformed.</param>
+    internal void Fail(bool reset, bool malformed = false)
     {
         if (IsGone)
         {
             return;
         }
         IsGone = true;
+        _isMalformed = malformed;
         _driver.Schedule.Remove(this);
         Pending?.Clear();
         if (_drained.IsWaiting)
@@ -381,7 +386,7 @@ internal sealed partial class Http2Stream : ClientStream
             r.LogAction = null;
         }
         _isCancelled = false;
-        return new BodyPiece(default, 0, 0, false, IsGone ? 400 : 499);
+        return new BodyPiece(default, 0, 0, false, _isMalformed ? 400 : 499);
     }
 
     private sealed class ReadTimer(Http2Stream stream) : LoopTimer

@@ -16,14 +16,15 @@ public sealed class TlsServers : IDisposable
             '$ssl_session_reused|$ssl_client_verify|$ssl_client_s_dn|$ssl_client_i_dn|$ssl_client_serial|'
             '$ssl_client_fingerprint|$ssl_client_v_start|$ssl_client_v_end|$ssl_client_v_remain|$ssl_early_data|'
             '$ssl_client_s_dn_legacy|$ssl_client_i_dn_legacy|$ssl_curves|$ssl_ciphers';
-        access_log %DIR%/access.log tls;
         ssl_certificate %FILES%/rsa.crt; ssl_certificate_key %FILES%/rsa.key;
         ssl_client_certificate %FILES%/ca.crt; ssl_crl %FILES%/ca.crl;
         ssl_protocols TLSv1.2 TLSv1.3; proxy_ssl_protocols TLSv1.3; proxy_ssl_session_reuse off;
+        proxy_http_version 1.1;
         map $uri $told { default "$ssl_protocol $ssl_cipher $ssl_server_name $ssl_session_reused $ssl_client_verify"; }
         server {
             listen 127.0.0.1:%PORT% ssl default_server; listen 127.0.0.1:%PORT3%;
             server_name localhost; root %FILES%; ssl_verify_client optional;
+            access_log %DIR%/access.log tls;
             location /told { return 200 "$told\n"; }
             location /close { return 200 "$told\n"; keepalive_timeout 0; }
             set $who "$ssl_client_s_dn|$ssl_client_i_dn|$ssl_client_serial|$ssl_client_fingerprint";
@@ -47,7 +48,7 @@ public sealed class TlsServers : IDisposable
             location /plain { proxy_pass https://127.0.0.1:%PORT3%/; }
         }
         server {
-            listen 127.0.0.1:%PORT% ssl; server_name *.wild.test;
+            listen 127.0.0.1:%PORT% ssl; server_name *.wild.test; access_log %DIR%/access.log tls;
             ssl_certificate %FILES%/wild.crt; ssl_certificate_key %FILES%/wild.key;
             location / { return 200 "wild $told\n"; }
         }
@@ -61,6 +62,7 @@ public sealed class TlsServers : IDisposable
         }
         server {
             listen 127.0.0.1:%PORT% ssl; server_name verify.test; ssl_verify_client on;
+            access_log %DIR%/access.log tls;
             location / { return 200 "verify $told\n"; }
         }
         server {
@@ -70,6 +72,7 @@ public sealed class TlsServers : IDisposable
         }
         server {
             listen 127.0.0.1:%PORT% ssl; server_name noca.test; ssl_verify_client optional_no_ca;
+            access_log %DIR%/access.log tls;
             location / { return 200 "noca $told\n"; }
         }
         server { listen 127.0.0.1:%PORT2% ssl default_server; ssl_reject_handshake on; }
@@ -82,6 +85,7 @@ public sealed class TlsServers : IDisposable
         server {
             listen 127.0.0.1:%PORT5% ssl; ssl_protocols TLSv1.2; ssl_ciphers ECDHE-RSA-AES256-GCM-SHA384;
             ssl_ecdh_curve secp384r1; ssl_session_cache shared:s:1m; ssl_session_tickets off;
+            access_log %DIR%/access.log tls;
             location / { return 200 "narrow $told\n"; }
         }
         """;
@@ -201,9 +205,22 @@ public sealed partial class TlsTests(TlsServers servers) : IClassFixture<TlsServ
     public void A_connection_reads_as_nginx_s(string name, int port, string options, string request)
     {
         Assert.NotEqual("", name);
+        int before = Logged(servers.Theirs).Length, mine = Logged(servers.Ours).Length;
         string theirs = Talk(servers.Theirs, port, options, request), ours = Talk(servers.Ours, port, options, request);
         Assert.Equal(theirs, ours);
+        // Every $ssl_ variable of the connection, as the log has it.
+        string[] lines = Logged(servers.Theirs)[before..];
+        Wait.For("the log", () => Logged(servers.Ours).Length >= mine + lines.Length);
+        Assert.Equal(lines, Logged(servers.Ours)[mine..]);
     }
+
+    private static string[] Logged(ServerProcess server) => [.. server.AccessLog.Split('\n',
+        StringSplitOptions.RemoveEmptyEntries).Where(static l => !l.StartsWith("\\x16", StringComparison.Ordinal))
+        .Select(line => PageBytes().Replace(line, "$1*"))];
+
+    /// <summary>A page of the server's own is as long as its name.</summary>
+    [GeneratedRegex("([|][45][0-9]{2}[|])[0-9]+")]
+    private static partial Regex PageBytes();
 
     /// <summary>Requests without TLS.</summary>
     public static TheoryData<int, string> PlainRequests => new()

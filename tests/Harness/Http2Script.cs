@@ -1,7 +1,8 @@
 // HTTP/2 for scripted upstreams, by hand and without compression, so that it shares no code with what it tests: frames
-// are read and written as bytes, header blocks are literals.
+// are read and written as bytes, header blocks are literals; only what a proxy sends is decoded with Weir's decoder.
 using System.Buffers.Binary;
 using System.Text;
+using Weir.Protocol.Http2;
 
 namespace Weir.Tests.Harness;
 
@@ -80,6 +81,35 @@ public sealed class Http2Script
                 return frame.Stream;
             }
         }
+    }
+
+    /// <summary>The fields of a HEADERS frame, "name: value".</summary>
+    public string[] Fields(ScriptFrame head)
+    {
+        var sink = new Sink([]);
+        // Padding and the priority of old come before the block.
+        const int padded = 8, priority = 0x20;
+        int start = ((head.Flags & padded) != 0 ? 1 : 0) + ((head.Flags & priority) != 0 ? 5 : 0);
+        int end = head.Payload.Length - ((head.Flags & padded) != 0 ? head.Payload[0] : 0);
+        Http2Reason reason = _decoder.Decode(head.Payload[start..end], new byte[64 * 1024], int.MaxValue, ref sink);
+        return reason == Http2Reason.None ? [.. sink.Fields] : throw new IOException($"a bad header block: {reason}");
+    }
+
+    private readonly HpackDecoder _decoder = new();
+
+    private readonly struct Sink(List<string> fields) : IHpackSink
+    {
+        public List<string> Fields => fields;
+
+        public void Field(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value, int staticName, bool sensitive) =>
+            fields.Add($"{Encoding.Latin1.GetString(name)}: {Encoding.Latin1.GetString(value)}");
+    }
+
+    /// <summary>Lets as much more come, on the stream and on the connection.</summary>
+    public void Open(int stream, int bytes)
+    {
+        Send(ScriptFrame.WindowUpdate, 0, stream, Word((uint)bytes));
+        Send(ScriptFrame.WindowUpdate, 0, 0, Word((uint)bytes));
     }
 
     public void Send(byte type, byte flags, int stream, byte[] payload)
