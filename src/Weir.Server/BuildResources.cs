@@ -112,10 +112,19 @@ public static class HostNames
     /// <summary>The addresses of a name; null and nginx's words where there are none.</summary>
     public static SocketAddress[]? Resolve(string host, int port, out string? error)
     {
+        if (host.Length == 0)
+        {
+            // The system would answer with this machine's own addresses.
+            error = "host not found";
+            return null;
+        }
         try
         {
             var found = new List<SocketAddress>();
-            foreach (IPAddress address in Dns.GetHostAddresses(host))
+            // A number is an address, 0 too, which the system's resolver refuses to look at.
+            IPAddress[] addresses = IPAddress.TryParse(host, out IPAddress? number) ? [number]
+                : Dns.GetHostAddresses(host);
+            foreach (IPAddress address in addresses)
             {
                 byte[] bytes = address.GetAddressBytes();
                 found.Add(address.AddressFamily == AddressFamily.InterNetwork

@@ -83,7 +83,12 @@ public sealed class CachePath
             string word = use[i];
             int equals = word.IndexOf('=');
             string name = equals < 0 ? word : word[..equals];
-            if (equals < 0 || !path.TrySet(use, i, name, word[(equals + 1)..]))
+            if (equals < 0)
+            {
+                use.InvalidParameter(i);
+                return null;
+            }
+            if (!path.TrySet(use, i, name, word[(equals + 1)..]))
             {
                 return null;
             }

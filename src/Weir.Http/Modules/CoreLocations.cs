@@ -203,7 +203,7 @@ internal static class CoreLocations
         {
             if (!ConfValues.TryNumber(use[i], out long level) || level is < 1 or > 3)
             {
-                use.Error(i, $"invalid value \"{use[i]}\"");
+                use.Complain("invalid value");
                 return;
             }
         }

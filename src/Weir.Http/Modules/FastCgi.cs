@@ -103,7 +103,7 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
         }
         if (!UpstreamServers.TrySplit(use[0], 0, out string host, out int port, out bool hasPort))
         {
-            use.Error(0, $"invalid port in upstream \"{use[0]}\"");
+            use.Error(0, $"{(use[0].Length == 0 ? "no host" : "invalid port")} in upstream \"{use[0]}\"");
             return;
         }
         pass.Target = new ProxyTarget { Url = use[0], Span = span, Host = host, Port = port, HasPort = hasPort };

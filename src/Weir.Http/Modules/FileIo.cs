@@ -15,7 +15,7 @@ internal sealed class FileIoModule : HttpModule
         {
             if (u[0] is not ("on" or "off" or "threads") && !u[0].StartsWith("threads=", StringComparison.Ordinal))
             {
-                u.Error(0, "invalid value");
+                u.Complain("invalid value");
             }
         });
         d.Block("aio_write", static u => u.Walker.TryFlag(u.Directive, out bool _));

@@ -86,7 +86,7 @@ internal sealed class MemcachedModule : HttpModule<MemcachedSettings>
         location.AutoRedirect |= location.Name.EndsWith('/') && location.Regex is null && !location.IsExact;
         if (!UpstreamServers.TrySplit(use[0], 0, out string host, out int port, out bool hasPort))
         {
-            use.Error(0, $"invalid port in upstream \"{use[0]}\"");
+            use.Error(0, $"{(use[0].Length == 0 ? "no host" : "invalid port")} in upstream \"{use[0]}\"");
             return;
         }
         // Without such a variable in the configuration there is nothing to ask for.

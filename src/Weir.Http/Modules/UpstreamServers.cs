@@ -45,7 +45,7 @@ internal static class UpstreamServers
         string text = use[0];
         if (!TrySplit(text, 80, out string host, out int port, out bool hasPort))
         {
-            walker.Error(use.Args[0], $"invalid port in upstream \"{text}\"");
+            walker.Error(use.Args[0], $"{(text.Length == 0 ? "no host" : "invalid port")} in upstream \"{text}\"");
             return;
         }
         bool literal = SocketAddress.TryParse(text, 80, out SocketAddress? _, out string _);

@@ -44,7 +44,7 @@ internal static class UpstreamDirectives
         d.Location<T>($"{family}_pass_request_headers", static (u, s) => u.SetFlag(ref s.PassRequestHeaders));
         d.Location<T>($"{family}_pass_request_body", static (u, s) => u.SetFlag(ref s.PassRequestBody));
         d.Location<T>($"{family}_force_ranges", static (u, s) => u.SetFlag(ref s.ForceRanges));
-        d.Location<T>($"{family}_limit_rate", static (u, s) => u.SetTemplate(ref s.LimitRate));
+        d.Location<T>($"{family}_limit_rate", static (u, s) => SetRate(u, ref s.LimitRate));
         d.Location<T>($"{family}_temp_path", static (u, s) => CoreLocations.SetTempPath(u, ref s.TempPath));
         d.Location<T>($"{family}_max_temp_file_size", static (u, s) => u.SetSize(ref s.TempFileBytesMax));
         d.Location<T>($"{family}_temp_file_write_size", static (u, s) => u.SetSize(ref s.TempWriteBytes));
@@ -83,21 +83,37 @@ internal static class UpstreamDirectives
         });
     }
 
+    // A rate without variables is read once, and is wrong here or never.
+    private static void SetRate(DirectiveUse use, ref Inherited<Template> rate)
+    {
+        if (use[0].Contains('$') || use.Walker.TrySize(use.Directive, out _))
+        {
+            use.SetTemplate(ref rate);
+        }
+    }
+
     internal static void SetBind(DirectiveUse use, UpstreamSettings settings)
     {
         if (!use.Walker.Fresh(use.Directive, in settings.Bind))
         {
             return;
         }
+        if (use[0] == "off" && use.Count == 1)
+        {
+            settings.Bind.Set(null);
+            return;
+        }
+        SocketAddress? address = null;
+        if (!use[0].Contains('$') && (!SocketAddress.TryParse(use[0], 0, out address, out string _)
+            || address!.Family == SocketFamily.Unix))
+        {
+            use.Error(0, $"invalid address \"{use[0]}\"");
+            return;
+        }
         bool transparent = use.Count == 2;
         if (transparent && use[1] != "transparent")
         {
             use.InvalidParameter(1);
-            return;
-        }
-        if (!transparent && use[0] == "off")
-        {
-            settings.Bind.Set(null);
             return;
         }
         use.Build.Main.KeepsNetRaw |= transparent;
@@ -109,12 +125,6 @@ internal static class UpstreamDirectives
             }
             return;
         }
-        if (!SocketAddress.TryParse(use[0], 0, out SocketAddress? address,
-            out string _) || address!.Family == SocketFamily.Unix)
-        {
-            use.Error(0, $"invalid address \"{use[0]}\"");
-            return;
-        }
-        settings.Bind.Set(new BindAddress { Address = address.Native.ToArray(), IsTransparent = transparent });
+        settings.Bind.Set(new BindAddress { Address = address!.Native.ToArray(), IsTransparent = transparent });
     }
 }

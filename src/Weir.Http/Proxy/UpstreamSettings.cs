@@ -208,6 +208,11 @@ public abstract class UpstreamSettings
                 + $"all \"{Prefix}_buffers\" minus "
                 + "one buffer", null, null);
         }
+        if (TempWriteBytes.Value < largest)
+        {
+            build.Errors.Emerg($"\"{Prefix}_temp_file_write_size\" must be equal to or greater than the maximum of "
+                + $"the value of \"{Prefix}_buffer_size\" and one of the \"{Prefix}_buffers\"", null, null);
+        }
         if (TempFileBytesMax.Value != 0 && TempFileBytesMax.Value < largest)
         {
             build.Errors.Emerg($"\"{Prefix}_max_temp_file_size\" must be equal to zero to disable "

@@ -1,0 +1,105 @@
+// Every directive given every mistake that can be made mechanically: both refuse with the same words at the same line,
+// or both accept. Weir names every mistake, nginx the first. A directive that the machine's nginx does not know yet is
+// not asked.
+using System.Collections.Concurrent;
+using System.Text.RegularExpressions;
+using Weir.Conf;
+using Weir.Http;
+using Weir.Tests.Harness;
+using Xunit;
+
+namespace Weir.Tests.Differential;
+
+public sealed partial class MistakeTests
+{
+    private const string Named = "the directive is named";
+    private const string Line = "nginx names the line after the block, where nothing is wrong";
+    private const string NoNumber = "what is wrong is that it is no number";
+    private const string Newer = "is newer than the machine's nginx";
+    private const string NoHash = "tables grow as they need";
+    private const string Unused = "settings that no location uses are not checked";
+
+    /// <summary>Directives that say something else for one of the mistakes, and why.</summary>
+    private static readonly Dictionary<string, string> _known = new()
+    {
+        ["gzip_comp_level"] = Named, ["limit_conn_status"] = Named, ["limit_req_status"] = Named,
+        ["worker_connections"] = Named, ["worker_processes"] = NoNumber,
+        ["proxy_busy_buffers_size"] = Line, ["fastcgi_busy_buffers_size"] = Line,
+        ["proxy_temp_file_write_size"] = Line, ["fastcgi_temp_file_write_size"] = Line,
+        ["resolver"] = Newer, ["resolver_timeout"] = Newer, ["keepalive"] = Newer, ["proxy_cookie_flags"] = Newer,
+        ["proxy_headers_hash_max_size"] = NoHash, ["proxy_headers_hash_bucket_size"] = NoHash,
+        ["types_hash_max_size"] = NoHash, ["types_hash_bucket_size"] = NoHash,
+        ["variables_hash_max_size"] = NoHash, ["variables_hash_bucket_size"] = NoHash,
+        ["connection_pool_size"] = "memory comes from the worker's buffer pool",
+        ["request_pool_size"] = "memory comes from the worker's buffer pool",
+        ["proxy_cache"] = Unused, ["fastcgi_cache"] = Unused, ["proxy_ssl_password_file"] = Unused,
+        ["modern_browser"] = "nginx says nothing",
+        ["thread_pool"] = "the wrong parameter is named",
+        ["worker_cpu_affinity"] = "nginx reads the mask from its end",
+        ["user"] = "names are looked up by the master, which is not asked here",
+        ["pid"] = "is given to nginx here",
+        ["load_module"] = "a binary for nginx cannot be loaded into another program",
+        ["include"] = "nginx reads a folder",
+    };
+
+    [NeedsFact("nginx")]
+    public void Every_mistake_is_refused_in_nginx_s_words()
+    {
+        if (Harness.Conf.Engine == "epoll")
+        {
+            // Nothing of it knows of engines.
+            return;
+        }
+        using var place = new TempDir();
+        using Port port = Port.Lease();
+        int number = 0, compared = 0;
+        var differences = new ConcurrentBag<(string Directive, string Text)>();
+        Parallel.ForEach(Mistake.Of(CoreModules.Files, ["bad", "\"\"", "0"]),
+            new ParallelOptions { MaxDegreeOfParallelism = 4 }, mistake =>
+            {
+                string file = place.At($"{Interlocked.Increment(ref number)}.conf");
+                string text = mistake.Text.Replace("%PORT%", $"{port.Number}", StringComparison.Ordinal);
+                File.WriteAllText(file, text);
+                string theirs = Nginx(place, file);
+                if (theirs.Contains("unknown directive"))
+                {
+                    return;
+                }
+                Interlocked.Increment(ref compared);
+                string[] ours = Weir(place, file, text);
+                if (!ours.Contains(theirs))
+                {
+                    differences.Add((mistake.Directive,
+                        $"{mistake.Id}\n  nginx: {theirs}\n  weir:  {string.Join("\n         ", ours)}"));
+                }
+            });
+        Assert.True(compared > 1500, $"{compared} compared");
+        Assert.Equal("", string.Join('\n', differences.Where(static d => !_known.ContainsKey(d.Directive))
+            .Select(static d => d.Text).Order()));
+        Assert.Equal("", string.Join(' ', _known.Keys.Except(differences.Select(static d => d.Directive))));
+    }
+
+    private static string Nginx(TempDir place, string file)
+    {
+        (int exit, _, string errors) = ChildProcess.Run(Tools.Require("nginx"), "-t", "-p", place.Path + "/", "-c", file,
+            "-e", "stderr", "-g", $"pid {file}.pid;");
+        return exit == 0 ? "accepted" : errors.Split('\n').Select(static l => MessagePattern().Match(l))
+            .LastOrDefault(static m => m.Success)?.Groups[1].Value ?? errors;
+    }
+
+    private static string[] Weir(TempDir place, string file, string text)
+    {
+        ConfTree tree = ConfParser.Parse(new MemoryConfFiles().Add(file, text), file, null);
+        var build = new HttpBuild(new CollectResources(place.Path + "/", place.Path + "/", []), tree.Errors);
+        build.Run(tree);
+        string[] refusals =
+        [
+            .. tree.Errors.All.Where(static e => e.Level == ConfLevel.Emerg).Select(static e =>
+                e.Format()["[emerg] ".Length..]),
+        ];
+        return refusals.Length == 0 ? ["accepted"] : refusals;
+    }
+
+    [GeneratedRegex(@"\[emerg\] (?:\d+#\d+: )?(.*)$")]
+    private static partial Regex MessagePattern();
+}
