@@ -81,7 +81,8 @@ public sealed partial class MistakeTests
 
     private static string Nginx(TempDir place, string file)
     {
-        (int exit, _, string errors) = ChildProcess.Run(Tools.Require("nginx"), "-t", "-p", place.Path + "/", "-c", file,
+        (int exit, _, string errors) = ChildProcess.Run(Tools.Require("nginx"), "-t", "-p", place.Path + "/", "-c",
+            file,
             "-e", "stderr", "-g", $"pid {file}.pid;");
         return exit == 0 ? "accepted" : errors.Split('\n').Select(static l => MessagePattern().Match(l))
             .LastOrDefault(static m => m.Success)?.Groups[1].Value ?? errors;

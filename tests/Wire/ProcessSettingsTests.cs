@@ -55,6 +55,35 @@ public sealed class ProcessSettingsTests
             && started.All(static w => Proc(w, "status").Contains("Cpus_allowed_list:\t0\n")));
     }
 
+    [Fact]
+    public void The_main_context_is_seen_in_the_processes()
+    {
+        foreach ((int workers, string user, long core, string pid) in new[]
+        {
+            (1, "nobody", 4096L, "one.pid"), (3, "root", 8192L, "two.pid"),
+        })
+        {
+            using var weir = ServerProcess.Weir(Conf.Full($$"""
+                daemon off; master_process on; worker_processes {{workers}}; user {{user}}; pid %DIR%/{{pid}};
+                worker_rlimit_core {{core}}; error_log %DIR%/error.log;
+                events { } http { server { listen 127.0.0.1:%PORT%; location / { return 200 a; } } }
+                """));
+            Assert.Equal("a", weir.Get("/").Text);
+            Wait.For("the workers", () => weir.Workers().Length == workers, 30_000);
+            Wait.For("the pid", () => weir.Dir.Read(pid).Trim() == $"{weir.Process.Pid}", 30_000);
+            foreach (int worker in weir.Workers())
+            {
+                Wait.For("the limit", () => Proc(worker, "limits").Split('\n').Any(l =>
+                    l.StartsWith("Max core file size", StringComparison.Ordinal) && l.Contains($" {core} ")), 30_000);
+                if (Environment.IsPrivilegedProcess)
+                {
+                    Wait.For("the user", () => Proc(worker, "status").Contains("\nUid:\t0\t") == (user == "root"),
+                        30_000);
+                }
+            }
+        }
+    }
+
     [NeedsFact("ss")]
     public void The_kernel_shows_the_backlog_and_the_buffers_that_were_asked_for()
     {

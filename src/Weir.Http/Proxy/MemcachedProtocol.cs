@@ -61,9 +61,9 @@ internal sealed class MemcachedProtocol(int gzipFlag) : UpstreamProtocol
     {
         const string Action = "reading response header from upstream";
         int end = x.Input.IndexOf((byte)'\n');
-        if (end < 0)
+        if (end < 0 || end >= x.Settings.BufferSizeBytes.Value)
         {
-            if (x.Input.Length < x.Settings.BufferSizeBytes.Value)
+            if (end < 0 && x.Input.Length < x.Settings.BufferSizeBytes.Value)
             {
                 return ReadStep.NeedMore;
             }

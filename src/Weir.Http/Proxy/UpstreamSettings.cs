@@ -192,6 +192,11 @@ public abstract class UpstreamSettings
         MergeGiven(ref BusyBuffersBytes, in p.BusyBuffersBytes, p._busyIsGiven, busyDefault, out _busyIsGiven);
         MergeGiven(ref TempWriteBytes, in p.TempWriteBytes, p._tempWriteIsGiven, 2 * largest, out _tempWriteIsGiven);
         MemoryBytesMax = Math.Max(BufferSizeBytes.Value + buffers.Count * buffers.Bytes, 8192);
+        if (Prefix is "memcached" or "grpc")
+        {
+            // One buffer for heads is all that these let one choose.
+            return;
+        }
         if (buffers.Count < 2)
         {
             build.Errors.Emerg($"there must be at least 2 \"{Prefix}_buffers\"", null, null);
