@@ -1,6 +1,5 @@
 // The origins that rows ask, each on a thread of its own per connection: HTTP (an echo that tells about its
-//   connection),
-// FastCGI (the same) and memcached. What a row wants to be answered begins with marks:
+// connection), FastCGI (the same) and memcached. What a row wants to be answered begins with marks:
 //   ~700~ so many milliseconds later   ~early~ before the body   ~large~ twelve mebibytes   ~ss~ what the
 //   kernel says of the connection   ~deaf~ never, and nothing is read   !!text!! to standard error
 //   ~hold~ at the end: then nothing more until the server ends it

@@ -52,7 +52,8 @@ internal static class TlsRows
         new("proxy_ssl_certificate_key", Secure + "proxy_ssl_certificate %FILES%/%V.pem; "
             + "proxy_ssl_certificate_key %FILES%/%V.key; }", "client", "self", "c=SUCCESS", "!c=SUCCESS"),
         new("proxy_ssl_password_file", Secure + "%V }",
-            "proxy_ssl_certificate %FILES%/client.pem; proxy_ssl_certificate_key %FILES%/locked.key; proxy_ssl_password_file %FILES%/password;",
+            "proxy_ssl_certificate %FILES%/client.pem; proxy_ssl_certificate_key %FILES%/locked.key; "
+                + "proxy_ssl_password_file %FILES%/password;",
             "proxy_ssl_certificate_key %FILES%/self.key; proxy_ssl_certificate %FILES%/self.pem;", "c=SUCCESS",
             "!c=SUCCESS"),
     ];
