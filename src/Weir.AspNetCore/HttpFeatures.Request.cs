@@ -13,7 +13,7 @@ using HttpMethods = Microsoft.AspNetCore.Http.HttpMethods;
 namespace Weir.AspNetCore;
 
 internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeature, IHttpRequestBodyDetectionFeature,
-    IHttpMaxRequestBodySizeFeature, IHttpRequestTrailersFeature, IHttpUpgradeFeature
+    IHttpMaxRequestBodySizeFeature, IHttpRequestTrailersFeature, IHttpUpgradeFeature, IBadRequestExceptionFeature
 {
     private readonly RequestHeaderTable _requestHeaders = new();
     private readonly RequestHeaderTable _requestTrailers = new();
@@ -30,6 +30,7 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
     private bool _bodyAtEnd;
     private bool _isOpen;
     private bool _upgraded;
+    private BadHttpRequestException? _badRequest;
 
     private void BeginRequest(GuestExchange exchange)
     {
@@ -55,7 +56,12 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
         _bodyTouched = false;
         _bodyAtEnd = false;
         _upgraded = false;
+        _badRequest = null;
     }
+
+    /// <summary>What was wrong with the request's body, once somebody has found it: a bad head never comes
+    /// here.</summary>
+    Exception? IBadRequestExceptionFeature.Error => _badRequest;
 
     public string Protocol
     {
@@ -271,12 +277,12 @@ internal partial class HttpFeatures : IHttpRequestFeature, IRequestBodyPipeFeatu
         return _maxBodyBytes is { } most && _bodyBytesRead > most ? throw TooLarge() : bytes;
     }
 
-    private static BadHttpRequestException TooLarge() =>
-        new("Request body too large.", StatusCodes.Status413PayloadTooLarge);
+    private BadHttpRequestException TooLarge() =>
+        _badRequest = new("Request body too large.", StatusCodes.Status413PayloadTooLarge);
 
-    private static IOException Translate(RequestBodyException e) => e.Status == 499
+    private IOException Translate(RequestBodyException e) => e.Status == 499
         ? new ConnectionResetException(e.Message, e)
-        : new BadHttpRequestException(e.Message, e.Status, e);
+        : _badRequest = new BadHttpRequestException(e.Message, e.Status, e);
 
     // Text.
 

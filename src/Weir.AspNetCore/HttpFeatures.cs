@@ -25,7 +25,7 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
         typeof(IHttpRequestLifetimeFeature), typeof(IHttpRequestBodyDetectionFeature),
         typeof(IHttpMaxRequestBodySizeFeature), typeof(IHttpUpgradeFeature), typeof(IHttpResponseTrailersFeature),
         typeof(IHttpRequestTrailersFeature), typeof(IHttpBodyControlFeature), typeof(IPersistentStateFeature),
-        typeof(IEndpointFeature), typeof(IRouteValuesFeature),
+        typeof(IEndpointFeature), typeof(IRouteValuesFeature), typeof(IBadRequestExceptionFeature),
     ];
 
     private (Type Type, object? Feature)[] _set = new (Type, object?)[6];
@@ -125,9 +125,8 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
         {
             return Exchange.Security is { } security ? _tls ??= new TlsFeatures(security) : null;
         }
-        return Exchange.Version < 20 ? null
-            : key == typeof(IHttpResetFeature) ? _reset ??= new ResetFeature(this)
-            : key == typeof(IHttpExtendedConnectFeature) ? _connect ??= new ExtendedConnectFeature(this) : null;
+        return key == typeof(IHttpExtendedConnectFeature) ? _connect ??= new ExtendedConnectFeature(this)
+            : key == typeof(IHttpResetFeature) && Exchange.Version >= 20 ? _reset ??= new ResetFeature(this) : null;
     }
 
     public void Set<TFeature>(TFeature? instance) => SetFeature(typeof(TFeature), instance);

@@ -1,13 +1,11 @@
-// ASP.NET Core's own parts on Weir: minimal APIs, controllers, static files, uploads, events, WebSockets, SignalR.
+// ASP.NET Core's own parts on Weir: minimal APIs, controllers, static files, uploads, events.
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Http.Json;
-using System.Net.WebSockets;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Mvc;
-using Microsoft.AspNetCore.SignalR;
 using Microsoft.Extensions.DependencyInjection;
 using Weir.AspNetCore;
 using Weir.Tests.Harness;
@@ -30,20 +28,6 @@ public sealed class OrdersController : ControllerBase
     [HttpPost("small")]
     [RequestSizeLimit(10)]
     public IActionResult Small([FromBody] Order order) => Ok(order);
-}
-
-public sealed class EchoHub : Hub
-{
-    public async Task Say(string text) => await Clients.All.SendAsync("said", text);
-
-    public async IAsyncEnumerable<int> Count(int to)
-    {
-        for (int i = 0; i < to; i++)
-        {
-            await Task.Yield();
-            yield return i;
-        }
-    }
 }
 
 public sealed class FrameworkTests
@@ -235,104 +219,5 @@ public sealed class FrameworkTests
             next.Release();
         }
         Assert.Null(await reader.ReadLineAsync().WaitAsync(s_long));
-    }
-
-    [Theory]
-    [MemberData(nameof(Everywhere))]
-    public async Task A_WebSocket_echoes_both_ways_and_closes(RequestPlacement placement)
-    {
-        await using Hosted hosted = await Hosted.StartAsync(placement, static app =>
-        {
-            app.UseWebSockets();
-            app.Run(static async c =>
-            {
-                using WebSocket socket = await c.WebSockets.AcceptWebSocketAsync("echo");
-                byte[] buffer = new byte[5000];
-                while (true)
-                {
-                    ValueWebSocketReceiveResult got = await socket.ReceiveAsync(buffer.AsMemory(), default);
-                    if (got.MessageType == WebSocketMessageType.Close)
-                    {
-                        await socket.CloseAsync(WebSocketCloseStatus.NormalClosure, "bye", default);
-                        return;
-                    }
-                    await socket.SendAsync(buffer.AsMemory(0, got.Count), got.MessageType, got.EndOfMessage, default);
-                }
-            });
-        });
-        using var client = new ClientWebSocket();
-        client.Options.AddSubProtocol("echo");
-        using var end = new CancellationTokenSource(Long);
-        await client.ConnectAsync(new Uri($"ws://127.0.0.1:{hosted.Port}/"), end.Token);
-        Assert.Equal("echo", client.SubProtocol);
-        for (int size = 1; size <= 200_000; size *= 20)
-        {
-            byte[] message = new byte[size];
-            new Random(size).NextBytes(message);
-            await client.SendAsync(message, WebSocketMessageType.Binary, true, end.Token);
-            Assert.Equal(message, await ReceiveAsync(client, end.Token));
-        }
-        await client.CloseAsync(WebSocketCloseStatus.NormalClosure, "done", end.Token);
-        Assert.Equal("bye", client.CloseStatusDescription);
-    }
-
-    [Theory]
-    [MemberData(nameof(Everywhere))]
-    public async Task A_SignalR_hub_answers_calls_streams_and_broadcasts(RequestPlacement placement)
-    {
-        await using Hosted hosted = await Hosted.StartAsync(placement, static app => app.MapHub<EchoHub>("/hub"),
-            static builder => builder.Services.AddSignalR());
-        using var end = new CancellationTokenSource(Long);
-        using ClientWebSocket one = await JoinAsync(hosted, end.Token);
-        using ClientWebSocket two = await JoinAsync(hosted, end.Token);
-        await SendAsync(one, """{"type":1,"target":"Say","arguments":["hi"]}""", end.Token);
-        foreach (ClientWebSocket client in new[] { one, two })
-        {
-            Assert.Contains("\"arguments\":[\"hi\"]", await NextAsync(client, "said", end.Token));
-        }
-        await SendAsync(two, """{"type":4,"invocationId":"7","target":"Count","arguments":[3]}""", end.Token);
-        Assert.Contains("\"invocationId\":\"7\"", await NextAsync(two, "\"type\":3", end.Token));
-    }
-
-    private static async Task<ClientWebSocket> JoinAsync(Hosted hosted, CancellationToken cancel)
-    {
-        using HttpResponseMessage negotiated = await hosted.Client.PostAsync("/hub/negotiate?negotiateVersion=1", null,
-            cancel);
-        using var json = System.Text.Json.JsonDocument.Parse(await negotiated.Content.ReadAsStringAsync(cancel));
-        string token = json.RootElement.GetProperty("connectionToken").GetString()!;
-        var client = new ClientWebSocket();
-        await client.ConnectAsync(new Uri($"ws://127.0.0.1:{hosted.Port}/hub?id={token}"), cancel);
-        await SendAsync(client, """{"protocol":"json","version":1}""", cancel);
-        Assert.Equal("{}\u001e", Encoding.UTF8.GetString(await ReceiveAsync(client, cancel)));
-        return client;
-    }
-
-    private static Task SendAsync(ClientWebSocket client, string json, CancellationToken cancel) =>
-        client.SendAsync(Encoding.UTF8.GetBytes(json + "\u001e"), WebSocketMessageType.Text, true, cancel);
-
-    private static async Task<string> NextAsync(ClientWebSocket client, string with, CancellationToken cancel)
-    {
-        while (true)
-        {
-            string text = Encoding.UTF8.GetString(await ReceiveAsync(client, cancel));
-            if (text.Contains(with, StringComparison.Ordinal))
-            {
-                return text;
-            }
-        }
-    }
-
-    private static async Task<byte[]> ReceiveAsync(ClientWebSocket client, CancellationToken cancel)
-    {
-        using var message = new MemoryStream();
-        byte[] buffer = new byte[8192];
-        WebSocketReceiveResult got;
-        do
-        {
-            got = await client.ReceiveAsync(buffer, cancel);
-            message.Write(buffer, 0, got.Count);
-        }
-        while (!got.EndOfMessage);
-        return message.ToArray();
     }
 }

@@ -106,25 +106,24 @@ public sealed class EchoService : EchoServiceBase
 
 public sealed class GrpcTests
 {
-    private static readonly TestAuthority _authority = new();
-    private static readonly TestCertificate _issued = _authority.Issue(names: ["localhost", "127.0.0.1"]);
-
     public static TheoryData<RequestPlacement, string> Everywhere => new()
     {
         { RequestPlacement.ThreadPool, "https" }, { RequestPlacement.Inline, "https" },
         { RequestPlacement.ThreadPool, "http" }, { RequestPlacement.Inline, "http" },
     };
 
+    private static Task<Hosted> StartAsync(RequestPlacement placement, string scheme) => Hosted.StartAsync(placement,
+        scheme, "2.0", static app => app.MapGrpcService<EchoService>(), static builder => builder.Services.AddGrpc());
+
+    private static GrpcChannel ChannelTo(Hosted hosted) => GrpcChannel.ForAddress(hosted.Url,
+        new GrpcChannelOptions { HttpHandler = Hosted.AnyCertificate(), DisposeHttpClient = true });
+
     [Theory]
     [MemberData(nameof(Everywhere))]
     public async Task Calls_of_all_kinds_are_answered(RequestPlacement placement, string scheme)
     {
-        await using Hosted hosted = await Hosted.StartAsync(placement, static app => app.MapGrpcService<EchoService>(),
-            static builder => builder.Services.AddGrpc(),
-            static options => options.Https.Certificate = ServerCertificate.FromPem(_issued.Pem, _issued.KeyPem),
-            url: scheme + "://127.0.0.1:0");
-        using GrpcChannel channel = GrpcChannel.ForAddress(hosted.Url,
-            new GrpcChannelOptions { HttpHandler = Hosted.AnyCertificate(), DisposeHttpClient = true });
+        await using Hosted hosted = await StartAsync(placement, scheme);
+        using GrpcChannel channel = ChannelTo(hosted);
         CallInvoker calls = channel.CreateCallInvoker();
 
         using (AsyncUnaryCall<string> say = calls.AsyncUnaryCall(EchoServiceBase.SayMethod, null,
@@ -168,12 +167,8 @@ public sealed class GrpcTests
     [MemberData(nameof(Everywhere))]
     public async Task Errors_are_a_status_and_who_gives_up_cancels_the_call(RequestPlacement placement, string scheme)
     {
-        await using Hosted hosted = await Hosted.StartAsync(placement, static app => app.MapGrpcService<EchoService>(),
-            static builder => builder.Services.AddGrpc(),
-            static options => options.Https.Certificate = ServerCertificate.FromPem(_issued.Pem, _issued.KeyPem),
-            url: scheme + "://127.0.0.1:0");
-        using GrpcChannel channel = GrpcChannel.ForAddress(hosted.Url,
-            new GrpcChannelOptions { HttpHandler = Hosted.AnyCertificate(), DisposeHttpClient = true });
+        await using Hosted hosted = await StartAsync(placement, scheme);
+        using GrpcChannel channel = ChannelTo(hosted);
         CallInvoker calls = channel.CreateCallInvoker();
         RpcException failed = await Assert.ThrowsAsync<RpcException>(async () =>
             await calls.AsyncUnaryCall(EchoServiceBase.SayMethod, null, default, "fail"));

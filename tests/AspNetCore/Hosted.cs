@@ -7,6 +7,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Weir.AspNetCore;
+using Weir.Server;
 using Weir.Tests.Harness;
 using Xunit;
 
@@ -48,7 +49,16 @@ public sealed class Hosted : IAsyncDisposable
     }
 
     /// <summary>Where requests may run.</summary>
-    public static TheoryData<RequestPlacement> Everywhere => [RequestPlacement.ThreadPool, RequestPlacement.Inline];
+    public static readonly RequestPlacement[] Placements = [RequestPlacement.ThreadPool, RequestPlacement.Inline];
+
+    public static TheoryData<RequestPlacement> Everywhere => [.. Placements];
+
+    private static readonly TestAuthority s_authority = new();
+
+    /// <summary>For localhost and 127.0.0.1.</summary>
+    public static readonly TestCertificate Issued = s_authority.Issue(names: ["localhost", "127.0.0.1"]);
+
+    private static readonly ServerCertificate s_certificate = ServerCertificate.FromPem(Issued.Pem, Issued.KeyPem);
 
     public WebApplication App { get; }
 
@@ -92,6 +102,15 @@ public sealed class Hosted : IAsyncDisposable
         await app.StartAsync();
         return new Hosted(app, log);
     }
+
+    /// <summary>On an address of this scheme, asked in this version of HTTP.</summary>
+    public static async Task<Hosted> StartAsync(RequestPlacement placement, string scheme, string version,
+        Action<WebApplication> map, Action<WebApplicationBuilder>? build = null,
+        Action<WeirServerOptions>? set = null) => (await StartAsync(placement, map, build, options =>
+        {
+            options.Https.Certificate = s_certificate;
+            set?.Invoke(options);
+        }, url: $"{scheme}://127.0.0.1:0")).Speaking(Version.Parse(version));
 
     public async Task WaitForLogAsync(string text)
     {

@@ -276,6 +276,8 @@ public sealed class ServerTests
             .ReadResponse().Text);
         Assert.Equal(413, second.Send("POST /app/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
             .ReadResponse().Status);
+        // Else what is left of its body is waited for.
+        second.Dispose();
         await hosted.App.StopAsync();
         Assert.Equal("200 /app/hello\n200 /a.txt\n500 /a.txt\n200 /app/echo\n413 /app/echo\n",
             directory.Read("access.log"));

@@ -1,0 +1,104 @@
+// What middleware can ask Kestrel for, read out of Kestrel by reflection, beside what Weir answers: over plain
+// HTTP/1.1, over TLS, and over HTTP/2. What is missing on purpose stands here with its reason, and in
+// docs/aspnetcore.md.
+using System.Net;
+using System.Security.Cryptography.X509Certificates;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.Extensions.Logging;
+using Weir.AspNetCore;
+using Xunit;
+
+namespace Weir.Tests.AspNetCore;
+
+public sealed class KestrelFeatureTests
+{
+    /// <summary>Each with the reason that docs/aspnetcore.md gives.</summary>
+    private static readonly string[] _notHere =
+    [
+        // The rates that Kestrel's limits ask for; Weir's limits are times (RequestBodyTimeout, SendTimeout).
+        "IHttpMinRequestBodyDataRateFeature",
+        "IHttpMinResponseDataRateFeature",
+        // Doors into Kestrel's own connection and its transport. What of it middleware needs stands in
+        // IHttpConnectionFeature, IPersistentStateFeature, ITlsConnectionFeature and ITlsHandshakeFeature.
+        "IConnectionCompleteFeature",
+        "IConnectionEndPointFeature",
+        "IConnectionHeartbeatFeature",
+        "IConnectionIdFeature",
+        "IConnectionInherentKeepAliveFeature",
+        "IConnectionItemsFeature",
+        "IConnectionLifetimeFeature",
+        "IConnectionLifetimeNotificationFeature",
+        "IConnectionMetricsContextFeature",
+        "IConnectionMetricsTagsFeature",
+        "IConnectionSocketFeature",
+        "IConnectionTransportFeature",
+        "IConnectionUserFeature",
+        "IHttp2StreamIdFeature",
+        "IMemoryPoolFeature",
+        "ISslStreamFeature",
+        "ITlsApplicationProtocolFeature",
+        "IProtocolErrorCodeFeature",
+        "IStreamAbortFeature",
+        "IStreamClosedFeature",
+        "IStreamDirectionFeature",
+        "IStreamIdFeature",
+        // A preview over HTTP/3 there.
+        "IHttpWebTransportFeature",
+    ];
+
+    [Theory]
+    [InlineData("http", "1.1")]
+    [InlineData("https", "1.1")]
+    [InlineData("http", "2.0")]
+    [InlineData("https", "2.0")]
+    public async Task Every_feature_of_Kestrels_is_here_or_is_missing_for_a_reason(string scheme, string version)
+    {
+        SortedSet<string> kestrels = await AskKestrelAsync(scheme, version);
+        await using Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, scheme, version,
+            static app => app.Run(static c => c.Response.WriteAsync(string.Join(' ', NamesOf(c)))));
+        string[] ours = (await hosted.Client.GetStringAsync("/")).Split(' ');
+        Assert.Empty(kestrels.Except(ours).Except(_notHere));
+        // What we name as missing is missing.
+        Assert.Empty(ours.Intersect(_notHere));
+    }
+
+    private static async Task<SortedSet<string>> AskKestrelAsync(string scheme, string version)
+    {
+        WebApplicationBuilder builder = WebApplication.CreateBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.ConfigureKestrel(options => options.Listen(IPAddress.Loopback, 0, listen =>
+        {
+            listen.Protocols = version == "2.0" ? Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http2
+                : Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http1;
+            if (scheme == "https")
+            {
+                listen.UseHttps(ServerCertificateOf());
+            }
+        }));
+        await using WebApplication app = builder.Build();
+        app.Run(static c => c.Response.WriteAsync(string.Join(' ', NamesOf(c))));
+        await app.StartAsync();
+        using var client = new HttpClient(Hosted.AnyCertificate())
+        {
+            DefaultRequestVersion = Version.Parse(version),
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
+        return [.. (await client.GetStringAsync(app.Urls.First())).Split(' ')];
+    }
+
+    private static X509Certificate2 ServerCertificateOf() =>
+        X509Certificate2.CreateFromPem(Hosted.Issued.Pem, Hosted.Issued.KeyPem);
+
+    /// <summary>What the collection lists, and whatever else answers when it is asked for by its public type.</summary>
+    private static IEnumerable<string> NamesOf(HttpContext c) => typeof(IHttpRequestFeature).Assembly.GetTypes()
+        .Concat(typeof(Microsoft.AspNetCore.Connections.Features.IConnectionIdFeature).Assembly.GetTypes())
+        .Concat(typeof(Microsoft.AspNetCore.Server.Kestrel.Core.Features.IHttpMinRequestBodyDataRateFeature).Assembly
+            .GetTypes())
+        .Concat(typeof(IHttpWebTransportFeature).Assembly.GetTypes())
+        .Where(t => t is { IsInterface: true, IsPublic: true }
+            && t.Name.EndsWith("Feature", StringComparison.Ordinal) && c.Features[t] is not null)
+        .Select(static t => t.Name).Distinct();
+}
