@@ -97,7 +97,6 @@ public sealed class KestrelFeatureTests
         .Concat(typeof(Microsoft.AspNetCore.Connections.Features.IConnectionIdFeature).Assembly.GetTypes())
         .Concat(typeof(Microsoft.AspNetCore.Server.Kestrel.Core.Features.IHttpMinRequestBodyDataRateFeature).Assembly
             .GetTypes())
-        .Concat(typeof(IHttpWebTransportFeature).Assembly.GetTypes())
         .Where(t => t is { IsInterface: true, IsPublic: true }
             && t.Name.EndsWith("Feature", StringComparison.Ordinal) && c.Features[t] is not null)
         .Select(static t => t.Name).Distinct();
