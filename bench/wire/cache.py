@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,8 +27,7 @@ http {
     proxy_cache_path %(dir)s/cache levels=1:2 keys_zone=bench:32m inactive=1d use_temp_path=off %(more)s;
     server {
         listen 127.0.0.1:%(port)d backlog=4096; root %(files)s;
-        open_file_cache max=4000 inactive=600s; open_file_cache_valid 600s;
-        location /file/ { alias %(files)s/; }
+        location /file/ { alias %(files)s/; open_file_cache max=4000 inactive=600s; open_file_cache_valid 600s; }
         location /hit/ { proxy_pass http://127.0.0.1:%(origin)d/; proxy_cache bench; proxy_cache_valid 1d; }
     }
 }
@@ -231,6 +231,7 @@ def main():
     options = parser.parse_args()
     if options.smoke:
         options.rounds, options.seconds, options.keys, options.rate = 1, 1, 2000, 500
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run, failed, chosen = Bench(options), 0, options.what or WHAT
     try:
         for what in chosen:

@@ -237,6 +237,8 @@ public sealed class ApiTests
     [InlineData("server a.test:1 service=http resolve;", "service upstream \"a.test:1\" may not have port")]
     [InlineData("server 127.0.0.1 service=http resolve;", "service upstream \"127.0.0.1\" requires domain name")]
     [InlineData("server a.test service= resolve;", "\"service\" is empty")]
+    [InlineData("server 127.0.0.1:1; sticky learn create=$uri lookup=$uri zone=s:64k sync;",
+        "zones are shared by the workers of one server, not by a cluster")]
     [InlineData("} server { location / { api write=maybe; }", "invalid parameter \"write=maybe\"")]
     public void What_makes_no_sense_is_named(string group, string message)
     {
