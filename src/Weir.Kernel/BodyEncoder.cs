@@ -21,6 +21,13 @@ public abstract class BodyEncoder : IDisposable
     public abstract bool Step(NativeSlice input, out int taken, NativeSlice output, out int given, EncoderFlush flush,
         out bool hasMore);
 
+    /// <summary>Native memory that it holds.</summary>
+    public abstract long Bytes { get; }
+
+    /// <summary>As new, with the same parameters and its memory, also in the middle of a body; false when it can only
+    /// be disposed.</summary>
+    public abstract bool Reset();
+
     public abstract void Dispose();
 }
 
@@ -33,26 +40,58 @@ public sealed unsafe class BrotliEncoder : BodyEncoder
     private static readonly Lock s_lock = new();
     private static string? s_loadError;
     private static bool s_loaded;
-    private static delegate* unmanaged<nint, nint, nint, nint> s_create;
+    private static delegate* unmanaged<delegate* unmanaged<EncoderMemory*, nuint, void*>,
+        delegate* unmanaged<EncoderMemory*, void*, void>, EncoderMemory*, nint> s_create;
     private static delegate* unmanaged<nint, int, uint, int> s_set;
     private static delegate* unmanaged<nint, int, nuint*, byte**, nuint*, byte**, nuint*, int> s_compress;
     private static delegate* unmanaged<nint, int> s_hasMore;
     private static delegate* unmanaged<nint, void> s_destroy;
 
+    private readonly int _quality;
+    private readonly int _windowBits;
+    private EncoderMemory* _memory;
     private nint _state;
 
-    private BrotliEncoder(nint state) => _state = state;
+    private BrotliEncoder(int quality, int windowBits)
+    {
+        _quality = quality;
+        _windowBits = windowBits;
+        _memory = EncoderMemory.Create();
+    }
 
     public static BrotliEncoder? Create(int quality, int windowBits)
     {
-        nint state = s_create(0, 0, 0);
-        if (state == 0)
+        var encoder = new BrotliEncoder(quality, windowBits);
+        if (encoder.Begin())
         {
-            return null;
+            return encoder;
         }
-        _ = s_set(state, Quality, (uint)quality);
-        _ = s_set(state, WindowBits, (uint)windowBits);
-        return new BrotliEncoder(state);
+        encoder.Dispose();
+        return null;
+    }
+
+    public override long Bytes => (long)_memory->Bytes;
+
+    /// <summary>How often the system was asked for memory.</summary>
+    public long BlocksAllocated => _memory->Allocations;
+
+    /// <summary>The library cannot reset: it is begun anew in the memory of the one before.</summary>
+    public override bool Reset()
+    {
+        s_destroy(_state);
+        _state = 0;
+        return Begin();
+    }
+
+    private bool Begin()
+    {
+        _state = s_create(&EncoderMemory.Allocate, &EncoderMemory.Free, _memory);
+        if (_state != 0)
+        {
+            _ = s_set(_state, Quality, (uint)_quality);
+            _ = s_set(_state, WindowBits, (uint)_windowBits);
+        }
+        return _state != 0;
     }
 
     public override bool Step(NativeSlice input, out int taken, NativeSlice output, out int given, EncoderFlush flush,
@@ -77,6 +116,11 @@ public sealed unsafe class BrotliEncoder : BodyEncoder
             s_destroy(_state);
             _state = 0;
         }
+        if (_memory != null)
+        {
+            EncoderMemory.Destroy(_memory);
+            _memory = null;
+        }
     }
 
     /// <summary>Loads the library; null, or why it cannot be used.</summary>
@@ -93,7 +137,8 @@ public sealed unsafe class BrotliEncoder : BodyEncoder
                 return s_loadError = "brotli requires libbrotlienc.so.1, which is missing (Debian: apt-get install "
                     + "libbrotli1)";
             }
-            s_create = (delegate* unmanaged<nint, nint, nint, nint>)Export("CreateInstance");
+            s_create = (delegate* unmanaged<delegate* unmanaged<EncoderMemory*, nuint, void*>,
+                delegate* unmanaged<EncoderMemory*, void*, void>, EncoderMemory*, nint>)Export("CreateInstance");
             s_set = (delegate* unmanaged<nint, int, uint, int>)Export("SetParameter");
             s_compress = (delegate* unmanaged<nint, int, nuint*, byte**, nuint*, byte**, nuint*, int>)Export(
                 "CompressStream");
@@ -111,6 +156,7 @@ public sealed unsafe class BrotliEncoder : BodyEncoder
 public sealed unsafe class ZstdEncoder : BodyEncoder
 {
     private const int CompressionLevel = 100;
+    private const int ResetSession = 1;
 
     private static readonly Lock s_lock = new();
     private static string? s_loadError;
@@ -120,6 +166,8 @@ public sealed unsafe class ZstdEncoder : BodyEncoder
     private static delegate* unmanaged<nint, int, int, nuint> s_set;
     private static delegate* unmanaged<nint, Buffer*, Buffer*, int, nuint> s_compress;
     private static delegate* unmanaged<nuint, uint> s_isError;
+    private static delegate* unmanaged<nint, int, nuint> s_reset;
+    private static delegate* unmanaged<nint, nuint> s_sizeOf;
 
     private nint _context;
 
@@ -143,6 +191,10 @@ public sealed unsafe class ZstdEncoder : BodyEncoder
         _ = s_set(context, CompressionLevel, level);
         return new ZstdEncoder(context);
     }
+
+    public override long Bytes => (long)s_sizeOf(_context);
+
+    public override bool Reset() => s_isError(s_reset(_context, ResetSession)) == 0;
 
     public override bool Step(NativeSlice input, out int taken, NativeSlice output, out int given, EncoderFlush flush,
         out bool hasMore)
@@ -183,6 +235,8 @@ public sealed unsafe class ZstdEncoder : BodyEncoder
             s_set = (delegate* unmanaged<nint, int, int, nuint>)Export("CCtx_setParameter");
             s_compress = (delegate* unmanaged<nint, Buffer*, Buffer*, int, nuint>)Export("compressStream2");
             s_isError = (delegate* unmanaged<nuint, uint>)Export("isError");
+            s_reset = (delegate* unmanaged<nint, int, nuint>)Export("CCtx_reset");
+            s_sizeOf = (delegate* unmanaged<nint, nuint>)Export("sizeof_CCtx");
             s_loaded = true;
             return null;
 

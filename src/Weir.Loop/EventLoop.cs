@@ -445,6 +445,10 @@ public abstract partial class EventLoop : IDisposable
             t_current = null;
         }
         Buffers.Trim();
+        foreach (object? held in _slots)
+        {
+            (held as IDisposable)?.Dispose();
+        }
         Spare.Dispose();
         GC.SuppressFinalize(this);
     }

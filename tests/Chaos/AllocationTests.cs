@@ -43,6 +43,25 @@ public sealed partial class AllocationTests
         AssertNothing(AllocatedBy(weir, "/f.txt"));
     }
 
+    [Theory]
+    [InlineData("gzip")]
+    [InlineData("brotli")]
+    [InlineData("zstd")]
+    public void A_compressed_answer_allocates_nothing(string encoding)
+    {
+        using var files = new TempDir();
+        files.Write("f.html", string.Concat(Enumerable.Range(0, 200).Select(static i => $"<p>line {i}\n")));
+        using var weir = ServerProcess.Weir(Conf.Server(
+            Status + $" open_file_cache max=100; {encoding} on; gzip_types *; default_type text/html; location / {{ }}",
+            master: true), files);
+        string coding = encoding == "brotli" ? "br" : encoding;
+        AssertNothing(AllocatedBy(weir, "/f.html", $"Accept-Encoding: {coding}"));
+        using RawClient client = weir.Connect();
+        Assert.Equal(coding, client.Get("/f.html", $"Accept-Encoding: {coding}")["Content-Encoding"]);
+        // All of them were compressed by one encoder, which waits for the next.
+        Assert.Contains("\"encoders\":1", client.Get("/status").Text);
+    }
+
     [Fact]
     public void A_proxied_request_allocates_nothing()
     {
@@ -140,9 +159,9 @@ public sealed partial class AllocationTests
     /// <summary>Bytes the worker's loop allocated while it answered the counted requests. A pool that grows once
     /// because more is under way than ever before is warming up, not a byte per request: then the next window counts.
     /// What allocates per request has no window without a byte.</summary>
-    private static long AllocatedBy(ServerProcess weir, string path)
+    private static long AllocatedBy(ServerProcess weir, string path, params string[] headers)
     {
-        byte[] request = Encoding.Latin1.GetBytes(RawClient.Request("GET", path, []));
+        byte[] request = Encoding.Latin1.GetBytes(RawClient.Request("GET", path, headers));
         using RawClient status = weir.Connect();
         RawClient[] clients = [.. Enumerable.Range(0, InFlight).Select(_ => weir.Connect())];
         Rounds(clients, request, WarmRequests / InFlight + 1);

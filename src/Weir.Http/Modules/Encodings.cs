@@ -307,7 +307,8 @@ internal sealed class EncodingFilter : BodyFilter
 {
     internal static readonly RequestSlot<EncodingFilter> Slot = new();
 
-    private BodyEncoder? _encoder;
+    private EncoderPool? _owner;
+    private EncodingEncoder? _encoder;
 
     internal EncodingModule? Module { get; private set; }
     internal long BytesIn { get; private set; }
@@ -316,7 +317,9 @@ internal sealed class EncodingFilter : BodyFilter
     internal bool Start(HttpRequest r, EncodingModule module, int level, int windowBits)
     {
         Module = module;
-        _encoder = module.Create(level, windowBits);
+        _owner = EncoderPool.Of(r.Loop);
+        var key = new EncoderKey(module, level, windowBits, 0);
+        _encoder = (EncodingEncoder?)_owner.TryTake(key) ?? EncodingEncoder.Create(key);
         if (_encoder is null)
         {
             r.LogError(LogLevel.Alert, $"no memory for {module.Family}");
@@ -346,7 +349,7 @@ internal sealed class EncodingFilter : BodyFilter
         slab.End(output);
         if (last)
         {
-            _encoder.Dispose();
+            _owner!.Return(_encoder);
             _encoder = null;
         }
         if (!output.IsEmpty || flags != PushFlags.None)
@@ -364,7 +367,7 @@ internal sealed class EncodingFilter : BodyFilter
         while (hasMore)
         {
             NativeSlice room = slab.Room(r.Loop, output);
-            if (!_encoder!.Step(input, out int taken, room, out int given, flush, out hasMore))
+            if (!_encoder!.Body.Step(input, out int taken, room, out int given, flush, out hasMore))
             {
                 r.LogError(LogLevel.Alert, $"{Module!.Family} failed");
                 r.Abort(AbortReason.Failed);
@@ -378,8 +381,12 @@ internal sealed class EncodingFilter : BodyFilter
 
     protected internal override void Reset()
     {
-        _encoder?.Dispose();
-        _encoder = null;
+        if (_encoder is not null)
+        {
+            _owner!.Return(_encoder);
+            _encoder = null;
+        }
+        _owner = null;
         Module = null;
         BytesIn = 0;
         BytesOut = 0;

@@ -340,12 +340,10 @@ internal sealed class GzipHeadFilter(GzipSettings settings) : HeadFilter
 internal sealed class GzipFilter : BodyFilter
 {
     internal static readonly RequestSlot<GzipFilter> Slot = new();
-    private static readonly LoopSlot<CompressorPool> s_pool = new();
-
     private const int OutputBytes = 16 * 1024;
 
-    private CompressorPool? _owner;
-    private Compressor? _compressor;
+    private EncoderPool? _owner;
+    private GzipEncoder? _compressor;
     private BufferChain? _held;
     private long _postpone;
 
@@ -354,8 +352,9 @@ internal sealed class GzipFilter : BodyFilter
 
     internal bool Start(HttpRequest r, int level, int windowBits, int memoryLevel, long postpone)
     {
-        _owner = r.Loop.Slot(s_pool, static _ => new CompressorPool());
-        _compressor = _owner.Rent(level, windowBits, memoryLevel);
+        _owner = EncoderPool.Of(r.Loop);
+        var key = new EncoderKey(null, level, windowBits, memoryLevel);
+        _compressor = (GzipEncoder?)_owner.TryTake(key) ?? GzipEncoder.Create(key);
         _postpone = postpone;
         if (_compressor is null)
         {
@@ -481,73 +480,6 @@ internal sealed class GzipFilter : BodyFilter
                 _slab = null;
                 _used = 0;
             }
-        }
-    }
-}
-
-internal sealed class Compressor(ZlibStream stream, int level, int windowBits, int memoryLevel)
-{
-    internal ZlibStream Stream { get; } = stream;
-    internal Compressor? NextFree;
-
-    internal bool Is(int otherLevel, int otherBits, int otherMemory) =>
-        level == otherLevel && windowBits == otherBits && memoryLevel == otherMemory;
-}
-
-/// <summary>A loop's idle compressors: a quarter of a megabyte each, so only a few are kept.</summary>
-internal sealed class CompressorPool
-{
-    private const int KeptMax = 8;
-
-    private Compressor? _first;
-    private int _count;
-
-    internal Compressor? Rent(int level, int windowBits, int memoryLevel)
-    {
-        Compressor? previous = null;
-        for (Compressor? one = _first; one is not null; previous = one, one = one.NextFree)
-        {
-            if (one.Is(level, windowBits, memoryLevel))
-            {
-                Unlink(previous, one);
-                return one;
-            }
-        }
-        ZlibStream? stream = ZlibStream.Compressor(level, windowBits, memoryLevel);
-        return stream is null ? null : new Compressor(stream, level, windowBits, memoryLevel);
-    }
-
-    private void Unlink(Compressor? previous, Compressor one)
-    {
-        if (previous is null)
-        {
-            _first = one.NextFree;
-        }
-        else
-        {
-            previous.NextFree = one.NextFree;
-        }
-        one.NextFree = null;
-        _count--;
-    }
-
-    internal void Return(Compressor compressor)
-    {
-        compressor.Stream.Reset();
-        compressor.NextFree = _first;
-        _first = compressor;
-        if (++_count > KeptMax)
-        {
-            // The one that waits longest goes.
-            Compressor? previous = null;
-            Compressor last = _first;
-            while (last.NextFree is not null)
-            {
-                previous = last;
-                last = last.NextFree;
-            }
-            Unlink(previous, last);
-            last.Stream.Dispose();
         }
     }
 }
