@@ -10,11 +10,13 @@ public sealed class Regex
 {
     private readonly Pcre2Pattern _pattern;
     private readonly (Variable Variable, int Group)[] _named;
+    private readonly RegexGate? _gate;
 
-    private Regex(Pcre2Pattern pattern, (Variable, int)[] named, string source)
+    private Regex(Pcre2Pattern pattern, (Variable, int)[] named, string source, bool caseless)
     {
         _pattern = pattern;
         _named = named;
+        _gate = RegexGate.Of(source, caseless);
         Source = source;
     }
 
@@ -50,12 +52,15 @@ public sealed class Regex
             variable.Get ??= static (Session _, Variable _, ref NativeSlice _) => false;
             named.Add((variable, group));
         }
-        return new Regex(compiled, [.. named], pattern);
+        return new Regex(compiled, [.. named], pattern, caseless);
     }
 
     /// <summary>Matches and, on success, sets the session's captures and named variables.</summary>
+    public RegexOutcome Match(Session session, NativeSlice subject) =>
+        _gate is not null && !_gate.MayMatch(subject.Span) ? RegexOutcome.NoMatch : MatchWhole(session, subject);
+
     [SkipLocalsInit]
-    public RegexOutcome Match(Session session, NativeSlice subject)
+    private RegexOutcome MatchWhole(Session session, NativeSlice subject)
     {
         Span<int> groups = stackalloc int[64];
         int want = Math.Min(_pattern.CaptureCount + 1, 32);
@@ -85,6 +90,10 @@ public sealed class Regex
     /// <summary>Matches without touching captures.</summary>
     public bool IsMatch(ReadOnlySpan<byte> subject)
     {
+        if (_gate is not null && !_gate.MayMatch(subject))
+        {
+            return false;
+        }
         Span<int> groups = stackalloc int[2];
         return _pattern.Match(subject, groups) > 0;
     }
