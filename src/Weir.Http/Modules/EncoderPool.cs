@@ -76,7 +76,7 @@ internal sealed class EncoderPool(EventLoop loop) : LoopPool(loop, "encoders"), 
     internal const long BytesMax = 16 * 1024 * 1024;
 
     /// <summary>And what an idle loop keeps.</summary>
-    internal const long IdleBytesMax = 1024 * 1024;
+    internal const long IdleBytesMax = 4 * 1024 * 1024;
 
     private static readonly LoopSlot<EncoderPool> s_slot = new();
 
