@@ -1,5 +1,6 @@
 // A loop's idle encoders of gzip, brotli and zstd: what they hold of native memory is used again after a reset, up to
-// a limit in bytes; those that waited longest go first, and an idle loop lets go of all but a little. One loop's thread.
+// a limit in bytes; those that waited longest go first, and an idle loop lets go of all but a little. One
+// loop's thread.
 // An encoder belongs to the filter that took it until it comes back, whole or in the middle of a body.
 using Weir.Kernel;
 using Weir.Loop;
