@@ -13,13 +13,14 @@ public static class Tools
     ];
 
     /// <summary>The path of a program, or null. Knows "php-fpm" whatever version its name carries, and
-    /// "flask" and "grpc" for Python.</summary>
+    /// "flask" and "grpc" for Python, "grpc-js" for Node.</summary>
     public static string? Find(string name) => name switch
     {
         // Not a program, but what some tests need as well.
         "root" => Environment.UserName == "root" ? "/" : null,
         "flask" => Find("gunicorn") is null ? null : DebianModule("flask"),
         "grpc" => DebianModule("grpc"),
+        "grpc-js" => NodeModule("@grpc/grpc-js"),
         "php-fpm" => FirstFile("php-fpm") ?? Directory.GetFiles("/usr/sbin", "php-fpm*").Order().LastOrDefault(),
         // Debian's own, not one of a version manager: its modules come from Debian too.
         "gunicorn" => File.Exists("/usr/bin/gunicorn") ? "/usr/bin/gunicorn" : FirstFile(name),
@@ -37,6 +38,18 @@ public static class Tools
 
     private static string? FirstFile(string name) =>
         _folders.Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+
+    /// <summary>What ./test fetches with npm.</summary>
+    private static string? NodeModule(string name)
+    {
+        string? directory = AppContext.BaseDirectory;
+        while (directory is not null && !File.Exists(Path.Combine(directory, "Weir.slnx")))
+        {
+            directory = Path.GetDirectoryName(directory);
+        }
+        string path = Path.Combine(directory ?? ".", "artifacts/node/node_modules", name);
+        return File.Exists(Path.Combine(path, "package.json")) ? path : null;
+    }
 
     private static string? DebianModule(string name)
     {

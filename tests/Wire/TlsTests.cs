@@ -249,6 +249,27 @@ public sealed class TlsTests
         Assert.All(lines[1..], line => Assert.StartsWith(expected + ",", line));
     }
 
+    [NeedsTheory("openssl")]
+    [Trait("Needs", "master")]
+    [InlineData("-tls1_2")]
+    [InlineData("-tls1_3")]
+    public void A_ticket_resumes_at_any_worker_after_a_reload(string version)
+    {
+        using ServerProcess weir = Serve(Rsa + "return 200 ok;", workers: 2, master: true);
+        string asks = $"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 20 openssl s_client -connect "
+            + $"127.0.0.1:{weir.Port} {version} -ign_eof";
+        string Run(string more) =>
+            ChildProcess.Run("sh", "-c", $"cd {weir.Files.Path}; {asks} {more} 2>/dev/null").Output;
+        Run("-sess_out ticket");
+        weir.Send(Signal.Hup);
+        Wait.For("the reload", () => weir.ErrorLog.Contains("reconfigured", StringComparison.Ordinal)
+            || weir.ErrorLog.Contains("reconfiguring", StringComparison.Ordinal));
+        for (int i = 0; i < 6; i++)
+        {
+            Assert.Contains("Reused, ", Run("-sess_in ticket"), StringComparison.Ordinal);
+        }
+    }
+
     [Theory]
     [InlineData("ssl_certificate %FILES%/no.crt; ssl_certificate_key %FILES%/ec.key;",
         "cannot load certificate \"%FILES%/no.crt\": BIO_new_file() failed (SSL: error:80000002:system library::No "
