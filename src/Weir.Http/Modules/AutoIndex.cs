@@ -211,7 +211,7 @@ internal sealed class AutoIndexHandler(AutoIndexSettings settings) : PhaseHandle
     }
 
     private static long LocalOffsetSeconds(HttpRequest r) =>
-        (long)TimeZoneInfo.Local.GetUtcOffset(DateTimeOffset.FromUnixTimeMilliseconds(r.Loop.UnixMs)).TotalSeconds;
+        WallClock.OffsetMinutes(r.Loop.UnixMs / 1000) * 60L;
 
     private static void WriteJson(DirectoryReader reader, BufferChain chain, NativeSlice callback)
     {

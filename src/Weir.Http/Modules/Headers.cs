@@ -365,7 +365,7 @@ internal sealed class HeadersFilter(HeadersSettings settings) : HeadFilter
     /// <summary>The next moment with this time of the local day.</summary>
     private static long NextTimeOfDay(long now, long seconds)
     {
-        long offset = (long)TimeZoneInfo.Local.GetUtcOffset(DateTimeOffset.FromUnixTimeSeconds(now)).TotalSeconds;
+        long offset = WallClock.OffsetMinutes(now) * 60L;
         long midnight = (now + offset) / 86400 * 86400 - offset;
         long next = midnight + seconds;
         return next > now ? next : next + 86400;

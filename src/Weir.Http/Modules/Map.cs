@@ -157,9 +157,17 @@ internal sealed class MapTable(Template source, HttpBuild build)
         }
         foreach ((Regex regex, Template result) in _regexes)
         {
-            if (regex.Match(s, text) == RegexOutcome.Match)
+            RegexOutcome outcome = regex.Match(s, text);
+            if (outcome == RegexOutcome.Match)
             {
                 return result;
+            }
+            if (outcome == RegexOutcome.Failed)
+            {
+                // As in nginx: no expression after it is asked, and the default stands.
+                (s as HttpRequest)?.LogError(LogLevel.Alert,
+                    $"pcre2_match() failed: match limit on \"{text}\" using \"{regex.Source}\"");
+                break;
             }
         }
         return _default;

@@ -35,6 +35,17 @@ public sealed class EdgeTests
         Assert.StartsWith("HTTP/1.1 204 ", Ask(server, "/b"));
     }
 
+    /// <summary>As in nginx: the line is written, no later expression is asked, and the default stands.</summary>
+    [Fact]
+    public void An_expression_of_a_map_that_backtracks_for_ever_gives_the_default_and_a_line_in_the_log()
+    {
+        using var server = new MemoryServer($"map $uri $m {{ default none; \"~{Endless}\" first; ~b$ second; }} "
+            + "server { listen 127.0.0.1:80; return 200 \"map:$m\"; }");
+        Assert.EndsWith("map:none", Ask(server, s_path));
+        Assert.Contains("pcre2_match() failed: match limit on \"", server.ErrorLog);
+        Assert.EndsWith("map:second", Ask(server, "/b"));
+    }
+
     [Theory]
     [InlineData(9, "404")]
     [InlineData(10, "404")]
