@@ -163,7 +163,20 @@ public sealed class InMemoryLoop : EventLoop
 
     protected override long ReadMonotonicMs() => _clockMs;
 
-    protected override long ReadUnixMs() => FirstUnixMs + _clockMs - 1_000_000;
+    protected override long ReadUnixMs()
+    {
+        if (_plan is { ClockSteps: > 0 } plan && plan.ClockRandom.Chance(plan.ClockSteps))
+        {
+            WallStepMs = plan.ClockRandom.Below(2 * WallStepMsMax) - WallStepMsMax;
+        }
+        return FirstUnixMs + _clockMs - 1_000_000 + WallStepMs;
+    }
+
+    /// <summary>An hour either way.</summary>
+    private const int WallStepMsMax = 3_600_000;
+
+    /// <summary>How far somebody has set the wall clock; the clock that timers run by does not notice.</summary>
+    public long WallStepMs { get; set; }
 
     protected override void Wake() => _wake.Release();
 

@@ -78,6 +78,7 @@ public sealed class SimulationPlan
         Random = new SeededRandom(seed);
         // What the server draws is a stream of its own: faults do not change its identifiers.
         ServerRandom = new SeededRandom(~seed);
+        ClockRandom = new SeededRandom(seed ^ 0xC10C);
     }
 
     public ulong Seed { get; }
@@ -85,6 +86,8 @@ public sealed class SimulationPlan
     public SeededRandom Random { get; }
 
     internal SeededRandom ServerRandom { get; }
+
+    internal SeededRandom ClockRandom { get; }
 
     // Weather: nothing that a correct server may answer otherwise for.
 
@@ -111,6 +114,9 @@ public sealed class SimulationPlan
 
     /// <summary>Closed connections serve again, as the real engines' do.</summary>
     public bool Recycles { get; init; }
+
+    /// <summary>Turns before which somebody sets the wall clock, by up to an hour either way.</summary>
+    public int ClockSteps { get; init; }
 
     // Faults: an answer may be cut, or become a 502 or a 504.
 

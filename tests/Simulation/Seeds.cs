@@ -33,6 +33,7 @@ internal static class Seeds
             Reorders = weather.Reorders,
             SlowWork = weather.SlowWork,
             Recycles = weather.Recycles,
+            ClockSteps = seed % 4 == 0 ? 100 : 0,
             ClientCuts = cutsClients ? 400 : 0,
             UpstreamCuts = cutsUpstreams ? 500 : 0,
             ConnectFaults = cutsUpstreams ? 150 : 0,
@@ -64,9 +65,9 @@ internal static class Seeds
         string sideBySide = run.Overlaps ? ", side by side" : "";
         return $"seed {run.Seed}: {run.Case.Id}, {run.Copies} clients per talk{sideBySide}\n"
             + $"splits {p.Splits} delays {p.Delays}/{p.DelayMsMax} ms short writes {p.ShortWrites} slow receives "
-            + $"{p.SlowReceives} reorders {p.Reorders} slow work {p.SlowWork} recycles {p.Recycles} cuts "
-            + $"{p.ClientCuts}/{p.UpstreamCuts} after {p.CutBytesMax} at most, reload at {run.ReloadMs}, quit at "
-            + $"{run.QuitMs} ms, faults {outcome.Faults}\n"
+            + $"{p.SlowReceives} reorders {p.Reorders} slow work {p.SlowWork} recycles {p.Recycles} "
+            + $"clock steps {p.ClockSteps} cuts {p.ClientCuts}/{p.UpstreamCuts} after {p.CutBytesMax} at most, "
+            + $"reload at {run.ReloadMs}, quit at {run.QuitMs} ms, faults {outcome.Faults}\n"
             + $"{wrong}\n--- error.log\n{outcome.ErrorLog}\n"
             + $"replay: WEIR_SIMULATION_SEED={run.Seed} dotnet test tests/Simulation\n";
     }

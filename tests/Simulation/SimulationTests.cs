@@ -58,6 +58,18 @@ public sealed class SimulationTests(ITestOutputHelper output)
         }
     }
 
+    [Theory, MemberData(nameof(Ids))]
+    public void Nothing_but_dates_depends_on_the_wall_clock(string id)
+    {
+        using var place = new Place();
+        Case one = Table.All.Single(c => c.Id == id);
+        Outcome calm = Seeds.Calm(one, place);
+        // At every third turn of the loop somebody sets the clock, by up to an hour either way.
+        Outcome set = World.Play(one, new SimulationPlan(5) { ClockSteps = 333 }, place);
+        string? wrong = Judge.Compare(one, calm, set, copies: 1, isWhole: true);
+        Assert.True(wrong is null, wrong);
+    }
+
     [Fact]
     public void An_hour_passes_as_soon_as_nothing_else_can_happen()
     {

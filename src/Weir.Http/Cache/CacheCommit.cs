@@ -55,12 +55,12 @@ internal sealed class CacheCommit : ICacheWriterOwner
 
     void ICacheWriterOwner.Written(CacheWriter writer, bool complete)
     {
-        long nowSec = EventLoop.UnixMs / 1000;
+        long usedSec = EventLoop.NowMs / 1000, unixMs = EventLoop.UnixMs;
         if (complete)
         {
             bool kept = MarkerId == 0
-                || Index.Publish(MarkerKey, MarkerId, MarkerBytes, nowSec, Purges, MainKey, Forgotten);
-            if (kept && Index.Publish(Key, Head.Id, Head.FileBytes, nowSec, Purges, MainKey, Forgotten))
+                || Index.Publish(MarkerKey, MarkerId, MarkerBytes, usedSec, Purges, MainKey, Forgotten, unixMs);
+            if (kept && Index.Publish(Key, Head.Id, Head.FileBytes, usedSec, Purges, MainKey, Forgotten, unixMs))
             {
                 KeepSmall(writer);
             }

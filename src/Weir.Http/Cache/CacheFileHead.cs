@@ -80,7 +80,12 @@ internal struct CacheFileHead
     };
 
     /// <summary>Seconds since the response was made, as far as is known.</summary>
-    public readonly long AgeSec(long nowMs) => Math.Max(0, (nowMs - StoredMs) / 1000) + InitialAgeSec;
+    public readonly long AgeSec(long nowMs) => StoredMs > nowMs + CacheIndex.FutureMsMax ? UnknownAgeSec
+        : Math.Max(0, (nowMs - StoredMs) / 1000) + InitialAgeSec;
+
+    /// <summary>The age of what was stored before the clock was set back: nobody knows it, so it is older than anything
+    /// may be (the greatest that RFC 9111 section 1.2.2 has).</summary>
+    public const long UnknownAgeSec = 1L << 31;
 
     /// <summary>Writes the fixed part in front of texts that are there already, and the checksum over all.</summary>
     public void Seal(Span<byte> bytes)

@@ -131,7 +131,7 @@ public sealed partial class CacheIndex
 
     /// <summary>Marks everything that a text names as purged; the number of the purge, 0 when there is no
     /// room.</summary>
-    internal uint Mark(PurgeKind kind, ReadOnlySpan<byte> text, long nowMs)
+    internal uint Mark(PurgeKind kind, ReadOnlySpan<byte> text, long unixMs)
     {
         Span<byte> key = stackalloc byte[1 + Math.Min(text.Length, MarkBytesMax)];
         key[0] = (byte)kind;
@@ -153,7 +153,7 @@ public sealed partial class CacheIndex
         }
         ref CacheMeta meta = ref Meta;
         ref PurgeMark mark = ref _marks.Value<PurgeMark>(at);
-        mark.AtMs = nowMs;
+        mark.AtMs = unixMs;
         _zone.Wrote();
         mark.Number = meta.Purges + 1;
         _zone.Wrote();
@@ -166,14 +166,16 @@ public sealed partial class CacheIndex
 
     /// <summary>Whether a response that was stored at a time is purged: by its key's text or by one of its
     /// tags.</summary>
-    internal bool IsPurged(ReadOnlySpan<byte> keyText, ReadOnlySpan<byte> tags, long storedMs, out uint purges)
+    internal bool IsPurged(ReadOnlySpan<byte> keyText, ReadOnlySpan<byte> tags, long storedMs, long unixMs,
+        out uint purges)
     {
         using ZoneLock held = _zone.Lock();
         purges = Meta.Purges;
         for (uint at = _marks.Oldest; at != 0; at = _marks.Newer(at))
         {
             ReadOnlySpan<byte> key = _marks.Key(at);
-            if (_marks.Value<PurgeMark>(at).AtMs < storedMs)
+            // From the future: stored before the clock was set back, and so before whatever was purged since.
+            if (_marks.Value<PurgeMark>(at).AtMs < storedMs && storedMs <= unixMs + FutureMsMax)
             {
                 continue;
             }

@@ -1,7 +1,8 @@
 // The keys of a cache in its zone, shared by all workers and the cache processes: which files exist, how they are used,
 // who is fetching. Each method is one short critical section. The files are the truth: an entry without a file is
 // noticed when the file is opened, and forgotten. A lock belongs to a life of its worker's counter slot, so that the
-// lock of a worker that was killed is free as soon as the master has collected it.
+// lock of a worker that was killed is free as soon as the master has collected it. Uses and locks are timed by the
+// monotonic clock; what a file says of itself (its number, when it was stored) is wall clock.
 using Weir.Kernel;
 using Weir.Zones;
 
@@ -10,7 +11,7 @@ namespace Weir.Http.Cache;
 /// <summary>The shared index of one cache.</summary>
 public sealed partial class CacheIndex
 {
-    public const ulong Layout = 0x4361_6368_6500_0003;
+    public const ulong Layout = 0x4361_6368_6500_0004;
 
     /// <summary>A file's number is the time at which its answer was asked for, and so many random bits.</summary>
     public const int IdTimeShift = 20;
@@ -252,7 +253,7 @@ public sealed partial class CacheIndex
     /// <paramref name="main"/> was forgotten since it was asked for, or when what is known was asked for later: then
     /// nobody can say which of the two files is there.</summary>
     public bool Publish(CacheKey key, ulong id, long fileBytes, long nowSec, uint purgesSeen, CacheKey main,
-        ushort forgotten)
+        ushort forgotten, long unixMs)
     {
         using ZoneLock held = _zone.Lock();
         uint at = Find(main);
@@ -261,7 +262,7 @@ public sealed partial class CacheIndex
             return false;
         }
         at = main == key ? at : Find(key);
-        if (at != 0 && IsOvertaken(in Entry(at), id, nowSec * 1000))
+        if (at != 0 && IsOvertaken(in Entry(at), id, unixMs))
         {
             ForgetHeld(ref Entry(at));
             return false;
@@ -271,18 +272,19 @@ public sealed partial class CacheIndex
     }
 
     /// <summary>Whether a response is known that was asked for after this one.</summary>
-    public bool IsOvertaken(CacheKey key, ulong id, long nowMs)
+    public bool IsOvertaken(CacheKey key, ulong id, long unixMs)
     {
         using ZoneLock held = _zone.Lock();
         uint at = Find(key);
-        return at != 0 && IsOvertaken(in Entry(at), id, nowMs);
+        return at != 0 && IsOvertaken(in Entry(at), id, unixMs);
     }
 
     /// <summary>A number from the future is of before the clock was set back.</summary>
-    private static bool IsOvertaken(in CacheEntry entry, ulong id, long nowMs) => entry.Exists != 0 && entry.Id > id
-        && (long)(entry.Id >> IdTimeShift) <= nowMs + FutureMsMax;
+    private static bool IsOvertaken(in CacheEntry entry, ulong id, long unixMs) => entry.Exists != 0 && entry.Id > id
+        && (long)(entry.Id >> IdTimeShift) <= unixMs + FutureMsMax;
 
-    private const long FutureMsMax = 2000;
+    /// <summary>What is from so far in the future was stored before the clock was set back.</summary>
+    public const long FutureMsMax = 2000;
 
     /// <summary>A file is in its place under the key's name.</summary>
     public void Publish(CacheKey key, ulong id, long fileBytes, long nowSec, uint purgesSeen)

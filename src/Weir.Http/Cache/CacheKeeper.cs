@@ -69,7 +69,7 @@ public sealed class CacheKeeper
     private async LoopTask<Unit> ManageAsync(CachePath path)
     {
         _configuration.AddReference();
-        var step = new ManagerStep(new CacheManager(path));
+        var step = new ManagerStep(new CacheManager(path, _loop));
         bool failed = false;
         while (!_stopped)
         {
@@ -93,7 +93,7 @@ public sealed class CacheKeeper
     private async LoopTask<Unit> LoadAsync(CachePath path)
     {
         _configuration.AddReference();
-        var step = new LoaderStep(new CacheLoader(path));
+        var step = new LoaderStep(new CacheLoader(path, _loop));
         bool failed = false;
         while (!_stopped)
         {

@@ -6,11 +6,12 @@
 using System.IO.Enumeration;
 using Weir.Kernel;
 using Weir.Kernel.Net;
+using Weir.Loop;
 
 namespace Weir.Http.Cache;
 
 /// <summary>Keeps one cache within its bounds.</summary>
-internal sealed class CacheManager(CachePath path)
+internal sealed class CacheManager(CachePath path, EventLoop? loop = null)
 {
     private const long IdleMs = 1000, IdleMsMax = 10_000, LoadingMs = 100;
 
@@ -45,7 +46,7 @@ internal sealed class CacheManager(CachePath path)
             idleMs = _index.IsLoaded ? IdleMsMax : LoadingMs;
             return false;
         }
-        long idleSec = Sys.UnixMs() / 1000 - victim.UsedSec;
+        long idleSec = CacheClock.NowSec(loop) - victim.UsedSec;
         bool goes = idleSec > path.InactiveSec || _index.Bytes > path.MaxBytes
             || path.MinFreeBytes > 0 && Descriptors.FreeBytes(path.Directory) is { IsError: false } free
                 && free.Value < path.MinFreeBytes;
@@ -114,7 +115,7 @@ internal sealed class CacheManager(CachePath path)
         ReadOnlySpan<byte> keyText = all.Slice(CacheFileHead.HeadBytes, head.KeyLength);
         ReadOnlySpan<byte> tags = all.Slice(
             CacheFileHead.HeadBytes + head.KeyLength + head.VaryLength + head.ResponseLength, head.TagsLength);
-        if (_index.IsPurged(keyText, tags, head.StoredMs, out uint _))
+        if (_index.IsPurged(keyText, tags, head.StoredMs, loop?.UnixMs ?? Sys.UnixMs(), out uint _))
         {
             Descriptors.Unlink(file);
             _index.Forget(key, head.Id);
@@ -144,7 +145,7 @@ internal sealed class CacheManager(CachePath path)
 
 /// <summary>Finds the files of an earlier server and makes their entries, in bounded steps; it opens none of them:
 /// names and sizes say enough. Until it has been through, workers look for files themselves.</summary>
-internal sealed class CacheLoader(CachePath path)
+internal sealed class CacheLoader(CachePath path, EventLoop? loop = null)
 {
     private const long TempAgeSec = 600;
 
@@ -200,7 +201,7 @@ internal sealed class CacheLoader(CachePath path)
             && System.Text.Encoding.ASCII.GetBytes(file.Name, name) == name.Length
             && CacheKey.TryParseName(name, out CacheKey key) && IsInPlace(key, file.Directory))
         {
-            index.Load(key, file.Bytes, nowSec);
+            index.Load(key, file.Bytes, CacheClock.NowSec(loop));
         }
         else if (IsAbandoned(file, nowSec))
         {
@@ -241,4 +242,11 @@ internal sealed class CacheLoader(CachePath path)
             ShouldIncludePredicate = static (ref FileSystemEntry e) =>
                 !e.IsDirectory && e.FileName.Length == CacheKey.NameLength,
         };
+}
+
+/// <summary>The clock by which uses are timed: monotonic, so that a wall clock that is set ages nothing.</summary>
+internal static class CacheClock
+{
+    /// <summary>The loop's, as requests count by it; without a loop the machine's.</summary>
+    internal static long NowSec(EventLoop? loop) => (loop?.NowMs ?? Sys.MonotonicMs()) / 1000;
 }

@@ -107,7 +107,7 @@ internal sealed class CacheWaits(EventLoop loop)
 
         internal void Look()
         {
-            bool ended = !_owner.IsWriting(_index, _key) && !_index.IsFetched(_key, _owner.UnixMs);
+            bool ended = !_owner.IsWriting(_index, _key) && !_index.IsFetched(_key, _owner.NowMs);
             long nowMs = _owner.NowMs;
             for (int i = _waiters.Count - 1; i >= 0; i--)
             {
@@ -149,6 +149,4 @@ internal sealed class CacheWaits(EventLoop loop)
     private void CancelTimer(CallbackTimer timer) => loop.Timers.Cancel(timer);
 
     private long NowMs => loop.NowMs;
-
-    private long UnixMs => loop.UnixMs;
 }

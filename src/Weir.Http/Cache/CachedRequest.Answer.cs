@@ -129,7 +129,7 @@ internal sealed partial class CachedRequest
         {
             Status = head.Status,
             NowSec = r.Loop.UnixMs / 1000,
-            DelaySec = Math.Max(0, (r.Loop.UnixMs - _askedMs) / 1000),
+            DelaySec = (r.Loop.NowMs - _askedMs) / 1000,
             ConfiguredSec = _rules.ValidFor(head.Status),
             IsAuthorized = _rules.Conforms && r.Head.Has(KnownHeader.Authorization),
             IsNotToBeStored = _request.Has(CacheFlags.NoStore),
@@ -232,7 +232,7 @@ internal sealed partial class CachedRequest
         long seconds = _rules.ValidFor(status);
         if (seconds > 0)
         {
-            _index.Remember(_key, status, Request.Loop.UnixMs / 1000 + seconds);
+            _index.Remember(_key, status, Request.Loop.NowMs / 1000 + seconds);
         }
     }
 

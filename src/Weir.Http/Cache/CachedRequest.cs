@@ -188,13 +188,13 @@ internal sealed partial class CachedRequest : AnswerTee
     private CacheLook Use()
     {
         _isLoaded = _path.HasBeenLoaded;
-        return Noted(_index.Use(_key, Request.Loop.UnixMs / 1000));
+        return Noted(_index.Use(_key, Request.Loop.NowMs / 1000));
     }
 
     private CacheLook LookAgain()
     {
         _isLoaded = _path.HasBeenLoaded;
-        return Noted(_index.Look(_key, Request.Loop.UnixMs / 1000));
+        return Noted(_index.Look(_key, Request.Loop.NowMs / 1000));
     }
 
     /// <summary>What an answer that is asked for from now on is compared with when it is published.</summary>
@@ -241,10 +241,10 @@ internal sealed partial class CachedRequest : AnswerTee
             CacheLoads.Result read = await CacheLoads.ReadAsync(r.Loop, _path.FileOf(_key), _key);
             if (read.Response is { } found)
             {
-                CacheLook now = _index.Look(_key, r.Loop.UnixMs / 1000);
+                CacheLook now = _index.Look(_key, r.Loop.NowMs / 1000);
                 if (!now.Exists || now.Id == 0)
                 {
-                    _index.Learn(_key, found.Head.Id, found.Head.FileBytes, r.Loop.UnixMs / 1000);
+                    _index.Learn(_key, found.Head.Id, found.Head.FileBytes, r.Loop.NowMs / 1000);
                     look = new CacheLook(true, found.Head.Id, look.Uses, 0, true);
                 }
                 else if (now.Id != found.Head.Id)
@@ -264,7 +264,7 @@ internal sealed partial class CachedRequest : AnswerTee
             }
             if (read.Error == Errno.EINVAL)
             {
-                CacheLook now = _index.Look(_key, r.Loop.UnixMs / 1000);
+                CacheLook now = _index.Look(_key, r.Loop.NowMs / 1000);
                 if (now.Id != look.Id && now.Id != 0)
                 {
                     look = now;
@@ -369,7 +369,7 @@ internal sealed partial class CachedRequest : AnswerTee
         {
             return CacheLockOutcome.Taken;
         }
-        CacheLockOutcome outcome = _index.TryLock(_key, Request.Loop.UnixMs, ageMs, out long token);
+        CacheLockOutcome outcome = _index.TryLock(_key, Request.Loop.NowMs, ageMs, out long token);
         if (outcome == CacheLockOutcome.Taken)
         {
             _token = token;
@@ -439,7 +439,8 @@ internal sealed partial class CachedRequest : AnswerTee
 
     private bool IsPurged(StoredResponse found)
     {
-        if (_index.IsPurged(found.Texts.Key.Span, found.Texts.Tags.Span, found.Head.StoredMs, out uint purges))
+        if (_index.IsPurged(found.Texts.Key.Span, found.Texts.Tags.Span, found.Head.StoredMs, Request.Loop.UnixMs,
+            out uint purges))
         {
             _index.Forget(_key, found.Head.Id);
             _memory.Forget(_key);
@@ -474,14 +475,14 @@ internal sealed partial class CachedRequest : AnswerTee
         }
         if (_cacheable && !_isNoted)
         {
-            Noted(_index.Look(_mainKey, r.Loop.UnixMs / 1000));
+            Noted(_index.Look(_mainKey, r.Loop.NowMs / 1000));
         }
         x.Tee = this;
         if (_cacheable && r.Method == HttpMethod.Head && _rules.Settings.ConvertHead.Value)
         {
             x.MethodInstead = HttpMethod.Get;
         }
-        _askedMs = r.Loop.UnixMs;
+        _askedMs = r.Loop.NowMs;
         _askId = _loop.NewId();
         PhaseResult result = await x.RunAsync();
         x.Tee = null;
@@ -537,7 +538,7 @@ internal sealed partial class CachedRequest : AnswerTee
     {
         if (_token != 0)
         {
-            _index.Unlock(_lockedKey, _token, pass ? Request.Loop.UnixMs + CacheIndex.PassMs : 0);
+            _index.Unlock(_lockedKey, _token, pass ? Request.Loop.NowMs + CacheIndex.PassMs : 0);
             _token = 0;
             _loop.Waits.Wake(_index, _lockedKey);
         }

@@ -3,6 +3,7 @@
 // Where there is no shared memory (the library) the same tables live in memory of the process.
 using System.Buffers.Binary;
 using Weir.Kernel;
+using Weir.Kernel.Net;
 using Weir.Tls;
 using Weir.Zones;
 
@@ -10,10 +11,10 @@ namespace Weir.Http.Modules;
 
 internal static class SslZones
 {
-    private const ulong SessionLayout = 0x5331_7373_6C00_0001;
-    private const ulong TicketLayout = 0x5331_7373_6C00_0002;
-    private const ulong EarlyLayout = 0x5331_7373_6C00_0003;
-    private const ulong OcspLayout = 0x5331_7373_6C00_0004;
+    private const ulong SessionLayout = 0x5331_7373_6C00_0011;
+    private const ulong TicketLayout = 0x5331_7373_6C00_0012;
+    private const ulong EarlyLayout = 0x5331_7373_6C00_0013;
+    private const ulong OcspLayout = 0x5331_7373_6C00_0014;
     private const int SessionBytesTypical = 256, EarlyBytesTypical = 128;
 
     /// <summary>The shared cache of a rule; null without one, and while a master only collects.</summary>
@@ -61,7 +62,8 @@ internal static class SslZones
         return table is null ? null : new ZoneOcsp(zone!, table);
     }
 
-    private static long NowSec() => DateTimeOffset.UtcNow.ToUnixTimeSeconds();
+    /// <summary>Monotonic: a clock that is set neither ends sessions nor forgets early data. Never 0.</summary>
+    private static long NowSec() => 1 + Sys.MonotonicMs() / 1000;
 
     internal sealed class ZoneSessions(Zone zone, SharedTable table) : ITlsSessionStore
     {
@@ -130,7 +132,7 @@ internal static class SslZones
 
     /// <summary>Randoms of ClientHellos with the second they came in. OpenSSL takes early data only while the ticket's
     /// age as the client sees it fits within ten seconds, so that a copy that is older is refused anyway.</summary>
-    private sealed class ZoneReplayGuard(Zone zone, SharedTable table) : ITlsReplayGuard
+    internal sealed class ZoneReplayGuard(Zone zone, SharedTable table) : ITlsReplayGuard
     {
         private const int KeptSec = 30, TrimmedMax = 4;
 
@@ -153,12 +155,14 @@ internal static class SslZones
                 // A copy, or no room to remember it: the client gets its handshake without early data.
                 return false;
             }
+            // A kill before this leaves it known, with the oldest of times: its early data is refused meanwhile.
             BinaryPrimitives.WriteInt64LittleEndian(table.Value(entry), now);
+            zone.Wrote();
             return true;
         }
     }
 
-    private sealed class ZoneOcsp(Zone zone, SharedTable table) : IOcspStore
+    internal sealed class ZoneOcsp(Zone zone, SharedTable table) : IOcspStore
     {
         private const int EndsBytes = 8, ValueBytes = EndsBytes + 1;
 
@@ -198,8 +202,13 @@ internal static class SslZones
             if (entry != 0)
             {
                 Span<byte> value = table.Value(entry);
-                BinaryPrimitives.WriteInt64LittleEndian(value, NowSec() + validSec);
+                // Over until it is whole: an old status does not get a new time.
+                BinaryPrimitives.WriteInt64LittleEndian(value, 0);
+                zone.Wrote();
                 value[EndsBytes] = (byte)status;
+                zone.Wrote();
+                BinaryPrimitives.WriteInt64LittleEndian(value, NowSec() + validSec);
+                zone.Wrote();
             }
         }
     }

@@ -7,6 +7,7 @@ using Weir.Http.Cache;
 using Weir.Http.Modules;
 using Weir.Kernel;
 using Weir.Session.Upstream;
+using Weir.Tls;
 using Weir.Zones;
 using Xunit;
 
@@ -34,9 +35,9 @@ public sealed class FeatureFaultPointTests
     {
         ["use an unknown key"] = static i => i.Use(Key(20), NowSec),
         ["use a known key"] = static i => i.Use(Key(3), NowSec + 1),
-        ["publish"] = static i => i.Publish(Key(20), 200, 77, NowSec, 0, Key(20), 0),
-        ["publish over"] = static i => i.Publish(Key(3), 300, 77, NowSec, 0, Key(3), 0),
-        ["publish too late"] = static i => i.Publish(Key(3), 1, 77, NowSec, 0, Key(3), 0),
+        ["publish"] = static i => i.Publish(Key(20), 200, 77, NowSec, 0, Key(20), 0, NowMs),
+        ["publish over"] = static i => i.Publish(Key(3), 300, 77, NowSec, 0, Key(3), 0, NowMs),
+        ["publish too late"] = static i => i.Publish(Key(3), 1, 77, NowSec, 0, Key(3), 0, NowMs),
         ["learn"] = static i => i.Learn(Key(3), 300, 77, NowSec),
         ["lock"] = static i => i.TryLock(Key(4), NowMs, 60_000, out long _),
         ["lock an unknown key"] = static i => i.TryLock(Key(20), NowMs, 60_000, out long _),
@@ -329,6 +330,55 @@ public sealed class FeatureFaultPointTests
             return died;
         });
         Assert.True(deaths >= 20, $"only {deaths} fault points");
+    }
+
+    [Fact]
+    public void A_ClientHello_that_was_accepted_is_never_accepted_again_after_a_death_at_any_write()
+    {
+        var spec = new ZoneSpec("early:faults", 32 * 1024, 1);
+        byte[] known = [.. Enumerable.Repeat((byte)1, 32)], last = [.. Enumerable.Repeat((byte)2, 32)];
+        int deaths = AtEveryWrite(at =>
+        {
+            using var pair = new DyingHolder(spec);
+            var next = new SslZones.ZoneReplayGuard(pair.Next, SharedTable.Open(pair.Next, 0, 64)!);
+            Assert.True(next.IsFirst(known));
+            bool died = pair.DiesAt(at, static zone =>
+                new SslZones.ZoneReplayGuard(zone, SharedTable.Open(zone, 0, 64)!), (_, mine) => mine.IsFirst(last));
+            Assert.False(next.IsFirst(known));
+            // Whoever died has answered nobody yet; what it went through with is known.
+            bool again = next.IsFirst(last);
+            Assert.True(died || !again);
+            Assert.False(next.IsFirst(known));
+            return died;
+        });
+        Assert.True(deaths >= 8, $"only {deaths} fault points");
+    }
+
+    [Fact]
+    public void What_is_known_of_a_certificate_is_whole_or_unknown_after_a_death_at_any_write()
+    {
+        var spec = new ZoneSpec("ocsp:faults", 32 * 1024, 1);
+        int deaths = AtEveryWrite(at =>
+        {
+            using var pair = new DyingHolder(spec);
+            var next = new SslZones.ZoneOcsp(pair.Next, SharedTable.Open(pair.Next, 0, 64)!);
+            next.Keep("a"u8, TlsOcspStatus.Good, 1000);
+            next.Keep("stays"u8, TlsOcspStatus.Good, 1000);
+            // Over: good once more only if somebody said so.
+            next.Keep("over"u8, TlsOcspStatus.Good, -1000);
+            bool died = pair.DiesAt(at, static zone =>
+                new SslZones.ZoneOcsp(zone, SharedTable.Open(zone, 0, 64)!), static (_, mine) =>
+            {
+                mine.Keep("over"u8, TlsOcspStatus.Revoked, 1000);
+                mine.Keep("a"u8, TlsOcspStatus.Revoked, 1000);
+                mine.Keep("new"u8, TlsOcspStatus.Revoked, 1000);
+            });
+            Assert.True(next.TryFind("stays"u8, out TlsOcspStatus stays) && stays == TlsOcspStatus.Good);
+            Assert.True(!next.TryFind("over"u8, out TlsOcspStatus over) || over == TlsOcspStatus.Revoked);
+            Assert.True(!next.TryFind("new"u8, out TlsOcspStatus made) || made == TlsOcspStatus.Revoked);
+            return died;
+        });
+        Assert.True(deaths >= 16, $"only {deaths} fault points");
     }
 }
 #endif

@@ -58,9 +58,9 @@ public sealed class CacheIndexTests : IDisposable
         index.Use(Key(1), NowSec);
         ushort before = index.Look(Key(1), NowSec).Forgotten;
         Assert.False(index.Forget(Key(1), 0));
-        Assert.False(index.Publish(Key(1), 11, 100, NowSec, 0, Key(1), before));
+        Assert.False(index.Publish(Key(1), 11, 100, NowSec, 0, Key(1), before, NowMs));
         Assert.False(index.Look(Key(1), NowSec).Exists);
-        Assert.True(index.Publish(Key(1), 12, 100, NowSec, 0, Key(1), index.Look(Key(1), NowSec).Forgotten));
+        Assert.True(index.Publish(Key(1), 12, 100, NowSec, 0, Key(1), index.Look(Key(1), NowSec).Forgotten, NowMs));
         Assert.True(index.Look(Key(1), NowSec).Exists);
     }
 
@@ -69,10 +69,10 @@ public sealed class CacheIndexTests : IDisposable
     {
         CacheIndex index = Open(out int _);
         ulong later = (ulong)NowMs << CacheIndex.IdTimeShift, earlier = later - 1;
-        Assert.True(index.Publish(Key(1), later, 100, NowSec, 0, Key(1), 0));
+        Assert.True(index.Publish(Key(1), later, 100, NowSec, 0, Key(1), 0, NowMs));
         Assert.True(index.IsOvertaken(Key(1), earlier, NowMs));
         Assert.False(index.IsOvertaken(Key(1), later, NowMs));
-        Assert.False(index.Publish(Key(1), earlier, 200, NowSec, 0, Key(1), 0));
+        Assert.False(index.Publish(Key(1), earlier, 200, NowSec, 0, Key(1), 0, NowMs));
         Assert.False(index.Look(Key(1), NowSec).Exists);
         Assert.Equal(0, index.Bytes);
     }
@@ -83,8 +83,8 @@ public sealed class CacheIndexTests : IDisposable
         CacheIndex index = Open(out int _);
         ulong future = (ulong)(NowMs + 3_600_000) << CacheIndex.IdTimeShift;
         ulong now = (ulong)NowMs << CacheIndex.IdTimeShift;
-        Assert.True(index.Publish(Key(1), future, 100, NowSec, 0, Key(1), 0));
-        Assert.True(index.Publish(Key(1), now, 200, NowSec, 0, Key(1), 0));
+        Assert.True(index.Publish(Key(1), future, 100, NowSec, 0, Key(1), 0, NowMs));
+        Assert.True(index.Publish(Key(1), now, 200, NowSec, 0, Key(1), 0, NowMs));
         Assert.Equal(now, index.Look(Key(1), NowSec).Id);
     }
 
@@ -115,7 +115,7 @@ public sealed class CacheIndexTests : IDisposable
             CachePurge.EnsureMarks(path, index);
             CachePurge.TakeMarks(path);
             await worker;
-            Assert.True(index.IsPurged("key"u8, "red"u8, NowMs - 1, out uint _));
+            Assert.True(index.IsPurged("key"u8, "red"u8, NowMs - 1, NowMs, out uint _));
             File.Delete($"{directory}/purges.taken");
         }
         Directory.Delete(directory, recursive: true);
