@@ -74,4 +74,7 @@ public struct InheritedList<T>
 
     /// <summary>The outermost level: nothing around it.</summary>
     public void Merge() => _merged = Array;
+
+    /// <summary>Nothing holds here, whatever was added.</summary>
+    public void MergeNone() => _merged = [];
 }

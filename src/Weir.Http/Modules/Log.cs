@@ -261,13 +261,14 @@ internal sealed class LogModule : HttpModule<LogSettings>
     protected override void Merge(HttpBuild build, LogSettings parent, LogSettings child)
     {
         child.FileCache.Merge(parent.FileCache, s_noCache);
-        if (child.IsOff || child.Logs.IsSet)
+        child.IsOff |= !child.Logs.IsSet && parent.IsOff;
+        if (child.IsOff)
         {
-            child.Logs.Merge();
+            // `off` counts for its level whatever stands beside it.
+            child.Logs.MergeNone();
         }
-        else if (parent.IsOff)
+        else if (child.Logs.IsSet)
         {
-            child.IsOff = true;
             child.Logs.Merge();
         }
         else

@@ -52,6 +52,10 @@ public static class LogCases
             + " return 200; } location /js { access_log %DIR%/access.log js; return 200; }"
             + " location /ep { error_page 404 /js; return 404; } location /rw { rewrite ^ /in last; }",
             Ask("/in"), Ask("/js"), Ask("/ep"), Ask("/rw"), Ask("/x")),
+        One("off beside others of its level", "access_log %DIR%/access.log raw;"
+            + " location /after { access_log %DIR%/access.log js; access_log off; return 200; }"
+            + " location /before { access_log off; access_log %DIR%/access.log js; return 200; }",
+            Ask("/after"), Ask("/before"), Ask("/x")),
         One("bytes of answers", "access_log %DIR%/access.log bytes; default_type text/html;"
             + " location /t { return 200 text; }"
             + " location /z { gzip on; gzip_min_length 1; return 200 zipped; } location /e { return 204; }",
