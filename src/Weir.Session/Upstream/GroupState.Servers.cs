@@ -197,12 +197,13 @@ public sealed partial class GroupState
                     return ListChange.Exists;
                 }
             }
-            line = line with { Id = record.NextId };
+            // The number is taken first: who dies after the line was put leaves one unused, not one to be used again.
+            line = line with { Id = record.NextId++ };
             if (!_zone.Put(Group.Name.Span, Group.Stamp, line))
             {
+                record.NextId--;
                 return ListChange.NoRoom;
             }
-            record.NextId++;
             record.ListVersion++;
         }
         Follow();

@@ -197,8 +197,15 @@ public sealed partial class GroupZone
         }
         for (uint entry = counts ? _groups.Oldest : 0; entry != 0; entry = _groups.Newer(entry))
         {
-            GroupOf(entry).Recounts++;
+            ref GroupRecord group = ref GroupOf(entry);
+            group.Recounts++;
             _zone.Wrote();
+            if (repaired)
+            {
+                // Who died may have changed a server's flags and not yet said so.
+                group.FlagVersion++;
+                _zone.Wrote();
+            }
         }
         for (uint entry = changes ? _groups.Oldest : 0; entry != 0; entry = _groups.Newer(entry))
         {
