@@ -22,6 +22,8 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
     /// <summary>Unsent records at which a peer that makes the session talk without reading is given up.</summary>
     private const int UnreadRecordBytesMax = 256 * 1024;
 
+    private bool _isLeft; // for what it does not read
+
     private const int CipherSlabBytes = 64 * 1024;
 
     /// <summary>Bytes encrypted in a row before others get their turn.</summary>
@@ -261,6 +263,7 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
             if (_cipher is { Length: > UnreadRecordBytesMax } && status != TlsStatus.Failed)
             {
                 _session.Break(" (SSL: the peer does not read what it asks for)");
+                _isLeft = true;
                 status = TlsStatus.Failed;
             }
         }
@@ -572,6 +575,7 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
         {
             return;
         }
+        reset |= _isLeft;
         if (!reset && !_inner.PeerClosed)
         {
             SayGoodbye();

@@ -346,6 +346,11 @@ public sealed class Http2Client : IDisposable
         {
         }
 
+        if (text.Length == 0)
+        {
+            return Send(Data(streamId, "", true));
+        }
+
         for (int at = 0; at < text.Length;)
         {
             long stream = ServerSettings[SettingId.InitialWindowSize] + _grants.GetValueOrDefault(streamId) - at;

@@ -214,7 +214,11 @@ public sealed class Http2UpstreamTests
                     c.Hold();
                     return;
                 }
-                stream = http.Read().Stream;
+                // What had left before the RST_STREAM was heard of may still come.
+                for (int reset = stream; stream == reset;)
+                {
+                    stream = http.Read().Stream;
+                }
             }
             while (true)
             {

@@ -127,7 +127,7 @@ public static class OriginRows
         },
         new($"{family}_limit_rate", to + $"{family}_limit_rate %V; }}", "1", "0", "<open>", "<end>")
         {
-            Send = Get("/") + Until, Up = answer(new string('r', 40_000), []),
+            Send = Get("/") + Until, Up = answer(new string('r', 400_000), []),
         },
         new($"{family}_max_temp_file_size", to + $"error_log %LOG% warn; {family}_max_temp_file_size %V; }}", "64m",
             "0",
