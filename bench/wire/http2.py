@@ -343,6 +343,15 @@ def first_line(*command):
     return (done.stdout + done.stderr).strip().splitlines()[0]
 
 
+def machine():
+    """Processor, kernel, day and commit of a run, for its first line."""
+    with open("/proc/cpuinfo") as f:
+        cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), "unknown")
+    commit = subprocess.run(["git", "-C", bench.ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return (f"{cpu}, Linux {os.uname().release}, {time.strftime('%Y-%m-%d', time.gmtime())}, "
+            f"commit {commit.stdout.strip() or 'unknown'}")
+
+
 def main():
     if sys.argv[1:2] == ["--probe"]:
         slow_probe(int(sys.argv[2]), sys.argv[3] == "1")
@@ -366,16 +375,12 @@ def main():
     finally:
         run.upstream.kill()
         shutil.rmtree(run.base, ignore_errors=True)
-    with open("/proc/cpuinfo") as f:
-        cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), "unknown")
-    commit = subprocess.run(["git", "-C", bench.ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     text = "\n".join([
         "# HTTP/2 beside nginx", "",
         f"One worker on one core, clients and upstream servers on another; medians of {options.rounds} alternating "
         f"rounds; CPU microseconds of the worker per request, {options.requests} small requests a round. "
         f"{first_line(options.weir_binary, '-v').split('(')[-1].rstrip(')')}, "
-        f"{first_line(options.nginx_binary, '-v').split(': ')[-1]}, {cpu}, Linux {os.uname().release}, "
-        f"{time.strftime('%Y-%m-%d', time.gmtime())}, commit {commit.stdout.strip() or 'unknown'}.", "",
+        f"{first_line(options.nginx_binary, '-v').split(': ')[-1]}, {machine()}.", "",
         *run.table(), ""])
     print(text)
     if options.result:

@@ -207,17 +207,13 @@ def main():
     finally:
         run.upstream.kill()
         shutil.rmtree(run.base, ignore_errors=True)
-    with open("/proc/cpuinfo") as f:
-        cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), "unknown")
-    commit = subprocess.run(["git", "-C", bench.ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     text = "\n".join([
         "# TLS, HTTP/2 and gRPC beside nginx", "",
         f"`bench/tls`: one worker on one core, clients and upstream servers on another, the same P-256 key and curve; "
         f"medians of {options.rounds} alternating rounds, {time.monotonic() - began:.0f} s in all. "
         f"{http2.first_line(options.weir_binary, '-v').split('(')[-1].rstrip(')')}, "
         f"{http2.first_line(options.nginx_binary, '-v').split(': ')[-1]}, {http2.first_line('openssl', 'version')}, "
-        f"{cpu}, Linux {os.uname().release}, {time.strftime('%Y-%m-%d', time.gmtime())}, commit "
-        f"{commit.stdout.strip() or 'unknown'}.", "",
+        f"{http2.machine()}.", "",
         *run.table(), ""])
     print(text)
     if options.result:
