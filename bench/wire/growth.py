@@ -52,14 +52,7 @@ def chart(facts, growth, points):
     svg = report.Svg(640, 330, f"Instructions per request against {growth.what}, {facts['date'][:10]}")
     top = max(p["instructions"] for own in points.values() for p in own) * 1.15
     decades = max(1, math.ceil(math.log10(max(growth.sizes))))
-    for d in range(decades + 1):
-        x = 60 + 440 * d / decades
-        svg.line(x, 50, x, 280, "#eee")
-        svg.text(x, 298, f"{10 ** d:,}", anchor="middle", colour="#555")
-    for i in range(5):
-        y = 280 - 230 * i / 4
-        svg.line(60, y, 500, y, "#eee")
-        svg.text(54, y + 4, f"{top * i / 4:,.0f}", anchor="end", colour="#555")
+    report.axes(svg, decades, top, ",.0f")
     for name, own in points.items():
         at = [(60 + 440 * math.log10(max(p["size"], 1)) / decades, 280 - 230 * p["instructions"] / top) for p in own]
         svg.path(at, report.COLOURS[name])

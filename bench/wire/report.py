@@ -154,6 +154,18 @@ def bars(facts, result):
     return str(svg)
 
 
+def axes(svg, decades, top, form):
+    """Sizes by powers of ten, costs from 0 to the top, in the frame of a growth chart."""
+    for d in range(decades + 1):
+        x = 60 + 440 * d / decades
+        svg.line(x, 50, x, 280, "#eee")
+        svg.text(x, 298, f"{10 ** d:,}", anchor="middle", colour="#555")
+    for i in range(5):
+        y = 280 - 230 * i / 4
+        svg.line(60, y, 500, y, "#eee")
+        svg.text(54, y + 4, f"{top * i / 4:{form}}", anchor="end", colour="#555")
+
+
 def growth_chart(facts, curve):
     svg = Svg(640, 330, f"CPU µs per request against {curve['what']}, {facts['date'][:10]}")
     everything = [p for points in curve["points"].values() for p in points]
@@ -165,14 +177,7 @@ def growth_chart(facts, curve):
     def at(point):
         return 60 + 440 * math.log10(max(point["size"], 1)) / decades, 280 - 230 * point["cpu_us"] / top
 
-    for d in range(decades + 1):
-        x = 60 + 440 * d / decades
-        svg.line(x, 50, x, 280, "#eee")
-        svg.text(x, 298, f"{10 ** d:,}", anchor="middle", colour="#555")
-    for i in range(5):
-        y = 280 - 230 * i / 4
-        svg.line(60, y, 500, y, "#eee")
-        svg.text(54, y + 4, f"{top * i / 4:.1f}", anchor="end", colour="#555")
+    axes(svg, decades, top, ".1f")
     taken = []
     for name, points in curve["points"].items():
         if points:
