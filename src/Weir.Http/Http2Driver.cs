@@ -64,6 +64,10 @@ internal sealed partial class Http2Driver
         _block = new HeaderBlock((int)Math.Min(HeadBytesMax * 2 + BlockBytesMore, int.MaxValue / 2), ContinuationsMax);
         server.EnsureHttp2Memory(HeadBytesMax);
         _flush = FlushNow;
+        if (connection is Tls.TlsConnection tls)
+        {
+            tls.Session.EndsAtRenegotiation = true;
+        }
     }
 
     private Http2StreamTable Streams => _work.Streams;
@@ -193,6 +197,11 @@ internal sealed partial class Http2Driver
 
     private void EndInput(in RecvLease lease)
     {
+        if (_connection is Tls.TlsConnection { Session.HasRenegotiated: true })
+        {
+            Fail(Http2Reason.Renegotiation);
+            return;
+        }
         if (lease.Error == Errno.ETIMEDOUT && _streamCount == 0)
         {
             if (_requests == 0 || !_reader.IsIdle)

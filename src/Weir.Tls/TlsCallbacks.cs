@@ -12,7 +12,7 @@ internal static unsafe class TlsCallbacks
     private const int HelloError = 0, HelloGoOn = 1;
     private const int ExtensionDone = 0, ExtensionFatal = 2, ExtensionNoAck = 3;
     private const int HostNameBytesMax = 255;
-    private const int Tls13 = 0x0304;
+    internal const int Tls13 = 0x0304;
 
     [UnmanagedCallersOnly]
     internal static int Verified(int good, nint store) => 1;

@@ -271,10 +271,7 @@ public sealed partial class TlsConnection : Connection, IPeerWatcher, IParkOwner
         {
             ShutdownSend();
         }
-        if (status == TlsStatus.Ended)
-        {
-            _isEnded = true;
-        }
+        _isEnded |= status == TlsStatus.Ended || _session.HasRenegotiated;
         if (filled > 0)
         {
             return RecvLease.Bytes(slab, filled);

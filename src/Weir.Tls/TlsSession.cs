@@ -44,6 +44,10 @@ public sealed unsafe partial class TlsSession : IDisposable
     /// renegotiate, answers to key updates.</summary>
     public const int DrawnRecordsMax = 16;
 
+    /// <summary>Bytes of a peer's records that may bring no data one after the other: a record and what little has to
+    /// be said beside data.</summary>
+    public const int FruitlessBytesMax = 64 * 1024;
+
     // Callbacks run inside of calls on this thread: they find their session here.
     [ThreadStatic]
     private static TlsSession? t_current;
@@ -54,6 +58,7 @@ public sealed unsafe partial class TlsSession : IDisposable
     private bool _refused;
     private int _drawn;
     private int _counted;
+    private int _fruitless;
 
     private TlsSession(TlsContext context, nint ssl, BioState* io)
     {
@@ -84,6 +89,12 @@ public sealed unsafe partial class TlsSession : IDisposable
     public int ErrorReason { get; private set; }
 
     public bool IsHandshakeDone { get; private set; }
+
+    /// <summary>Reading ends when the peer asks for a new handshake, as HTTP/2 wants it (RFC 9113 §9.2.1).</summary>
+    public bool EndsAtRenegotiation { get; set; }
+
+    /// <summary>It has ended so.</summary>
+    public bool HasRenegotiated { get; private set; }
 
     /// <summary>The name was refused by configuration (ssl_reject_handshake), not by an error.</summary>
     public bool WasRefused => _refused;
@@ -197,6 +208,7 @@ public sealed unsafe partial class TlsSession : IDisposable
             return TlsStatus.Failed;
         }
         Enter();
+        int before = _io->InputLeft;
         TlsStatus status = _early == EarlyStep.None ? TlsStatus.Done : ReadEarly(into, out count);
         if (status == TlsStatus.Done && count == 0)
         {
@@ -210,9 +222,13 @@ public sealed unsafe partial class TlsSession : IDisposable
                 status = Judge(result);
             }
         }
-        if (_io->SpillLength > 0 && IsHandshakeDone && status != TlsStatus.Failed)
+        _fruitless = count > 0 ? 0 : _fruitless + before - _io->InputLeft;
+        if ((_io->SpillLength > 0 || _fruitless > FruitlessBytesMax) && IsHandshakeDone && status != TlsStatus.Failed)
         {
             status = CountDrawn(count > 0) ? status : TlsStatus.Failed;
+            HasRenegotiated |= EndsAtRenegotiation && _io->SpillLength > 0
+                && Native.SSL_version(_ssl) < TlsCallbacks.Tls13;
+            status = HasRenegotiated && status == TlsStatus.NeedsInput ? TlsStatus.Ended : status;
         }
         t_current = null;
         return status;
@@ -226,7 +242,7 @@ public sealed unsafe partial class TlsSession : IDisposable
         {
             _counted += headerBytes + (_io->Spill[_counted + 3] << 8 | _io->Spill[_counted + 4]);
         }
-        if (withData || _drawn <= DrawnRecordsMax)
+        if (withData || _drawn <= DrawnRecordsMax && _fruitless <= FruitlessBytesMax)
         {
             _drawn = withData ? 0 : _drawn;
             return true;

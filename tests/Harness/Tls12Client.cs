@@ -20,28 +20,32 @@ public sealed class Tls12Client : IDisposable
     private byte[] _sendingSalt = [], _receivingSalt = [];
     private ulong _sent, _received;
     private bool _unlocks;
+    private readonly string? _alpn;
 
-    private Tls12Client(RawClient client) => _client = client;
+    private Tls12Client(RawClient client, string? alpn) => (_client, _alpn) = (client, alpn);
 
     public RawClient Raw => _client;
 
-    /// <summary>Connects and shakes hands.</summary>
-    public static Tls12Client Connect(int port)
+    /// <summary>Connects and shakes hands, offering one protocol by ALPN or none.</summary>
+    public static Tls12Client Connect(int port, string? alpn = null)
     {
-        var client = new Tls12Client(RawClient.Connect(port));
+        var client = new Tls12Client(RawClient.Connect(port), alpn);
         client.Shake();
         return client;
     }
 
     /// <summary>A ClientHello without its record.</summary>
-    public static byte[] Hello(byte[] random)
+    public static byte[] Hello(byte[] random, string? alpn = null)
     {
+        byte[] protocol = Encoding.ASCII.GetBytes(alpn ?? "");
+        byte length = (byte)protocol.Length;
         byte[] extensions =
         [
             0, 10, 0, 4, 0, 2, 0, 23,       // groups: secp256r1
             0, 11, 0, 2, 1, 0,              // points: uncompressed
             0, 13, 0, 4, 0, 2, 4, 3,        // signatures: ECDSA with SHA-256
             0xff, 1, 0, 1, 0,               // renegotiation_info
+            .. (byte[])(length == 0 ? [] : [0, 16, 0, (byte)(length + 3), 0, (byte)(length + 1), length, .. protocol]),
         ];
         byte[] body = [3, 3, .. random, 0, 0, 2, 0xc0, 0x2b, 1, 0, 0, (byte)extensions.Length, .. extensions];
         return Message(1, body);
@@ -102,7 +106,7 @@ public sealed class Tls12Client : IDisposable
 
     private void Shake()
     {
-        byte[] hello = Hello(_random);
+        byte[] hello = Hello(_random, _alpn);
         _transcript.AddRange(hello);
         Send(Handshake, hello);
         byte[] theirRandom = [], theirPoint = [];

@@ -73,6 +73,10 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
         Away("4.2", "a frame larger than SETTINGS_MAX_FRAME_SIZE", Size, _held,
             Frame(FrameType.Data, 0, 1, new byte[16_385])),
         Away("4.2", "a HEADERS frame too small for its priority", Size, Frame(FrameType.Headers, 0x25, 1, 0, 0)),
+        Away("4.2", "a HEADERS frame larger than SETTINGS_MAX_FRAME_SIZE", Size,
+            Frame(FrameType.Headers, 0x5, 1, new byte[16_385])),
+        Away("5.5", "a frame of an unknown type within a header block", Protocol,
+            Frame(FrameType.Headers, 0x1, 1, Http2Client.Block(_get)), Frame((FrameType)0x77, 0, 1, 1)),
         Away("4.3", "another frame within a header block", Protocol,
             Frame(FrameType.Headers, 0x1, 1, Http2Client.Block(_get)), Http2Client.Ping()),
         Away("4.3", "a CONTINUATION of another stream", Protocol,
@@ -86,6 +90,9 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
             Frame(FrameType.Data, 0x9, 1, 5, 1, 2, 3, 4)),
         Away("6.1", "a padded DATA frame without a byte", Size, _held, Frame(FrameType.Data, 0x8, 1)),
         Away("6.2", "HEADERS on stream 0", Protocol, Http2Client.Headers(0, true, _get)),
+        Away("6.2", "a padded HEADERS frame without a byte", Size, Frame(FrameType.Headers, 0xd, 1)),
+        Away("6.2", "HEADERS within the header block of another stream", Protocol,
+            Frame(FrameType.Headers, 0x1, 1, Http2Client.Block(_get)), Http2Client.Headers(3, true, _get)),
         Away("6.2", "HEADERS with too much padding", Protocol, Frame(FrameType.Headers, 0xd, 1, 200, 0x82)),
         Away("6.3", "PRIORITY on stream 0", Protocol, Frame(FrameType.Priority, 0, 0, 0, 0, 0, 0, 0)),
         Reset("6.3", "PRIORITY of another length than 5", Size, _held, Frame(FrameType.Priority, 0, 1, 0, 0, 0, 0)),
@@ -144,6 +151,7 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
         Reset("8.1.1", "a body longer than content-length", Protocol,
             Http2Client.Headers(1, false, [.. _post, "content-length: 2"]), Http2Client.Data(1, "abc")),
         Reset("8.1.1", "content-length without a body", Protocol, Head([.. _get, "content-length: 2"])),
+        Reset("8.1", "a message behind the one that has ended", Closed, _open, Http2Client.Headers(1, false, _get)),
         Reset("8.2.1", "a trailer's name with upper case", Protocol, _held, Http2Client.Headers(1, true, "A: b")),
         Reset("8.2.2", "a header of the connection in trailers", Protocol, _held,
             Http2Client.Headers(1, true, "connection: close")),
@@ -183,6 +191,8 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
             Head(":method: CONNECT", ":protocol: websocket", ":path: /", ":authority: localhost")),
         Reset("RFC 8441 4", ":protocol sent twice", Protocol, Head(":method: CONNECT", ":protocol: websocket",
             ":protocol: websocket", ":scheme: http", ":path: /", ":authority: localhost")),
+        Reset("8.5", "CONNECT with an :authority without a port", Protocol,
+            Head(":method: CONNECT", ":authority: localhost")),
         Reset("8.5", "CONNECT with :path", Protocol,
             Head(":method: CONNECT", ":path: /", ":authority: localhost:1")),
         Reset("8.5", "CONNECT without :authority", Protocol, Head(":method: CONNECT")),
@@ -200,6 +210,9 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
             Block(1, 0x40, 0x84, 0xff, 0xff, 0xff, 0xff, 1, 0x78)),
         Away("RFC 7541 4.3", "an index of an entry that a smaller table has lost", Compression,
             Block(1, [0x82, 0x86, 0x84, 0x41, 1, 0x78, 0x40, 1, 0x61, 1, 0x62]), Block(3, 0x20, 0xbe)),
+        Away("RFC 7541 2.3.3", "a literal never indexed whose name is beyond the table", Compression,
+            Block(1, 0x1f, 0x50, 1, 0x78)),
+        Away("RFC 7541 5.1", "a string longer than its block", Compression, Block(1, 0x82, 0x86, 0x44, 0x7f, 0x20)),
         Away("RFC 7541 4.2", "a table size update within a block", Compression, Block(1, 0x82, 0x20)),
         Away("RFC 7541 6.3", "a table size update above the limit", Compression, Block(1, 0x3f, 0xe2, 0x1f)),
         Away("RFC 7541 5.1", "an integer without end", Compression,
@@ -259,12 +272,14 @@ public sealed class Http2ViolationTests(Http2ViolationServer server) : IClassFix
     [Theory]
     [InlineData("content-length: x")]
     [InlineData("content-length: +1")]
+    [InlineData("content-length: 0|content-length: 1")]
     [InlineData("host: user@localhost")]
+    [InlineData(":authority: user@localhost")]
     public void A_field_that_HTTP1_refuses_too_is_answered_in_words(string field)
     {
         using Http2Client client = Http2Client.Connect(server.Weir.Port);
-        string[] request = field.StartsWith("host", StringComparison.Ordinal) ? Without(":authority") : _post;
-        client.Send(Http2Client.Headers(1, true, [.. request, field]));
+        string[] request = field.StartsWith("content", StringComparison.Ordinal) ? _post : Without(":authority");
+        client.Send(Http2Client.Headers(1, true, [.. request, .. field.Split('|')]));
         Assert.Equal(400, client.ReadAnswer(1).Status);
         Assert.Equal("ok", client.Send(Http2Client.Headers(3, true, _get)).ReadAnswer(3).Text);
     }

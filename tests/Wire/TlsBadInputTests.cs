@@ -1,4 +1,5 @@
 // What a peer can do wrong with TLS: bounded time, one line in the log, an alert where there is somebody to tell.
+using Weir.Protocol.Http2;
 using Weir.Tests.Harness;
 using Xunit;
 
@@ -8,13 +9,14 @@ public sealed class TlsBadInputTests
 {
     private static readonly TestAuthority _authority = new();
 
-    private static ServerProcess Serve(string server = "return 200 ok;", int upstreamPort = 0)
+    private static ServerProcess Serve(string server = "return 200 ok;", int upstreamPort = 0,
+        string headTime = "1s")
     {
         var files = new TempDir();
         _authority.Write(files, "ec");
         return ServerProcess.Weir(Conf.Http($$"""
             server {
-                listen 127.0.0.1:%PORT% ssl; client_header_timeout 1s;
+                listen 127.0.0.1:%PORT% ssl; client_header_timeout {{headTime}};
                 ssl_certificate %FILES%/ec.crt; ssl_certificate_key %FILES%/ec.key; {{server}}
             }
             """), files, upstreamPort);
@@ -140,6 +142,52 @@ public sealed class TlsBadInputTests
         Assert.Equal("ok", Ask(weir));
     }
 
+    /// <summary>RFC 9113 §9.2.1.</summary>
+    [Fact]
+    public void A_renegotiation_ends_an_HTTP2_connection()
+    {
+        using ServerProcess weir = Serve("http2 on; return 200 ok;", headTime: "60s");
+        using Tls12Client client = Tls12Client.Connect(weir.Port, alpn: "h2");
+        client.Send(Tls12Client.ApplicationData, [.. Http2Limits.Preface, .. Http2Client.Settings()]);
+        client.Send(Tls12Client.Handshake, Tls12Client.Hello(new byte[32]));
+        List<byte> data = [];
+        while (client.Read() is { Type: > 0 } record)
+        {
+            data.AddRange(record.Type == Tls12Client.ApplicationData ? record.Content : []);
+        }
+        byte[] goaway = Http2Client.Frame(FrameType.GoAway, FrameFlags.None, 0, 0, 0, 0, 0, 0, 0, 0, 1);
+        Assert.True(data.ToArray().AsSpan().IndexOf(goaway) >= 0, Convert.ToHexString([.. data]));
+        Wait.For("the line", () => Count(weir, "client sent TLS renegotiation") == 1);
+    }
+
+    /// <summary>TLS 1.3: keys that the server has to change as well, and keys that it has not; in an idle connection,
+    /// and while HTTP/2's runs.</summary>
+    [Theory]
+    [InlineData(true, "http/1.1")]
+    [InlineData(false, "http/1.1")]
+    [InlineData(true, "h2")]
+    public void Who_changes_keys_again_and_again_is_left(bool asks, string alpn)
+    {
+        using ServerProcess weir = Serve("http2 on; return 200 ok;", headTime: "60s");
+        using OpenSslClient client = OpenSslClient.Connect(weir.Port, alpn);
+        client.Write(alpn == "h2" ? [.. Http2Limits.Preface, .. Http2Client.Settings()]
+            : System.Text.Encoding.ASCII.GetBytes(Asks));
+        Assert.NotEmpty(client.Read());
+        // A few are nobody's harm.
+        for (int i = 0; i < 10; i++)
+        {
+            Assert.True(client.UpdateKeys(asks));
+        }
+        client.Write(alpn == "h2" ? Http2Client.Ping() : System.Text.Encoding.ASCII.GetBytes(Asks));
+        Assert.NotEmpty(client.Read());
+        for (int i = 0; i < 100_000 && client.UpdateKeys(asks); i++)
+        {
+        }
+        Assert.True(Wait.Until(() => Count(weir, "the peer asks for new handshakes or keys again and again") == 1),
+            weir.ErrorLog);
+        Assert.Equal("ok", Ask(weir));
+    }
+
     [Fact]
     public void Who_renegotiates_between_bytes_of_a_request_and_reads_nothing_costs_no_memory()
     {
@@ -212,6 +260,8 @@ public sealed class TlsBadInputTests
     public void A_record_that_never_ends_is_given_up_in_time()
     {
         using ServerProcess weir = Serve();
+        // The first handshake of a test host is slow, the next one well within the server's second.
+        Tls12Client.Connect(weir.Port).Dispose();
         using Tls12Client client = Tls12Client.Connect(weir.Port);
         client.Raw.Send(client.Record(Tls12Client.ApplicationData, System.Text.Encoding.Latin1.GetBytes(Asks))[..20]);
         Wait.For("the line", () => Count(weir, "client timed out") == 1);

@@ -1,6 +1,7 @@
 // ssl_early_data: requests that come before the handshake is over (TLS 1.3's 0-RTT, RFC 8470), as openssl sends them.
 using System.Net;
 using System.Net.Sockets;
+using Weir.Protocol.Http2;
 using Weir.Tests.Harness;
 using Xunit;
 
@@ -10,16 +11,16 @@ public sealed class TlsEarlyDataTests
 {
     private static readonly TestAuthority _authority = new();
 
-    private static ServerProcess Serve(int workers = 1, bool master = false)
+    private static ServerProcess Serve(int workers = 1, bool master = false, string more = "")
     {
         var files = new TempDir();
         _authority.Write(files, "ec");
-        return ServerProcess.Weir(Conf.Http("""
+        return ServerProcess.Weir(Conf.Http($$"""
             log_format early '$request_method $uri early=$ssl_early_data';
             server {
                 listen 127.0.0.1:%PORT% ssl;
                 access_log %DIR%/access.log early;
-                ssl_certificate %FILES%/ec.crt; ssl_certificate_key %FILES%/ec.key; ssl_early_data on;
+                ssl_certificate %FILES%/ec.crt; ssl_certificate_key %FILES%/ec.key; ssl_early_data on; {{more}}
                 location / { return 200 "answered early=$ssl_early_data"; }
                 location /up { proxy_pass http://127.0.0.1:%UPSTREAM%; }
             }
@@ -39,6 +40,58 @@ public sealed class TlsEarlyDataTests
         weir.Files.Write("first", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         weir.Files.Write("request", request);
         Assert.Contains("answered early=", Openssl(weir, "", "-sess_out session -ign_eof <first"));
+    }
+
+    // HTTP/2: a connection serves one request and ends.
+
+    private const string Http2 = "http2 on; keepalive_requests 1; lingering_close off;";
+
+    private static void PrepareHttp2(ServerProcess weir, params byte[][] frames)
+    {
+        byte[] hello = [.. Http2Limits.Preface, .. Http2Client.Settings()];
+        weir.Files.Write("first", [.. hello, .. Http2Client.Headers(1, true, Http2Client.Request("/"))]);
+        weir.Files.Write("request", [.. hello, .. frames.SelectMany(static f => f)]);
+        Assert.Contains("answered early=", Openssl(weir, "", "-alpn h2 -sess_out session -ign_eof <first"));
+    }
+
+    private static string EarlyHttp2(ServerProcess weir, int port = 0) =>
+        Openssl(weir, "", "-alpn h2 -sess_in session -early_data request -ign_eof </dev/null", port);
+
+    [NeedsTheory("openssl")]
+    [InlineData("/", "answered early=1")]
+    [InlineData("/up", "forwarded early=1")]
+    public void Over_HTTP2_a_request_in_early_data_is_answered_and_known_as_such(string path, string answer)
+    {
+        using ServerProcess weir = Serve(more: Http2);
+        PrepareHttp2(weir, Http2Client.Headers(1, true, Http2Client.Request(path)));
+        string output = EarlyHttp2(weir);
+        Assert.Contains("Early data was accepted", output);
+        Assert.Contains(answer, output);
+        // An upstream's answer may come when the handshake is over.
+        Wait.For("the log", () => weir.AccessLog.Contains($"GET {path} early="));
+    }
+
+    [NeedsFact("openssl")]
+    public void Over_HTTP2_what_is_not_safe_has_to_wait_for_the_handshake()
+    {
+        using ServerProcess weir = Serve(more: Http2);
+        PrepareHttp2(weir, Http2Client.Headers(1, false, Http2Client.Request("/up", "POST", "content-length: 2")),
+            Http2Client.Data(1, "hi"));
+        Assert.Contains("<title>425 Too Early</title>", EarlyHttp2(weir));
+        Wait.For("the log",
+            () => weir.ErrorLog.Contains("client sent a request that is not safe in early data"));
+    }
+
+    [NeedsFact("openssl")]
+    public void Over_HTTP2_a_copy_of_early_data_is_not_answered_again()
+    {
+        using ServerProcess weir = Serve(more: Http2);
+        PrepareHttp2(weir, Http2Client.Headers(1, true, Http2Client.Request("/once")));
+        using var relay = new Relay(weir.Port);
+        Assert.Contains("Early data was accepted", EarlyHttp2(weir, relay.Port));
+        SendAgain(weir, relay.Sent);
+        weir.Stop();
+        Assert.Single(weir.AccessLog.Split('\n'), static line => line.StartsWith("GET /once"));
     }
 
     private static string Early(ServerProcess weir, int port = 0) =>
@@ -96,7 +149,13 @@ public sealed class TlsEarlyDataTests
         Prepare(weir, Get("/once"));
         using var relay = new Relay(weir.Port);
         Assert.Contains("Early data was accepted", Early(weir, relay.Port));
-        byte[] copy = relay.Sent;
+        SendAgain(weir, relay.Sent);
+        weir.Stop();
+        Assert.Single(weir.AccessLog.Split('\n'), static line => line.StartsWith("GET /once"));
+    }
+
+    private static void SendAgain(ServerProcess weir, byte[] copy)
+    {
         for (int i = 0; i < 4; i++)
         {
             using var again = new TcpClient();
@@ -107,8 +166,6 @@ public sealed class TlsEarlyDataTests
             again.Client.Shutdown(SocketShutdown.Send);
             Relay.Copy(stream, Stream.Null, null);
         }
-        weir.Stop();
-        Assert.Single(weir.AccessLog.Split('\n'), static line => line.StartsWith("GET /once"));
     }
 
     /// <summary>Passes one connection on and keeps what its client sent.</summary>

@@ -210,6 +210,7 @@ public sealed class UpstreamTls : IDisposable
             x.LogWith(LogLevel.Error, "upstream does not speak HTTP/2", 0, action);
             return new UpstreamFault(FaultKind.Error, FaultLeg.Connect);
         }
+        session.EndsAtRenegotiation = x.Protocol.IsMultiplexed;
         if (!_settings.Verifies.Value)
         {
             return default;

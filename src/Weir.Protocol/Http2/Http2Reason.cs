@@ -18,7 +18,7 @@ public enum Http2Reason : byte
     InvalidFieldName, InvalidFieldValue, ConnectionField, InvalidTe, PseudoAfterField, UnknownPseudo,
     DuplicatePseudo, PseudoInTrailers, MissingMethod, MissingScheme, MissingPath, InvalidMethod, InvalidScheme,
     InvalidPath, InvalidAuthority, AuthorityDiffersFromHost, InvalidConnect, InvalidProtocol, MissingStatus,
-    InvalidStatus, InvalidContentLength, ContentLengthMismatch,
+    InvalidStatus, InvalidContentLength, ContentLengthMismatch, Renegotiation,
 }
 
 /// <summary>What a fault ends.</summary>
@@ -56,6 +56,8 @@ public static class Http2Reasons
     {
         Http2Reason.FirstFrameNotSettings => new(FaultScope.Connection, Http2Error.ProtocolError, "RFC 9113 3.4",
             "first frame is not SETTINGS"),
+        Http2Reason.Renegotiation => new(FaultScope.Connection, Http2Error.ProtocolError, "RFC 9113 9.2.1",
+            "TLS renegotiation"),
         Http2Reason.InvalidPreface => new(FaultScope.Connection, Http2Error.ProtocolError, "RFC 9113 3.4",
             "invalid connection preface"),
         Http2Reason.FrameTooLarge => new(FaultScope.Connection, Http2Error.FrameSizeError, "RFC 9113 4.2",
