@@ -86,10 +86,10 @@ public sealed class Http2Client : IDisposable
     public Dictionary<SettingId, uint> ServerSettings { get; } = [];
 
     /// <summary>Connects without a preface.</summary>
-    public static Http2Client ConnectRaw(int port)
+    public static Http2Client ConnectRaw(int port, IPAddress? address = null)
     {
         var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        socket.Connect(IPAddress.Loopback, port);
+        socket.Connect(address ?? IPAddress.Loopback, port);
         return new Http2Client(new NetworkStream(socket, ownsSocket: true));
     }
 

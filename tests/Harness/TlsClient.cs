@@ -26,16 +26,17 @@ public sealed class TlsClient : IDisposable
 
     /// <summary>Connects and shakes hands; any certificate is accepted and kept for the test to look at.</summary>
     public static TlsClient Connect(int port, string name = "localhost", SslProtocols protocols = SslProtocols.None,
-        TestCertificate? certificate = null, string[]? alpn = null)
+        TestCertificate? certificate = null, string[]? alpn = null, IPAddress? address = null)
     {
         var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        socket.Connect(IPAddress.Loopback, port);
+        socket.Connect(address ?? IPAddress.Loopback, port);
         socket.ReceiveTimeout = 30_000;
         var client = new TlsClient(socket, new SslStream(new NetworkStream(socket, ownsSocket: true)));
         var options = new SslClientAuthenticationOptions
         {
             TargetHost = name,
             EnabledSslProtocols = protocols,
+            AllowTlsResume = address is null,
             RemoteCertificateValidationCallback = (_, shown, _, _) =>
             {
                 client.ServerCertificate = shown as X509Certificate2;

@@ -64,8 +64,8 @@ internal sealed class LimitRateModule : HttpModule
     private static bool GetRate(Session.Session session, Variable variable, ref NativeSlice value)
     {
         var r = (HttpRequest)session;
-        long rate = r.Find(LimitRateFilter.Slot) is { HasRate: true } filter ? filter.Rate
-            : r.Location.LimitRate.Value is { } template ? Size(template.Evaluate(r).Span) : 0;
+        // As nginx: the location's rate is none of the request's before its head leaves.
+        long rate = r.Find(LimitRateFilter.Slot) is { HasRate: true } filter ? filter.Rate : 0;
         value = r.Arena.StoreNumber(rate);
         return true;
     }
