@@ -1,6 +1,6 @@
 // Clients that ask without pause over keep-alive connections until they are told to stop, and remember every answer
-// that was not one: an end in the middle, a reset, a refused connection. What the answers must be is the test's to
-// say.
+// that was not one: an end in the middle, a reset, a refused connection. After such an end a client asks the same again
+// on another connection, once; what fails then as well is lost. What the answers must be is the test's to say.
 using System.Collections.Concurrent;
 using System.Net.Sockets;
 using Weir.Tests.Harness;
@@ -17,7 +17,7 @@ internal sealed class Load : IDisposable
     private readonly int _requestsPerConnection;
     private readonly Func<long, string>? _path;
     private volatile bool _stop;
-    private long _asked, _answers, _connections;
+    private long _asked, _answers, _connections, _lost;
 
     /// <param name="requestsPerConnection">After so many a client opens another connection; 0 for never.</param>
     /// <param name="path">What the request with this number asks for; without it always "/".</param>
@@ -40,7 +40,11 @@ internal sealed class Load : IDisposable
 
     public long Connections => Interlocked.Read(ref _connections);
 
+    /// <summary>Answers that were none, or not what they should be.</summary>
     public IReadOnlyCollection<string> Failures => _failures;
+
+    /// <summary>Requests that failed once more on another connection.</summary>
+    public long Lost => Interlocked.Read(ref _lost);
 
     /// <summary>Waits until so many more answers have come.</summary>
     public void WaitFor(int answers)
@@ -60,21 +64,27 @@ internal sealed class Load : IDisposable
 
     private void Ask()
     {
+        string? again = null;
         while (!_stop)
         {
+            string path = "/";
             try
             {
                 using RawClient client = RawClient.Connect(_port);
                 Interlocked.Increment(ref _connections);
                 for (int i = 0; !_stop && (_requestsPerConnection == 0 || i < _requestsPerConnection); i++)
                 {
-                    HttpResponse response = client.Get(_path?.Invoke(Interlocked.Increment(ref _asked)) ?? "/");
+                    path = again ?? _path?.Invoke(Interlocked.Increment(ref _asked)) ?? "/";
+                    HttpResponse response = client.Get(path);
                     Interlocked.Increment(ref _answers);
-                    if (!_isGood(response))
+                    bool isGood = response.IsComplete && _isGood(response);
+                    if (!isGood)
                     {
                         _failures.Enqueue($"answer {i}: {response.Status} {response.Text}");
+                        Interlocked.Add(ref _lost, again is null ? 0 : 1);
                     }
-                    if (response["Connection"] == "close")
+                    again = null;
+                    if (!response.IsComplete || response["Connection"] == "close")
                     {
                         break;
                     }
@@ -84,6 +94,8 @@ internal sealed class Load : IDisposable
                 e is IOException or SocketException or TimeoutException or InvalidOperationException)
             {
                 _failures.Enqueue(e.Message);
+                Interlocked.Add(ref _lost, again is null ? 0 : 1);
+                again = path;
             }
         }
     }
