@@ -46,7 +46,7 @@ public sealed class MachineFaultTests
     [NeedsFact("gcc")]
     public void A_wall_clock_that_jumps_an_hour_either_way_costs_no_request()
     {
-        using Upstream upstream = Upstream.Answering(static r => r.Target.StartsWith("/stored", StringComparison.Ordinal)
+        using Upstream upstream = Upstream.Answering(static r => r.Target.StartsWith("/stored")
             ? Upstream.Ok("ok", "Cache-Control: max-age=60") : Upstream.Ok("ok"));
         using var files = new TempDir();
         files.Write("clock.c", Clock);
@@ -93,7 +93,7 @@ public sealed class MachineFaultTests
         Assert.Empty(load.Failures);
     }
 
-    /// <summary>The cache and the temporary files lie on a disk of 600 KiB, which is full at once and stays so.</summary>
+    /// <summary>The cache lies on a disk of 600 KiB, which is full at once and stays so.</summary>
     [NeedsFact("unshare", "root")]
     public void A_full_disk_costs_stored_responses_and_never_an_answer_under_load()
     {

@@ -1,6 +1,6 @@
 // Steady load through a pool of which one server misbehaves, in every way a server can, or a worker is killed: what the
-// clients saw, what the servers were asked, and that the one order of weights stayed the one order. Scripted servers and
-// real application servers; names that change. The short forms run in ./test; the long ones by `./test chaos-long`.
+// clients saw, what the servers were asked, and that the one order of weights stayed the one order. Scripted servers
+// and real application servers; names that change. The short forms run in ./test; the long ones by `./test chaos-long`.
 using System.Globalization;
 using System.Text.Json;
 using Weir.Tests.Harness;
