@@ -14,8 +14,13 @@ internal static class LintHeaders
     private static readonly string[] s_security =
     [
         "Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options", "Content-Security-Policy",
-        "Referrer-Policy", "Permissions-Policy", "Access-Control-Allow-Origin",
+        "Referrer-Policy", "Permissions-Policy",
     ];
+
+    private static readonly string[] s_passes = ["proxy_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass"];
+
+    private static readonly string[] s_fixed =
+        ["200", "201", "204", "206", "301", "302", "303", "304", "307", "308"];
 
     public static void Check(Linter linter, LintScope scope)
     {
@@ -53,8 +58,12 @@ internal static class LintHeaders
         {
             return;
         }
-        if (directive.Args.Length == 2 && Array.Exists(s_security, s =>
-            s.Equals(directive[0], StringComparison.OrdinalIgnoreCase)))
+        bool matters = Array.Exists(s_security, s => s.Equals(directive[0], StringComparison.OrdinalIgnoreCase))
+            // A page may read errors of an application; a font that is missing is nobody's to read.
+            || directive[0].Equals("Access-Control-Allow-Origin", StringComparison.OrdinalIgnoreCase)
+                && scope.Within("location") is { } location && Array.Exists(s_passes, p => location.Own(p) is not null);
+        bool isSure = scope.Own("return") is { Args.Length: > 0 } answer && s_fixed.Contains(answer[0]);
+        if (directive.Args.Length == 2 && matters && !isSure)
         {
             linter.Say("header-always", directive, $"{directive[0]} is missing from error pages: without \"always\" "
                 + "only answers 200, 201, 204, 206, 301–304, 307 and 308 have it",

@@ -34,6 +34,12 @@ internal static class LintProxies
                 + "\"proxy_pass\" its URI takes the place of the whole request's",
                 $"{url}$is_args$args, with $1 of a regular expression or $request_uri where the path is to follow");
         }
+        if (LintRewrites.UsesUri(url) is { } decoded)
+        {
+            linter.Say("uri-in-header", directive, $"\"{decoded}\" is decoded: \"%0d%0a\" in a request's path becomes "
+                + "a line end in the request to the upstream server, and its query string is lost",
+                url.Replace(decoded, "$request_uri"));
+        }
         if (host.Contains('$') && !upstreams.MayBeGroup(host) && !IsAddress(host) && scope.InForce("resolver") is null)
         {
             linter.Say("proxy-resolver", directive, $"\"{host}\" is known only when a request is there: a name that is "
@@ -105,6 +111,19 @@ internal static class LintProxies
         }
     }
 
+    /// <summary>An Upgrade that Connection does not name is no request for one (RFC 9110, 7.8).</summary>
+    public static void CheckUpgrade(Linter linter, LintScope scope, ConfDirective directive)
+    {
+        if (directive.Args.Length == 2 && directive[0].Equals("Upgrade", StringComparison.OrdinalIgnoreCase)
+            && directive[1].Length > 0 && !scope.All("proxy_set_header").Any(static d => d.Args.Length == 2
+                && d[0].Equals("Connection", StringComparison.OrdinalIgnoreCase)))
+        {
+            linter.Say("websocket", directive, "nothing is upgraded: a server reads \"Upgrade\" only where "
+                + "\"Connection\" names it", "proxy_set_header Connection $connection_upgrade; with map "
+                + "$http_upgrade $connection_upgrade { default upgrade; '' ''; }");
+        }
+    }
+
     public static void CheckCache(Linter linter, LintScope scope, ConfDirective directive)
     {
         if (directive.Args.Length == 1 && directive[0] != "off"
@@ -123,12 +142,15 @@ internal sealed class LintUpstreams
     private readonly Dictionary<string, ConfDirective> _groups = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, ConfDirective> _unused = new(StringComparer.OrdinalIgnoreCase);
 
-    private readonly HashSet<string> _variables = [];
+    private readonly ConfTree _tree;
+
+    /// <summary>Variables that can only become names of groups; made when the first variable host is met.</summary>
+    private HashSet<string>? _variables;
 
     public LintUpstreams(Linter linter, ConfTree tree)
     {
-        var maps = new List<ConfDirective>();
         _linter = linter;
+        _tree = tree;
         foreach (ConfDirective directive in tree.Directives.Where(static d => d.Name == "http")
             .SelectMany(static d => d.Block ?? []))
         {
@@ -137,26 +159,52 @@ internal sealed class LintUpstreams
                 _groups.TryAdd(directive[0], directive);
                 _unused.TryAdd(directive[0], directive);
             }
-            else if (directive is { Name: "map" or "split_clients", Args.Length: 2, Block: not null })
-            {
-                maps.Add(directive);
-            }
         }
-        foreach (ConfDirective map in maps)
+    }
+
+    private HashSet<string> GroupVariables()
+    {
+        var values = new Dictionary<string, List<string>>();
+        Collect(_tree.Directives, values);
+        HashSet<string> found = [];
+        while (values.Keys.FirstOrDefault(v => !found.Contains(v)
+            && values[v].TrueForAll(value => _groups.ContainsKey(value) || found.Contains(value))) is { } next)
         {
-            if (map.Block!.TrueForAll(line => line.Name is "hostnames" or "volatile"
-                || line.Args.Length == 1 && (_groups.ContainsKey(line[0]) || line.Name == "include")))
+            // One that was found may be the value of another one.
+            found.Add(next);
+        }
+        return found;
+    }
+
+    private static void Collect(IEnumerable<ConfDirective> directives, Dictionary<string, List<string>> values)
+    {
+        foreach (ConfDirective directive in directives)
+        {
+            if (directive is { Name: "set", Args.Length: 2 })
             {
-                _variables.Add(map[1]);
+                Of(directive[0]).Add(directive[1]);
+            }
+            else if (directive is { Name: "map" or "split_clients" or "geo", Args.Length: > 0, Block: not null })
+            {
+                Of(directive.Args[^1].Text).AddRange(directive.Block.Where(static line =>
+                    line.Name is not ("hostnames" or "volatile" or "include" or "ranges" or "proxy" or "delete"))
+                    .Select(static line => line.Args.Length == 1 ? line[0] : ""));
+            }
+            else if (directive.Block is { } inside)
+            {
+                Collect(inside, values);
             }
         }
+
+        List<string> Of(string variable) => values.TryGetValue(variable, out List<string>? all) ? all
+            : values[variable] = [];
     }
 
     /// <summary>All that the host can become are groups, or it begins as groups do.</summary>
     public bool MayBeGroup(string host)
     {
         int variable = host.IndexOf('$');
-        return _variables.Contains(host) || variable > 0
+        return (_variables ??= GroupVariables()).Contains(host) || variable > 0
             && _groups.Keys.Any(n => n.StartsWith(host[..variable], StringComparison.OrdinalIgnoreCase));
     }
 

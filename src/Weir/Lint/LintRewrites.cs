@@ -54,7 +54,10 @@ internal static class LintRewrites
         words[0] = words[0].TrimStart('(');
         words[^1] = words[^1].EndsWith(')') ? words[^1][..^1] : words[^1];
         words = [.. words.Where(static w => w.Length > 0)];
-        if (words is ["!-f" or "!-e" or "!-d", "$request_filename" or "$document_root$uri", ..])
+        if (words is ["!-f" or "!-e" or "!-d", "$request_filename" or "$document_root$uri", ..]
+            && block.Block is { } lines && (lines.Exists(static d => d.Name is "return" or "proxy_pass"
+                or "fastcgi_pass") || lines.Count(static d => d.Name == "rewrite") == 1
+                && LintPaths.IsOfEverything(lines.Find(static d => d.Name == "rewrite")!)))
         {
             linter.Say("if-file", block, "a file that is missing is better asked for with \"try_files\"",
                 "try_files $uri $uri/ /index.php?$args; (whatever the \"if\" goes to comes last)");

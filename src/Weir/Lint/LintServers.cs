@@ -72,6 +72,7 @@ internal static class LintServers
     /// <summary>allow alone shuts nobody out.</summary>
     public static void CheckAllow(Linter linter, LintScope scope)
     {
+        LintGuards.CheckOrder(linter, scope);
         if (scope.Own("allow") is { Args.Length: 1 } allow && allow[0] != "all" && scope.Own("deny") is null
             && (scope.InForce("satisfy") is not { Args.Length: 1 } satisfy || satisfy[0] != "any"))
         {

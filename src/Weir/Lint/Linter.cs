@@ -16,11 +16,13 @@ internal sealed class Linter
     private readonly LintSettings _settings;
     private readonly ConfErrors _findings = new();
     private readonly LintUpstreams _upstreams;
+    private readonly LintUses _uses;
 
     private Linter(ConfTree tree, LintSettings settings)
     {
         _settings = settings;
         _upstreams = new LintUpstreams(this, tree);
+        _uses = new LintUses(this);
     }
 
     public LintSettings Settings => _settings;
@@ -36,8 +38,15 @@ internal sealed class Linter
         ["return-before-access"] = "`return` beside `allow`, `deny` or `auth_basic`, which run later",
         ["header-lost"] = "`add_header` (or `proxy_set_header`, `fastcgi_param`…) of outer levels that a level drops",
         ["header-always"] = "a security header without `always`",
-        ["uri-in-header"] = "`$uri` in a redirect or a header: decoded line ends",
+        ["uri-in-header"] = "`$uri` in a redirect, a header or a `proxy_pass`: decoded line ends",
         ["alias-slash"] = "`location /x` with `alias /y/`, or the reverse",
+        ["location-unreachable"] = "a location that does not begin with `/`",
+        ["args-in-pattern"] = "a location or `rewrite` that waits for a query string",
+        ["rewrite-loop"] = "a `rewrite … last` that comes back to its own location",
+        ["try-files-order"] = "a status or a named location before the end of `try_files`",
+        ["named-missing"] = "`try_files` or `error_page` with a named location that the server lacks",
+        ["error-page-status"] = "an error page that goes out with status 200",
+        ["root-exposed"] = "a folder of the system as `root` of a whole server",
         ["regex-shadowed"] = "a regular expression that an earlier one always matches before",
         ["regex-dot"] = "an unescaped dot before a file's extension",
         ["php-anchor"] = "a FastCGI location whose expression does not end at `.php`",
@@ -46,17 +55,26 @@ internal sealed class Linter
         ["proxy-resolver"] = "a `proxy_pass` with a variable host and no `resolver`",
         ["proxy-host"] = "`proxy_set_header Host $http_host`",
         ["proxy-keepalive"] = "`keepalive` of an upstream that its `proxy_pass` defeats",
+        ["websocket"] = "`Upgrade` passed on without `Connection`",
+        ["cache-cookie"] = "cached answers that keep their `Set-Cookie`",
         ["proxy-cache-buffering"] = "`proxy_cache` with `proxy_buffering off`",
         ["upstream-unused"] = "an `upstream` that nothing names",
+        ["zone-unused"] = "a zone of a limit or a cache that nothing uses",
+        ["outcome-unasked"] = "`valid_referers` or `secure_link` whose variable nothing asks for",
         ["secret-readable"] = "keys and password files that everybody may read",
         ["tls-weak"] = "old protocols and broken ciphers",
         ["tls-missing"] = "port 443 without `ssl`",
         ["server-name"] = "a `server_name` with a port or a scheme: never matches",
         ["merge-slashes"] = "`merge_slashes off` where locations guard paths",
         ["allow-without-deny"] = "`allow` without any `deny`",
+        ["access-order"] = "`allow` or `deny` behind one for all",
+        ["auth-basic-open"] = "`auth_basic` without `auth_basic_user_file`",
         ["real-ip-from-all"] = "addresses of clients taken from everybody's header",
         ["limit-key"] = "a limit whose key the client chooses",
         ["worker-connections"] = "more `worker_connections` than descriptors",
+        ["error-log-off"] = "`error_log off`, which is the name of a file",
+        ["gzip-types"] = "compression of what is compressed already",
+        ["types-lost"] = "a server's `types` block that drops the table around",
         ["include-backup"] = "an include that reads an editor's or a package's backup",
     };
 
@@ -66,6 +84,7 @@ internal sealed class Linter
         var linter = new Linter(tree, settings);
         linter.Walk(new LintScope(null, tree.Directives, null));
         linter._upstreams.Finish();
+        linter._uses.Finish();
         LintFiles.Check(linter, tree);
         return linter._findings.All;
     }
@@ -87,11 +106,13 @@ internal sealed class Linter
         {
             case "location":
                 LintLocations.Check(this, scope);
+                LintPaths.CheckReach(this, scope);
                 LintRewrites.CheckIfs(this, scope);
                 break;
             case "server" when scope.Around?.Name == "http":
                 LintLocations.CheckRegexes(this, scope);
                 LintServers.Check(this, scope);
+                LintContents.CheckTypes(this, scope);
                 break;
             case "http":
                 LintServers.CheckHttp(this, scope);
@@ -109,6 +130,7 @@ internal sealed class Linter
             }
             Visit(scope, directive);
             _upstreams.Visit(directive);
+            _uses.Visit(directive);
             if (directive.Block is { } inside)
             {
                 if (directive.Name is "map" or "geo" or "split_clients" or "types" or "charset_map" or "match")
@@ -116,6 +138,7 @@ internal sealed class Linter
                     foreach (ConfDirective line in inside)
                     {
                         _upstreams.Visit(line);
+                        _uses.Visit(line);
                     }
                 }
                 else if (directive.Name is not ("stream" or "mail"))
@@ -144,9 +167,35 @@ internal sealed class Linter
                 break;
             case "proxy_set_header":
                 LintProxies.CheckHost(this, directive);
+                LintProxies.CheckUpgrade(this, scope, directive);
                 break;
             case "proxy_cache":
                 LintProxies.CheckCache(this, scope, directive);
+                LintGuards.CheckCookies(this, scope, directive);
+                break;
+            case "fastcgi_cache":
+                LintGuards.CheckCookies(this, scope, directive);
+                break;
+            case "rewrite":
+                LintPaths.CheckRewrite(this, scope, directive);
+                break;
+            case "try_files":
+                LintPaths.CheckTryFiles(this, scope, directive);
+                break;
+            case "error_page":
+                LintPaths.CheckErrorPage(this, scope, directive);
+                break;
+            case "auth_basic":
+                LintGuards.CheckPassword(this, scope, directive);
+                break;
+            case "root":
+                LintGuards.CheckRoot(this, scope, directive);
+                break;
+            case "error_log":
+                LintGuards.CheckErrorLog(this, directive);
+                break;
+            case "gzip_types" or "brotli_types" or "zstd_types":
+                LintContents.CheckCompression(this, directive);
                 break;
             case "fastcgi_pass":
                 LintLocations.CheckPhp(this, scope);

@@ -55,13 +55,18 @@ public sealed class LintTests
         ("proxy-uri-variable", "proxy_pass", "location /a { resolver 127.0.0.1; proxy_pass http://$host/b; }",
             "location ~ ^/a(.*) { resolver 127.0.0.1; proxy_pass http://$host/b$1; }"),
         ("proxy-resolver", "proxy_pass", "location /a { proxy_pass http://$host; }",
-            "resolver 127.0.0.1; location /a { proxy_pass http://$host; } location /b { proxy_pass http://x$uri; }"),
+            "resolver 127.0.0.1; location /a { proxy_pass http://$host; } location /b { proxy_pass "
+            + "http://x$request_uri; }"),
         ("proxy-resolver", "proxy_pass", "location /a { proxy_pass http://app.$host; }",
             "location /a { proxy_pass http://127.0.0.1:8080$request_uri; } location /b { proxy_pass http://ap$x; }"),
         ("proxy-resolver", "proxy_pass", "main:map $x $y { default a; b c; } upstream a { server z; } server { "
             + "location / { "
             + "proxy_pass http://$y; } }", "main:map $x $y { default a; b c; } upstream a { server z; } upstream c { "
             + "server z; } server { location / { proxy_pass http://$y; } }"),
+        ("proxy-resolver", "proxy_pass", "main:upstream a { server z; } server { set $y a; location / { proxy_pass "
+            + "http://$y; } location /b { set $y b; } }", "main:split_clients $x $z { 5% a; * b; } map $x $y { default "
+            + "$z; c b; } upstream a { server z; } upstream b { server z; } server { set $v a; if ($x) { set $v $y; } "
+            + "location / { proxy_pass http://$y; } location /b { proxy_pass http://$v; } }"),
         ("proxy-host", "proxy_set_header", "location /a { proxy_set_header Host $http_host; }",
             "location /a { proxy_set_header Host $host; }"),
         ("proxy-keepalive", "proxy_http_version", "location / { proxy_http_version 1.0; proxy_pass http://app; }",
@@ -83,10 +88,64 @@ public sealed class LintTests
         ("merge-slashes", "merge_slashes", "merge_slashes off; location /a { deny all; }",
             "merge_slashes off; location /a { root /x; }"),
         ("allow-without-deny", "allow", "location /a { allow 10.0.0.0/8; }",
-            "location /a { allow 10.0.0.0/8; deny all; } location /b { satisfy any; allow 10.0.0.1; auth_basic x; }"),
+            "location /a { allow 10.0.0.0/8; deny all; } location /b { satisfy any; allow 10.0.0.1; auth_basic x; "
+            + "auth_basic_user_file y; }"),
         ("real-ip-from-all", "set_real_ip_from", "set_real_ip_from 0.0.0.0/0;", "set_real_ip_from 10.0.0.0/8;"),
-        ("limit-key", "limit_req_zone", "main:limit_req_zone $http_x_real_ip zone=a:1m rate=1r/s;",
-            "main:limit_req_zone $binary_remote_addr zone=a:1m rate=1r/s;"),
+        ("limit-key", "limit_req_zone", "main:limit_req_zone $http_x_real_ip zone=a:1m rate=1r/s; limit_req zone=a;",
+            "main:limit_req_zone $binary_remote_addr zone=a:1m rate=1r/s; limit_req zone=a;"),
+        ("if-file", "if", "if (!-e $document_root$uri) { return 404; }", "if (!-f $request_filename) { rewrite "
+            + "^/a(.*)$ /b$1 last; rewrite ^/c /d last; } if (-f $request_filename) { break; } if (!-d "
+            + "$request_filename) { set $x 1; }"),
+        ("header-always", "add_header", "location /api { add_header Access-Control-Allow-Origin *; proxy_pass "
+            + "http://app; }", "location ~ \\.woff$ { add_header Access-Control-Allow-Origin *; } location /api { if "
+            + "($request_method = OPTIONS) { add_header Access-Control-Allow-Origin *; return 204; } proxy_pass "
+            + "http://app; }"),
+        ("uri-in-header", "rewrite", "rewrite ^/a https://x$uri permanent;", "rewrite ^/a(.*)$ https://x/$1 permanent; "
+            + "rewrite ^ /b$uri last;"),
+        ("uri-in-header", "proxy_pass", "location / { proxy_pass http://127.0.0.1:80$uri; }",
+            "location / { proxy_pass http://127.0.0.1:80$request_uri; }"),
+        ("location-unreachable", "location", "location ^/a { }", "location ~ ^/a { } location = /a { } location @a { "
+            + "} location ^~ /c { }"),
+        ("location-unreachable", "location", "location = a.html { }", "location /a { location /a/b { } }"),
+        ("args-in-pattern", "location", "location /a?b=c { }", "location ~ ^/a\\?$ { }"),
+        ("args-in-pattern", "location", "location ~ ^/a\\?b= { }", "location ~ ^/a/?b { }"),
+        ("rewrite-loop", "rewrite", "location /a/ { rewrite ^ /a/i.php?x last; }",
+            "location /a/ { rewrite ^ /a/i.php?x last; } location ~ \\.php$ { }"),
+        ("rewrite-loop", "rewrite", "location ^~ / { rewrite ^/(.*)$ /b/$1 last; }",
+            "location / { rewrite ^/(.*)$ /b/$1 last; } location /b/ { rewrite ^/b/(.*)$ /c/$1 break; } location /d { "
+            + "rewrite ^/d/x$ /d/y last; } location /e { rewrite ^ /e/$x last; } location /e/f { }"),
+        ("try-files-order", "@a", "location / { try_files @a /b; } location @a { }",
+            "location / { try_files $uri @a; } location @a { } location /b { try_files $uri =404; }"),
+        ("named-missing", "@a", "error_page 404 @a;", "error_page 404 @a; location @a { }"),
+        ("named-missing", "@b", "location /a { location /a/c { try_files $uri @b; } }",
+            "location /a { location /a/c { try_files $uri @b; } } location @b { } location /d { try_files $uri @$x; }"),
+        ("error-page-status", "error_page", "error_page 500 502 =200 /err/50x.html;",
+            "error_page 404 = /handler.php; error_page 500 =503 /50x.html; error_page 403 =200 /index.html;"),
+        ("root-exposed", "root", "location / { root /; }", "location /doc { root /usr; } location / { root /srv; }"),
+        ("root-exposed", "root", "root /etc/;", "root /etc; location / { proxy_pass http://app; }"),
+        ("websocket", "proxy_set_header", "location / { proxy_set_header upgrade $http_upgrade; proxy_pass http://app; "
+            + "}", "location / { proxy_set_header Upgrade $http_upgrade; proxy_set_header connection $x; proxy_pass "
+            + "http://app; } location /b { proxy_set_header Upgrade ''; }"),
+        ("cache-cookie", "proxy_ignore_headers", "proxy_ignore_headers Expires set-cookie; location / { proxy_cache "
+            + "c; }", "proxy_ignore_headers Set-Cookie; proxy_hide_header set-cookie; location / { proxy_cache c; } "
+            + "location /b { proxy_cache off; } location /c { proxy_ignore_headers Expires; proxy_cache c; }"),
+        ("zone-unused", "limit_conn_zone", "main:limit_conn_zone $binary_remote_addr zone=a:1m;",
+            "main:limit_conn_zone $binary_remote_addr zone=a:1m; limit_conn a 5;"),
+        ("zone-unused", "proxy_cache_path", "main:proxy_cache_path /a keys_zone=a:1m; server { proxy_cache b; }",
+            "main:proxy_cache_path /a keys_zone=a:1m; server { proxy_cache $x; }"),
+        ("zone-unused", "fastcgi_cache_path", "main:fastcgi_cache_path /a keys_zone=a:1m;",
+            "main:fastcgi_cache_path /a keys_zone=a:1m; server { fastcgi_cache a; }"),
+        ("outcome-unasked", "secure_link", "secure_link $arg_a,$arg_b;",
+            "secure_link $arg_a,$arg_b; if ($secure_link = '') { return 403; }"),
+        ("outcome-unasked", "valid_referers", "valid_referers none; if ($http_referer) { return 403; }",
+            "valid_referers none; set $bad \"${invalid_referer}x\";"),
+        ("access-order", "deny", "allow all; deny 10.0.0.1;", "deny 10.0.0.1; allow all; location / { deny all; }"),
+        ("auth-basic-open", "auth_basic", "location / { auth_basic x; }",
+            "auth_basic x; location / { auth_basic_user_file $x; } location /o { auth_basic off; }"),
+        ("error-log-off", "error_log", "error_log off;", "error_log /dev/null; access_log off;"),
+        ("gzip-types", "image/PNG", "gzip_types text/css image/PNG;", "gzip_types *; gzip_types font/ttf;"),
+        ("types-lost", "types", "main:types { text/css css; } server { types { text/html html; } }",
+            "main:types { text/css css; } server { types { } location / { types { text/html html; } } }"),
     ];
 
     public static TheoryData<int> Rules => [.. Enumerable.Range(0, s_rules.Length)];
