@@ -157,7 +157,7 @@ public struct CacheControl()
         text = text[(end + 1)..].TrimStart(" \t"u8);
         if (!text.IsEmpty && text[0] == '"')
         {
-            int close = text[1..].IndexOf((byte)'"');
+            int close = ClosingQuote(text[1..]);
             value = HeaderTokens.Trim(close < 0 ? text[1..] : text.Slice(1, close));
             text = close < 0 ? default : text[(close + 2)..];
         }
@@ -168,6 +168,20 @@ public struct CacheControl()
             text = comma < 0 ? default : text[(comma + 1)..];
         }
         return !name.IsEmpty || !text.IsEmpty;
+    }
+
+    /// <summary>Where a quoted text ends; what a backslash stands before does not end it.</summary>
+    private static int ClosingQuote(ReadOnlySpan<byte> text)
+    {
+        for (int i = 0; i < text.Length; i++)
+        {
+            if (text[i] == '"')
+            {
+                return i;
+            }
+            i += text[i] == '\\' ? 1 : 0;
+        }
+        return -1;
     }
 
     /// <summary>Whether a field is named by no-cache="…" or private="…" in this line.</summary>

@@ -135,7 +135,7 @@ internal sealed partial class CachedRequest
             IsNotToBeStored = _request.Has(CacheFlags.NoStore),
         };
         vary = default;
-        bool targeted = _rules.Conforms && ReadTargeted(head, bytes, ref facts);
+        bool targeted = _rules.Conforms && ReadTargeted(head, bytes, ref facts), isAged = false;
         for (int i = 0; i < head.Count; i++)
         {
             ref readonly HeaderField field = ref head[i];
@@ -162,8 +162,12 @@ internal sealed partial class CachedRequest
                 case KnownResponseHeader.Date:
                     facts.DateSec = HttpDate.TryParse(value.Span, out long date) ? date : -1;
                     break;
-                case KnownResponseHeader.Age:
-                    facts.AgeSec = CacheControl.Seconds(value.Span);
+                case KnownResponseHeader.Age when !isAged:
+                    // RFC 9111 §5.1: of several the first counts.
+                    isAged = true;
+                    ReadOnlySpan<byte> ages = value.Span;
+                    facts.AgeSec = HeaderTokens.Next(ref ages, out ReadOnlySpan<byte> age)
+                        ? CacheControl.Seconds(age) : 0;
                     break;
                 case KnownResponseHeader.LastModified:
                     facts.LastModifiedSec = HttpDate.TryParse(value.Span, out long modified) ? modified : -1;

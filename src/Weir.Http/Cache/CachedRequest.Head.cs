@@ -65,14 +65,19 @@ internal sealed partial class CachedRequest
         w.Write("\r\n"u8);
     }
 
-    /// <summary>The fields that are kept, but those that a newer head has.</summary>
-    private void WriteFields(Exchange x, HttpResponse head, NativeSlice bytes, HttpResponse? newer, ref SpanWriter w)
+    /// <summary>The fields that are kept, but those that a newer head has; of a head without a body none that describe
+    /// one.</summary>
+    private void WriteFields(Exchange x, HttpResponse head, NativeSlice bytes, HttpResponse? newer, ref SpanWriter w,
+        bool hasBody = true)
     {
         for (int i = 0; i < head.Count; i++)
         {
             ref readonly HeaderField field = ref head[i];
             ReadOnlySpan<byte> name = field.Name(bytes.Span);
-            if (!IsKept(field.KnownResponse) || newer is not null && IsIn(newer, x.HeadBytes, in field, name)
+            bool isOfBody = DescribesBody(field.KnownResponse);
+            if (!IsKept(field.KnownResponse) || isOfBody && !hasBody
+                || HeaderName.Same(name, "Proxy-Authentication-Info"u8)
+                || newer is not null && !isOfBody && IsIn(newer, x.HeadBytes, in field, name)
                 || _rules.Conforms && (IsNamed(head, bytes, name) || IsNominated(head, bytes, name)))
             {
                 continue;
@@ -92,6 +97,10 @@ internal sealed partial class CachedRequest
         KnownResponseHeader.Age => !_rules.Conforms,
         _ => true,
     };
+
+    /// <summary>What a stored body is read by: a 304, which has none, does not change it (RFC 9111 §3.2).</summary>
+    private static bool DescribesBody(KnownResponseHeader known) =>
+        known is KnownResponseHeader.ContentEncoding or KnownResponseHeader.ContentRange;
 
     private static bool IsIn(HttpResponse head, NativeSlice bytes, in HeaderField field, ReadOnlySpan<byte> name) =>
         field.KnownId != 0 ? head.Has(field.KnownResponse) : head.Find(name, field.Hash, bytes.Span) >= 0;
@@ -145,6 +154,14 @@ internal sealed partial class CachedRequest
         HttpRequest r = x.Request;
         StoredResponse old = _stored!;
         CacheFileHead head = old.Head;
+        if (_rules.Conforms && !IsSame(x, old, KnownResponseHeader.ETag))
+        {
+            // Of another version than the one that was asked about: what is stored is used once more, as the server
+            // said, and never again (RFC 9111 §4.3.4).
+            CachePurge.Forget(r.Loop, _path, _index, _memory, _key);
+            Unlock(pass: false);
+            return;
+        }
         BufferSlab? slab = _rules.Conforms ? Merge(x, old, ref head) : null;
         StorePlan plan;
         AnswerFacts facts;
@@ -204,7 +221,7 @@ internal sealed partial class CachedRequest
         }
         WriteStatus(stored, old.Texts.Response, ref w);
         WriteFields(x, stored, old.Texts.Response, x.Head, ref w);
-        WriteFields(x, x.Head, x.HeadBytes, null, ref w);
+        WriteFields(x, x.Head, x.HeadBytes, null, ref w, hasBody: false);
         if (!x.Head.Has(KnownResponseHeader.Date))
         {
             WriteDate(x.Request.Loop.UnixMs / 1000, ref w);
@@ -276,14 +293,8 @@ internal sealed partial class CachedRequest
             return;
         }
         long length = x.Protocol.BodyLength(x);
-        int tag = x.Head.Find(KnownResponseHeader.ETag);
-        if (!TryParse(stored.Texts.Response, out HttpResponse known))
-        {
-            return;
-        }
-        bool same = (length < 0 || length == stored.Head.BodyBytes)
-            && (tag < 0 || x.Head[tag].Value(x.HeadBytes.Span).SequenceEqual(
-                known.Value(KnownResponseHeader.ETag, stored.Texts.Response.Span)));
+        bool same = (length < 0 || length == stored.Head.BodyBytes) && IsSame(x, stored, KnownResponseHeader.ETag)
+            && IsSame(x, stored, KnownResponseHeader.LastModified);
         if (same)
         {
             Freshen(x);
@@ -294,6 +305,23 @@ internal sealed partial class CachedRequest
         }
     }
 
+    /// <summary>Whether a validator of the answer, if it has one, is the stored one's, if that has one.</summary>
+    private bool IsSame(Exchange x, StoredResponse stored, KnownResponseHeader validator)
+    {
+        int at = x.Head.Find(validator);
+        if (at < 0 || !TryParse(stored.Texts.Response, out HttpResponse known) || !known.Has(validator))
+        {
+            return true;
+        }
+        ReadOnlySpan<byte> now = x.Head[at].Value(x.HeadBytes.Span);
+        ReadOnlySpan<byte> then = known.Value(validator, stored.Texts.Response.Span);
+        return WithoutWeak(now).SequenceEqual(WithoutWeak(then));
+    }
+
+    /// <summary>Compared weakly (RFC 9110 §8.8.3.2), as the condition that was sent is.</summary>
+    private static ReadOnlySpan<byte> WithoutWeak(ReadOnlySpan<byte> tag) =>
+        tag.StartsWith("W/"u8) ? tag[2..] : tag;
+
     // Invalidating.
 
     /// <summary>The resource was changed: what is stored of it, and of what the answer points to on the same host, is
@@ -301,11 +329,22 @@ internal sealed partial class CachedRequest
     private void Invalidate(Exchange x)
     {
         CachePurge.Forget(x.Request.Loop, _path, _index, _memory, _mainKey);
-        if (_rules.Key is null)
+        if (_rules.Key is { } key)
         {
-            InvalidateTarget(x, x.Head.Find(KnownResponseHeader.Location));
-            InvalidateTarget(x, x.Head.Find(KnownResponseHeader.ContentLocation));
+            // What was stored was asked for with GET, and the key may say so.
+            HttpRequest main = x.Request.Main;
+            NativeSlice method = main.MethodName;
+            main.MethodName = NativeSlice.Literal("GET"u8);
+            CacheKey stored = CacheKey.Of(key.Evaluate(x.Request).Span);
+            main.MethodName = method;
+            if (stored != _mainKey)
+            {
+                CachePurge.Forget(x.Request.Loop, _path, _index, _memory, stored);
+            }
+            return;
         }
+        InvalidateTarget(x, x.Head.Find(KnownResponseHeader.Location));
+        InvalidateTarget(x, x.Head.Find(KnownResponseHeader.ContentLocation));
     }
 
     private void InvalidateTarget(Exchange x, int field)

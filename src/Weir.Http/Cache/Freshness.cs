@@ -230,7 +230,8 @@ public static class Freshness
         {
             return Usability.Stale;
         }
-        if (request.MaxAge >= 0 && ageSec > request.MaxAge)
+        // An age is counted in whole seconds: max-age=0 asks whatever the clock says.
+        if (request.MaxAge == 0 || request.MaxAge > 0 && ageSec > request.MaxAge)
         {
             allowsStale = false;
             return Usability.Stale;

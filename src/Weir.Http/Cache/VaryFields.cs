@@ -16,6 +16,11 @@ internal static class VaryFields
         int n = 0;
         while (HeaderTokens.Next(ref value, out ReadOnlySpan<byte> name))
         {
+            if (HeaderTokens.Contains(text.Span[..n], name))
+            {
+                // Named twice, it would be written twice where requests are told apart, and there is room for once.
+                continue;
+            }
             if (n > 0)
             {
                 text.Span[n++] = (byte)',';
@@ -28,7 +33,7 @@ internal static class VaryFields
         return text.Slice(0, n);
     }
 
-    /// <summary>What a request says in these fields: a line for each.</summary>
+    /// <summary>What a request says in these fields: a line for each name.</summary>
     internal static NativeSlice Values(HttpRequest r, NativeSlice names)
     {
         ReadOnlySpan<byte> head = r.HeadBytes.Span;
@@ -50,18 +55,17 @@ internal static class VaryFields
                 {
                     continue;
                 }
+                // Empty is not the same as absent.
+                w.Write(first ? ":"u8 : ","u8);
+                first = false;
                 ReadOnlySpan<byte> values = field.Value(head);
-                while (HeaderTokens.Next(ref values, out ReadOnlySpan<byte> value) && w.Rest.Length > value.Length + 1)
+                for (int n = 0; HeaderTokens.Next(ref values, out ReadOnlySpan<byte> value); n++)
                 {
-                    w.Write(first ? default : ","u8);
+                    w.Write(n == 0 ? default : ","u8);
                     w.Write(value);
-                    first = false;
                 }
             }
-            if (w.Rest.Length > 0)
-            {
-                w.Write("\n"u8);
-            }
+            w.Write("\n"u8);
         }
         return text.Slice(0, w.Written);
     }

@@ -26,6 +26,9 @@ public sealed class FreshnessTests
     [InlineData("max-age=99999999999999999999", 1L << 31)]
     [InlineData("private=\"a, max-age=5\", max-age=7", 7)]
     [InlineData(",,max-age=1,,", 1)]
+    [InlineData("x=\"a\\\", max-age=5, \\\"\", max-age=7", 7)]
+    [InlineData("x=\"max-age=5", -1)]
+    [InlineData("xmax-age=5, max-agex=6", -1)]
     public void A_lifetime_is_read_as_it_is_meant(string text, long seconds) =>
         Assert.Equal(seconds, Control(text).MaxAge);
 
@@ -97,6 +100,7 @@ public sealed class FreshnessTests
     [InlineData(10, "", false)]
     [InlineData(5, "max-age=5", true)]
     [InlineData(6, "max-age=5", false)]
+    [InlineData(0, "max-age=0", false)]
     [InlineData(5, "min-fresh=5", true)]
     [InlineData(6, "min-fresh=5", false)]
     [InlineData(15, "max-stale=5", true)]
