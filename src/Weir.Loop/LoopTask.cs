@@ -97,8 +97,6 @@ public readonly struct LoopTask<T>
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public T GetResult() => _source is null ? _result : _source.TakeResult();
 
-        LoopSource ILoopAwaiter.Source => _source!;
-
         public void OnCompleted(Action continuation) => UnsafeOnCompleted(continuation);
 
         public void UnsafeOnCompleted(Action continuation) =>
@@ -128,10 +126,9 @@ public readonly struct LoopTask
     }
 }
 
-internal interface ILoopAwaiter
-{
-    LoopSource Source { get; }
-}
+/// <summary>Marks <see cref="LoopTask{T}.Awaiter"/> for the builder. Whoever implements it has its source as its first
+/// reference: that is where the runtime puts references, and a test holds it to that.</summary>
+internal interface ILoopAwaiter;
 
 internal sealed class ActionContinuation(Action action) : LoopSource
 {
@@ -348,8 +345,9 @@ public struct LoopTaskMethodBuilder<T>
     {
         if (default(TAwaiter) is not null && awaiter is ILoopAwaiter)
         {
-            // Read before the machine moves into its box: the awaiter lives inside it. The compiler elides the boxing.
-            LoopSource source = ((ILoopAwaiter)awaiter).Source;
+            // Read before the machine moves into its box: the awaiter lives inside it. A call through the interface would
+            // box the awaiter in code that the JIT has not optimized, and where its result is large, for good.
+            LoopSource source = Unsafe.As<TAwaiter, LoopSource>(ref awaiter);
             source.Continuation = Box(ref machine);
             return;
         }

@@ -110,6 +110,128 @@ public sealed class AppPassTests
         Assert.StartsWith("503 /slow ", log[4]);
     }
 
+    /// <summary>A configuration in this process, served on a thread of its own until it is disposed.</summary>
+    private sealed class Configured : IDisposable
+    {
+        private readonly EpollLoop _loop = new();
+        private readonly Thread _thread;
+        private WebServer? _server;
+
+        public Configured(string text, Dictionary<string, HostedApplication> applications)
+        {
+            WebServerOptions options = WebServerOptions.FromText(text) with { Applications = applications };
+            using var ready = new ManualResetEventSlim();
+            string errors = "";
+            _thread = new Thread(() =>
+            {
+                _server = WebServer.TryStart(_loop, options, out ConfErrors found);
+                errors = string.Join('\n', found.All.Select(static e => e.Format()));
+                ready.Set();
+                if (_server is not null)
+                {
+                    _server.Drained = _loop.Stop;
+                    _loop.Run();
+                    _loop.CloseConnections();
+                    _server.Dispose();
+                }
+            });
+            _thread.Start();
+            Assert.True(ready.Wait(30_000));
+            Assert.True(_server is not null, errors);
+        }
+
+        public void Dispose()
+        {
+            _loop.Post(_server!.Quit);
+            Assert.True(_thread.Join(30_000));
+            _loop.Dispose();
+        }
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Rates_connections_passwords_pages_and_compression_of_the_configuration_hold(bool inline)
+    {
+        using Port port = Port.Lease();
+        using var directory = new TempDir();
+        directory.Write("users", "ann:{PLAIN}secret\n");
+        directory.Write("sorry.txt", "come again");
+        int calls = 0;
+        using var inside = new ManualResetEventSlim();
+        using var goOn = new ManualResetEventSlim();
+        var shop = new HostedApplication((request, response) =>
+        {
+            Interlocked.Increment(ref calls);
+            if (request.Path == "/wait")
+            {
+                inside.Set();
+                goOn.Wait();
+            }
+            if (request.Path == "/broken")
+            {
+                throw new InvalidOperationException("on purpose");
+            }
+            response.ContentType = "text/plain";
+            response.Write(new string('a', 5000) + request.Headers["Authorization"]);
+        }, inline);
+        using var configured = new Configured($$"""
+            error_log {{directory.At("error.log")}};
+            events { }
+            http {
+                log_format short '$status $uri $remote_user $limit_req_status';
+                access_log {{directory.At("access.log")}} short;
+                limit_req_zone $uri zone=rate:64k rate=1r/m;
+                limit_conn_zone $uri zone=open:64k;
+                gzip_types text/plain;
+                server {
+                    listen 127.0.0.1:{{port.Number}};
+                    root {{directory.Path}};
+                    error_page 500 503 /sorry.txt;
+                    location = /sorry.txt { }
+                    location / { app_pass shop; gzip on; }
+                    location /limited { app_pass shop; limit_req zone=rate; }
+                    location /wait { app_pass shop; limit_conn open 1; }
+                    location /secret {
+                        app_pass shop; auth_basic "inside"; auth_basic_user_file {{directory.At("users")}};
+                    }
+                    location /forbidden { app_pass shop; deny all; }
+                }
+            }
+            """, new() { ["shop"] = shop });
+        HttpResponse Ask(string path, string fields = "")
+        {
+            using RawClient client = RawClient.Connect(port.Number);
+            return client.Send($"GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n").ReadResponse(timeoutMs: 30_000);
+        }
+
+        Assert.Equal(200, Ask("/limited").Status);
+        HttpResponse beyond = Ask("/limited");
+        Assert.Equal((503, "come again"), (beyond.Status, beyond.Text));
+        Assert.Equal(401, Ask("/secret").Status);
+        Assert.Equal(403, Ask("/forbidden").Status);
+        Assert.Equal(1, calls);
+        string known = "Authorization: Basic " + Convert.ToBase64String("ann:secret"u8);
+        Assert.EndsWith(known[15..], Ask("/secret", known + "\r\n").Text);
+        HttpResponse small = Ask("/", "Accept-Encoding: gzip\r\n");
+        Assert.Equal("gzip", small["Content-Encoding"]);
+        Assert.InRange(small.Body.Length, 1, 500);
+        HttpResponse broken = Ask("/broken");
+        Assert.Equal((500, "come again"), (broken.Status, broken.Text));
+        if (!inline)
+        {
+            using RawClient waits = RawClient.Connect(port.Number).Send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
+            Assert.True(inside.Wait(30_000));
+            Assert.Equal(503, Ask("/wait").Status);
+            goOn.Set();
+            Assert.Equal(200, waits.ReadResponse(timeoutMs: 30_000).Status);
+        }
+        string[] log = directory.Read("access.log").Split('\n');
+        Assert.Equal("200 /limited - PASSED", log[0]);
+        Assert.Equal("503 /sorry.txt - REJECTED", log[1]);
+        Assert.Contains("200 /secret ann -", log);
+    }
+
     [Fact]
     public void A_name_that_no_application_has_is_an_error_with_its_place()
     {

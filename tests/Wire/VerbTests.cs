@@ -97,6 +97,69 @@ public sealed class VerbTests : IDisposable
         Assert.True(app.Process.HasExited);
     }
 
+    [NeedsFact("ss")]
+    public void App_has_the_threads_the_queue_and_the_backlog_it_was_told()
+    {
+        using var app = new VerbProcess("app", "--model", "event-driven-thread-pool", "--loops", "2", "--threads", "1",
+            "--queue", "1", "--backlog", "7", "--delay", "1h");
+        Wait.For("what it says of itself",
+            () => app.Process.Errors.Contains("(event-driven-thread-pool, 2 loop(s), 1 threads, queue 1)"));
+        (_, string listening, _) = ChildProcess.Run("ss", "-Hltn", "sport", "=", ":" + Text(app.Port));
+        Assert.Matches("^LISTEN +0 +7 ", listening);
+        RawClient[] three = [.. Enumerable.Range(0, 3).Select(_ => Ask(app, "/"))];
+        // One runs, one waits, one is told to come again; which one is the kernel's to say.
+        int refused = -1;
+        Wait.For("a refusal", () => (refused = Array.FindIndex(three, static c => c.WaitForBytes(10))) >= 0);
+        HttpResponse answer = three[refused].ReadResponse(timeoutMs: 30_000);
+        Assert.Equal((503, "1"), (answer.Status, answer["Retry-After"]));
+        Assert.DoesNotContain(three, c => c != three[refused] && c.WaitForBytes(10));
+        app.Process.Stop(Signal.Kill, 10_000);
+    }
+
+    [Fact]
+    public void App_answers_for_a_handler_past_its_time_and_shows_that_it_is_stuck()
+    {
+        using var app = new VerbProcess("app", "--model", "thread-pool", "--threads", "2", "--timeout", "300ms");
+        using RawClient stuck = Ask(app, "/?delay=1h");
+        Assert.Equal(503, stuck.ReadResponse(timeoutMs: 60_000).Status);
+        Wait.For("a stuck thread, and what a thread costs", () =>
+        {
+            using JsonDocument status = JsonDocument.Parse(app.Get("/status").Text);
+            return status.RootElement.GetProperty("stuck").GetInt32() == 1
+                && status.RootElement.GetProperty("timed_out").GetInt32() == 1
+                && status.RootElement.GetProperty("thread_stack_reserved").GetInt64() > 0;
+        });
+        app.Process.Stop(Signal.Kill, 10_000);
+    }
+
+    [Fact]
+    public void App_accepts_nobody_when_its_queue_is_full_and_that_was_asked_for()
+    {
+        using var app = new VerbProcess("app", "--model", "thread-pool", "--threads", "1", "--queue", "0", "--full",
+            "stop", "--delay", "100ms", "--cpu", "1ms");
+        List<RawClient> clients = [.. Enumerable.Range(0, 4).Select(_ => Ask(app, "/"))];
+        foreach (RawClient client in clients)
+        {
+            Assert.Equal("Hello World\n", client.ReadResponse(timeoutMs: 60_000).Text);
+            client.Dispose();
+        }
+    }
+
+    [Fact]
+    public void App_closes_half_a_request_and_an_idle_connection_at_their_times()
+    {
+        using var app = new VerbProcess("app", "--model", "thread-per-connection", "--threads", "5",
+            "--header-timeout", "200ms", "--idle-timeout", "100ms");
+        using RawClient half = RawClient.Connect(app.Port).Send("GET / HTTP/1.1\r\nHo");
+        Assert.True(half.WaitClosed(60_000));
+        using RawClient idle = RawClient.Connect(app.Port);
+        Assert.Equal(200, idle.Get("/").Status);
+        Assert.True(idle.WaitClosed(60_000));
+    }
+
+    private static RawClient Ask(VerbProcess app, string path) =>
+        RawClient.Connect(app.Port).Send($"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+
     [NeedsFact("curl")]
     public void Https_shows_a_certificate_that_is_made_once_and_says_how_to_trust_it()
     {

@@ -55,6 +55,34 @@ public sealed class LoopTaskTests
         }
     }
 
+    [Fact(DisplayName = "task: a method finds what it waits for, whatever shape the result has")]
+    public void Shapes()
+    {
+        Waits((byte)1);
+        Waits(true);
+        Waits(1L);
+        Waits(1.5);
+        Waits("text");
+        Waits(new object());
+        Waits(("text", 1, new object()));
+        Waits((1L, "text"));
+        Waits(Guid.NewGuid());
+        Waits(new ReadOnlyMemory<byte>([1, 2, 3]));
+        Waits<(long, long, byte, string?)>((1, 2, 3, null));
+
+        static void Waits<T>(T result)
+        {
+            var gate = new LoopOperation<T>();
+            LoopTask<T> task = Through(gate);
+            Assert.False(task.IsCompleted);
+            gate.SetResult(result);
+            Assert.True(task.IsCompleted);
+            Assert.Equal(result, task.Result);
+        }
+
+        static async LoopTask<T> Through<T>(LoopOperation<T> gate) => await gate.Begin();
+    }
+
     [Fact(DisplayName = "task: a result that is there before the wait begins is taken without suspending")]
     public void ResultFirst()
     {
