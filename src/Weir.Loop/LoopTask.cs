@@ -126,8 +126,8 @@ public readonly struct LoopTask
     }
 }
 
-/// <summary>Marks <see cref="LoopTask{T}.Awaiter"/> for the builder. Whoever implements it has its source as its first
-/// reference: that is where the runtime puts references, and a test holds it to that.</summary>
+/// <summary>Marks <see cref="LoopTask{T}.Awaiter"/> for the builder. Whoever implements it begins with its source:
+/// references are where the runtime lays a value out first, and a test holds it to that.</summary>
 internal interface ILoopAwaiter;
 
 internal sealed class ActionContinuation(Action action) : LoopSource
@@ -345,8 +345,8 @@ public struct LoopTaskMethodBuilder<T>
     {
         if (default(TAwaiter) is not null && awaiter is ILoopAwaiter)
         {
-            // Read before the machine moves into its box: the awaiter lives inside it. A call through the interface would
-            // box the awaiter in code that the JIT has not optimized, and where its result is large, for good.
+            // Read before the machine moves into its box: the awaiter lives inside it. A call through an interface
+            // would box the awaiter: always in code that the JIT has not optimized, and for some results in the rest.
             LoopSource source = Unsafe.As<TAwaiter, LoopSource>(ref awaiter);
             source.Continuation = Box(ref machine);
             return;
