@@ -142,6 +142,9 @@ public sealed class Zone : IDisposable
             default:
                 throw new InvalidOperationException($"the lock of zone \"{Spec.Name}\" is beyond repair");
         }
+#if DEBUG
+        _writesOfHolder = 0;
+#endif
         return new ZoneLock(this);
     }
 
@@ -200,6 +203,11 @@ public sealed class Zone : IDisposable
     internal Func<bool>? DiesHere { get; set; }
 
     private bool FaultedHolder { get; set; }
+
+    private int _writesOfHolder;
+
+    /// <summary>The most writes that one holder of the lock made: what others may have had to wait for.</summary>
+    internal int MostWritesOfHolder { get; set; }
 #else
     private const bool FaultedHolder = false;
 #endif
@@ -209,6 +217,7 @@ public sealed class Zone : IDisposable
     public void Wrote()
     {
 #if DEBUG
+        MostWritesOfHolder = Math.Max(MostWritesOfHolder, ++_writesOfHolder);
         if (DiesHere is { } dies && !FaultedHolder && dies())
         {
             FaultedHolder = true;

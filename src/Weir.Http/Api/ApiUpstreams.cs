@@ -48,7 +48,8 @@ internal static class ApiUpstreams
     private static ApiObject PeerOf(GroupState state, Peer peer, bool backup)
     {
         PeerRecord r = state.Copy(peer);
-        long unixMs = state.Loop.UnixMs;
+        // Counted by the monotonic clock: who sets the wall clock makes nobody's downtime longer.
+        long downMs = r.DownSinceMs > 0 ? Math.Max(state.Loop.NowMs - r.DownSinceMs, 0) : 0;
         var shown = new ApiObject()
             .Add("id", r.Id)
             .Add("server", AddressOf(peer))
@@ -67,14 +68,14 @@ internal static class ApiUpstreams
             .Add("fails", r.FailsTotal)
             .Add("unavail", r.UnavailableTotal)
             .Add("health_checks", Checks(in r))
-            .Add("downtime", r.DowntimeMs + (r.DownSinceUnixMs > 0 ? Math.Max(unixMs - r.DownSinceUnixMs, 0) : 0));
+            .Add("downtime", r.DowntimeMs + downMs);
         if (peer.Spec.Line is { Service.Length: > 0 } line)
         {
             shown.Add("service", line.Service);
         }
-        if (r.DownSinceUnixMs > 0)
+        if (r.DownSinceMs > 0)
         {
-            shown.Add("downstart", Time(r.DownSinceUnixMs));
+            shown.Add("downstart", Time(state.Loop.UnixMs - downMs));
         }
         if (r.HeaderTimeUs > 0)
         {

@@ -63,7 +63,7 @@ public sealed partial class GroupState
                 SetFlags(ref record, (record.Flags & ~PeerFlags.Checking) | PeerFlags.Unhealthy);
                 record.ChecksUnhealthy++;
                 record.UnavailableTotal++;
-                record.DownSinceUnixMs = Loop.UnixMs;
+                record.DownSinceMs = Loop.NowMs;
                 change = HealthChange.Unhealthy;
             }
         }
@@ -113,7 +113,7 @@ public sealed partial class GroupState
         record.EjectedUntilMs = Loop.NowMs + (rule.TimeMs * Math.Min(record.Ejections, EjectionGrowthMax));
         SetFlags(ref record, record.Flags | PeerFlags.Ejected);
         record.UnavailableTotal++;
-        record.DownSinceUnixMs = Loop.UnixMs;
+        record.DownSinceMs = Loop.NowMs;
         Loop.Report?.Invoke(LogLevel.Warn,
             $"a server of upstream \"{Group.Name}\" is set aside after {record.FailuresSeen} failures in a row", 0);
     }

@@ -143,9 +143,9 @@ public sealed partial class GroupState
         {
             Record.FlagVersion++;
         }
-        if (spec.Down && record.DownSinceUnixMs == 0)
+        if (spec.Down && record.DownSinceMs == 0)
         {
-            record.DownSinceUnixMs = Loop.UnixMs;
+            record.DownSinceMs = Loop.NowMs;
         }
         else if (changed && wasDown && !spec.Down && (record.Flags & PeerFlags.Unhealthy) == 0)
         {
@@ -228,9 +228,9 @@ public sealed partial class GroupState
         record.FailTimeoutSec = line.FailTimeoutSec;
         SetFlags(ref record, (record.Flags & ~(PeerFlags.Down | PeerFlags.Drain))
             | (line.IsDown ? PeerFlags.Down : 0) | (line.IsDraining ? PeerFlags.Drain : 0));
-        if (line.IsDown && !wasDown && record.DownSinceUnixMs == 0)
+        if (line.IsDown && !wasDown && record.DownSinceMs == 0)
         {
-            record.DownSinceUnixMs = Loop.UnixMs;
+            record.DownSinceMs = Loop.NowMs;
         }
         else if (wasDown && !line.IsDown && (record.Flags & PeerFlags.Unhealthy) == 0)
         {

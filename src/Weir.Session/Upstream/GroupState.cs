@@ -514,7 +514,7 @@ public sealed partial class GroupState
             if (disabled && record.Fails == record.FailsMax)
             {
                 record.UnavailableTotal++;
-                record.DownSinceUnixMs = Loop.UnixMs;
+                record.DownSinceMs = Loop.NowMs;
             }
         }
         record.EffectiveWeight = Math.Max(record.EffectiveWeight, 0);
@@ -540,10 +540,10 @@ public sealed partial class GroupState
     internal void Recovered(ref PeerRecord record)
     {
         record.SlowStartFromMs = Loop.NowMs;
-        if (record.DownSinceUnixMs > 0)
+        if (record.DownSinceMs > 0)
         {
-            record.DowntimeMs += Math.Max(Loop.UnixMs - record.DownSinceUnixMs, 0);
-            record.DownSinceUnixMs = 0;
+            record.DowntimeMs += Math.Max(Loop.NowMs - record.DownSinceMs, 0);
+            record.DownSinceMs = 0;
         }
     }
 

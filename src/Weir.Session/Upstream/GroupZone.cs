@@ -11,7 +11,7 @@ namespace Weir.Session.Upstream;
 /// <summary>One zone with groups in it, as one process sees it.</summary>
 public sealed partial class GroupZone
 {
-    public const ulong Layout = 0x5053_0000_0000_0005;
+    public const ulong Layout = 0x5053_0000_0000_0006;
 
     /// <summary>About what a server takes, for the size that a zone must have at least.</summary>
     public const int PeerBytesTypical = 1024 + 32;

@@ -78,7 +78,7 @@ public struct PeerRecord
     public long FailsTotal;
     public long UnavailableTotal;
     public long SelectedUnixMs;
-    public long DownSinceUnixMs;
+    public long DownSinceMs;
     public long DowntimeMs;
 
     // Health checks and outliers.

@@ -105,6 +105,47 @@ public sealed partial class ClockTests
         Assert.Equal(2, asked);
     }
 
+    [GeneratedRegex("\"downtime\":\\s*(\\d+)")]
+    private static partial Regex DowntimeMember();
+
+    [Theory]
+    [MemberData(nameof(Jumps))]
+    public void A_server_is_down_for_as_long_as_it_was(long jumpMs)
+    {
+        using var server = new MemoryServer("""
+            upstream g { zone z 64k; server 127.0.0.1:9000 max_fails=1 fail_timeout=5s; server 127.0.0.1:9001 backup; }
+            server { listen 127.0.0.1:80; location / { proxy_pass http://g; } location /api/ { api; } }
+            """);
+        bool works = false;
+        server.Loop.ListenPeers(s_origin, peer => peer.Arrived = p =>
+        {
+            if (p.ReadText().Length > 0 && works)
+            {
+                p.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            }
+            else
+            {
+                p.Close();
+            }
+        });
+        Answer(server, SocketAddress.Parse("127.0.0.1:9001").Native.ToArray(), static () => "");
+        long Downtime() => long.Parse(DowntimeMember().Match(server.Exchange(server.Connect(),
+            "GET /api/9/http/upstreams/g HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).Groups[1].Value,
+            CultureInfo.InvariantCulture);
+        Assert.StartsWith("HTTP/1.1 200", Ask(server));
+        server.Loop.AdvanceClock(4_000);
+        Set(server, jumpMs);
+        Assert.InRange(Downtime(), 4_000, 5_000);
+        server.Loop.AdvanceClock(4_000);
+        works = true;
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.StartsWith("HTTP/1.1 200", Ask(server));
+            server.Loop.AdvanceClock(2_000);
+        }
+        Assert.InRange(Downtime(), 8_000, 11_000);
+    }
+
     [Theory]
     [MemberData(nameof(Jumps))]
     public void Health_is_checked_as_often_as_ever(long jumpMs)

@@ -148,6 +148,98 @@ public sealed class CacheIndexTests : IDisposable
         Directory.Delete(directory, recursive: true);
     }
 
+    private static void Within(Action<string> test)
+    {
+        string directory = Directory.CreateTempSubdirectory("weir-steps-").FullName;
+        try
+        {
+            test(directory);
+        }
+        finally
+        {
+            Directory.Delete(directory, recursive: true);
+        }
+    }
+
+    [Fact]
+    public void The_loader_looks_at_so_many_files_in_a_step_and_opens_none() => Within(directory =>
+    {
+        var path = new CachePath
+        {
+            Family = "proxy", Directory = directory, LoaderFiles = 2, LoaderThresholdMs = 60_000,
+            Index = Open(out int _),
+        };
+        // Whoever opened one of these would wait for somebody to write.
+        string[] names = [.. Enumerable.Range(0, 5).Select(i => path.FileOf(Key(i)))];
+        using (var make = System.Diagnostics.Process.Start("mkfifo", names))
+        {
+            Assert.True(make.WaitForExit(30_000));
+        }
+        var loader = new CacheLoader(path);
+        Assert.False(loader.Step());
+        Assert.Equal((2, 2), (loader.Count, path.Index.Count));
+        Assert.False(loader.Step());
+        Assert.Equal((4, 4), (loader.Count, path.Index.Count));
+        Assert.False(path.Index.IsLoaded);
+        Assert.True(loader.Step());
+        Assert.True(path.Index.IsLoaded);
+        Assert.All(Enumerable.Range(0, 5), i => Assert.True(path.Index.Look(Key(i), NowSec).Exists));
+    });
+
+    [Fact]
+    public void The_manager_removes_so_many_files_in_a_step_those_used_longest_ago_first() => Within(directory =>
+    {
+        var path = new CachePath
+        {
+            Family = "proxy", Directory = directory, ManagerFiles = 2, ManagerThresholdMs = 60_000,
+            ManagerSleepMs = 77, MaxBytes = 100, Index = Open(out int _), InactiveSec = long.MaxValue,
+        };
+        path.Index.IsLoaded = true;
+        for (int i = 0; i < 6; i++)
+        {
+            File.WriteAllText(path.FileOf(Key(i)), "");
+            path.Index.Publish(Key(i), (ulong)i + 1, 100, NowSec + i, 0);
+        }
+        var manager = new CacheManager(path);
+        int[] left = [.. Enumerable.Range(0, 3).Select(_ =>
+        {
+            manager.Step();
+            return Directory.GetFiles(directory).Length;
+        })];
+        Assert.Equal([4, 2, 1], left);
+        Assert.Equal([path.FileOf(Key(5))], Directory.GetFiles(directory));
+    });
+
+#if DEBUG
+    /// <summary>A hit waits for the lock at most: whatever loader and manager have to do in a step, each file is a
+    /// critical section of its own, and its length does not grow with their number.</summary>
+    [Fact]
+    public void A_step_over_a_thousand_files_holds_the_lock_for_one_of_them_at_a_time() => Within(directory =>
+    {
+        var path = new CachePath
+        {
+            Family = "proxy", Directory = directory, LoaderFiles = 10_000, LoaderThresholdMs = 60_000,
+            ManagerFiles = 10_000, ManagerThresholdMs = 60_000, MaxBytes = 0, Index = Open(out int _),
+        };
+        // More than the zone has room for, so that entries are evicted too.
+        for (int i = 0; i < 1500; i++)
+        {
+            File.WriteAllText(path.FileOf(Key(i)), "x");
+        }
+        _zone.MostWritesOfHolder = 0;
+        Assert.True(new CacheLoader(path).Step());
+        Assert.InRange(path.Index.Count, 500, 1499);
+        Assert.InRange(_zone.MostWritesOfHolder, 1, WritesMax);
+        _zone.MostWritesOfHolder = 0;
+        new CacheManager(path).Step();
+        Assert.Equal(0, path.Index.Count);
+        Assert.InRange(_zone.MostWritesOfHolder, 1, WritesMax);
+    });
+
+    /// <summary>Taking one entry out and putting one in.</summary>
+    private const int WritesMax = 60;
+#endif
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
