@@ -55,7 +55,7 @@ internal sealed partial class Http1Driver
     }
 
     /// <summary>Ends the wait for a request that began before the sweep: the connection is parked.</summary>
-    internal void ParkIfWaiting(uint sweep)
+    public void ParkIfWaiting(uint sweep)
     {
         if (_state == ConnectionState.Waiting && _waitsSince != sweep)
         {

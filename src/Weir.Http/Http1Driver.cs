@@ -9,7 +9,7 @@ using Weir.Zones;
 namespace Weir.Http;
 
 /// <summary>The driver of an HTTP/1.0 and 1.1 connection.</summary>
-internal sealed partial class Http1Driver : ClientStream
+internal sealed partial class Http1Driver : ClientStream, IWaitingDriver
 {
     /// <summary>Answers of pipelined requests are held back up to this much.</summary>
     private const long CoalesceBytesMax = 64 * 1024;
@@ -39,7 +39,7 @@ internal sealed partial class Http1Driver : ClientStream
     private HttpRequest? _current;
 
     /// <summary>Among the <see cref="WaitingDrivers"/>; -1 for none.</summary>
-    internal int Seat = -1;
+    public int Seat { get; set; } = -1;
     private uint _waitsSince;
     private ProxyClient? _proxy;
 

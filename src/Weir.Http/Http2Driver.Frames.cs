@@ -20,7 +20,7 @@ internal sealed partial class Http2Driver
 
     private readonly HpackDecoder _decoder = new();
     private readonly ConfBufs _headerBuffers;
-    private readonly Http2RecentResets _resets = new();
+    private Http2RecentResets _resets;
     private FrameReader _reader = new(fromClient: true);
     private HeaderBlock _block;
     private StreamNumbers _numbers;
@@ -458,7 +458,8 @@ internal sealed partial class Http2Driver
         switch (id)
         {
             case SettingId.HeaderTableSize:
-                _encoder.Allow(value);
+                _rest.Allow(value);
+                Tools.Encoder.Allow(value);
                 break;
             case SettingId.InitialWindowSize:
                 ChangeWindows((int)value);

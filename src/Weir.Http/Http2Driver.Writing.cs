@@ -19,8 +19,8 @@ internal sealed partial class Http2Driver
     /// <summary>Memory up to this size is copied behind its frame's head: cheaper than a piece of its own.</summary>
     private const int CopyBytesMax = 4096;
 
-    private readonly HpackEncoder _encoder = new();
-    private readonly Action _flush;
+    private Http2Tools? _tools;
+    private Http2Rest _rest = Http2Rest.New;
     private BufferChain? _out;
     private SendWindow _window = new(Http2Limits.WindowDefault);
     private ReceiveWindow _receiveWindow = new(ConnectionWindowBytes);
@@ -30,6 +30,8 @@ internal sealed partial class Http2Driver
     private bool _isFlushing;
     private bool _isPumping;
     private bool _isDraining;
+
+    private Http2Tools Tools => _tools ??= _server.RentTools(this, in _rest);
 
     internal Http2Schedule Schedule => _work.Schedule;
 
@@ -99,7 +101,7 @@ internal sealed partial class Http2Driver
         }
         BufferSlab? large = null;
         Span<byte> to = BeginBlock(Http2Heads.Room(r), ref large);
-        int n = Http2Heads.Write(_encoder, to, r, _server.Clock, stream.IsTunnel);
+        int n = Http2Heads.Write(Tools.Encoder, to, r, _server.Clock, stream.IsTunnel);
         r.HeadBytesSent += EndBlock(stream, n, ends, large);
     }
 
@@ -107,9 +109,10 @@ internal sealed partial class Http2Driver
     {
         BufferSlab? large = null;
         Span<byte> to = BeginBlock(64 + Http2Heads.RoomOf(fields), ref large);
-        int n = _encoder.Begin(to);
-        n += _encoder.Status(to[n..], status);
-        n += Http2Heads.WriteFields(_encoder, to[n..], fields);
+        HpackEncoder encoder = Tools.Encoder;
+        int n = encoder.Begin(to);
+        n += encoder.Status(to[n..], status);
+        n += Http2Heads.WriteFields(encoder, to[n..], fields);
         r.HeadBytesSent += EndBlock(stream, n, ends: false, large);
         FlushLater();
     }
@@ -248,8 +251,8 @@ internal sealed partial class Http2Driver
         {
             BufferSlab? large = null;
             Span<byte> to = BeginBlock(Http2Heads.RoomOf(trailers), ref large);
-            int n = _encoder.Begin(to);
-            n += Http2Heads.WriteFields(_encoder, to[n..], trailers);
+            int n = Tools.Encoder.Begin(to);
+            n += Http2Heads.WriteFields(Tools.Encoder, to[n..], trailers);
             r.HeadBytesSent += EndBlock(stream, n, ends: true, large);
         }
         FlushLater();
@@ -272,11 +275,11 @@ internal sealed partial class Http2Driver
         if (!_isFlushing && !_isProcessing && !_isPumping)
         {
             _isFlushing = true;
-            Loop.Ready(_flush);
+            Loop.Ready(Tools.Flush);
         }
     }
 
-    private void FlushNow()
+    internal void FlushNow()
     {
         _isFlushing = false;
         if (_connection.IsClosed)
@@ -356,9 +359,9 @@ internal sealed partial class Http2Driver
         {
             Pump();
         }
-        if (_room.IsWaiting && (_isEnded || UnsentBytes < UnsentBytesMax))
+        if (Tools.Room.IsWaiting && (_isEnded || UnsentBytes < UnsentBytesMax))
         {
-            _room.SetResult(default);
+            Tools.Room.SetResult(default);
         }
         else if (!_isEnded)
         {
@@ -478,5 +481,66 @@ internal sealed partial class Http2Driver
             FlushLater();
         }
         return default;
+    }
+
+    // At the end.
+
+    private async LoopTask<Unit> SendRestAsync()
+    {
+        while (_out is { IsEmpty: false } output && _connection.SendError == 0)
+        {
+            if (!_connection.Send(output))
+            {
+                break;
+            }
+            if (_isDraining)
+            {
+                // The writer has it; the last bytes end its wait.
+                await Tools.Room.Begin();
+                continue;
+            }
+            IoResult sent = await _connection.DrainAsync(output);
+            if (sent.IsError)
+            {
+                break;
+            }
+        }
+        return default;
+    }
+
+    /// <summary>Closing with unread bytes resets the connection, and what the client has not read yet. Who answers the
+    /// last PING has read all there was: nothing is lost by closing then.</summary>
+    private async LoopTask<Unit> LingerAsync()
+    {
+        LocationConf location = _binding.Group.DefaultServer.Location;
+        if (location.LingeringClose.Value == LingeringClose.Off || _connection.PeerClosed || _connection.IsClosed)
+        {
+            return default;
+        }
+        _connection.ShutdownSend();
+        long due = Loop.NowMs + location.LingeringTimeMs.Value;
+        while (Loop.NowMs < due)
+        {
+            _connection.SetReadDeadline(Math.Min(due, Loop.NowMs + location.LingeringTimeoutMs.Value));
+            RecvLease lease = await _connection.ReceiveAsync(_receiveBytes);
+            if (lease.IsError || lease.IsEnd)
+            {
+                break;
+            }
+            bool isHeard = HasFarewell(lease.Slab!.Span[..lease.Length]);
+            lease.Release();
+            if (isHeard)
+            {
+                break;
+            }
+        }
+        return default;
+    }
+
+    private static bool HasFarewell(ReadOnlySpan<byte> received)
+    {
+        Span<byte> answer = stackalloc byte[FrameWriter.PingBytes];
+        FrameWriter.Ping(answer, ack: true, FarewellPing);
+        return received.IndexOf(answer) >= 0;
     }
 }

@@ -9,7 +9,7 @@ using Weir.Zones;
 namespace Weir.Http;
 
 /// <summary>The driver of an HTTP/2 connection.</summary>
-internal sealed partial class Http2Driver
+internal sealed partial class Http2Driver : IParkOwner, IWaitingDriver
 {
     internal const int ReceiveBytesMax = 64 * 1024;
 
@@ -26,8 +26,6 @@ internal sealed partial class Http2Driver
     private readonly HttpServer _server;
     private readonly ListenBinding _binding;
     private readonly Http2Counts _counts;
-    private readonly LoopOperation<Unit> _lastEnded = new();
-    private readonly LoopOperation<Unit> _room = new();
     private readonly int _receiveBytes;
     private readonly int _streamsMax;
     private Connection _connection;
@@ -41,6 +39,12 @@ internal sealed partial class Http2Driver
     private bool _hasLeft;
     private bool _isEnded;
     private bool _reset;
+    private bool _isResting;
+    private bool _parks;
+    private uint _waitsSince;
+    private long _idleDueMs;
+
+    public int Seat { get; set; } = -1;
 
     // Among the connections of its server.
     internal Http2Driver? Next;
@@ -53,7 +57,7 @@ internal sealed partial class Http2Driver
         _binding = binding;
         Proxy = proxy;
         Loop = server.Loop;
-        _work = server.Http2Rest;
+        _work = server.Http2Idle;
         _counts = Http2Counts.Of(Loop);
         ListenGroup group = binding.Group.Of(connection);
         Modules.Http2Settings settings = group.DefaultServer.Http2;
@@ -63,7 +67,6 @@ internal sealed partial class Http2Driver
         _headerBuffers = group.DefaultServer.LargeClientHeaderBuffers.Value;
         _block = new HeaderBlock((int)Math.Min(HeadBytesMax * 2 + BlockBytesMore, int.MaxValue / 2), ContinuationsMax);
         server.EnsureHttp2Memory(HeadBytesMax);
-        _flush = FlushNow;
         if (connection is Tls.TlsConnection tls)
         {
             tls.Session.EndsAtRenegotiation = true;
@@ -89,7 +92,7 @@ internal sealed partial class Http2Driver
         _counts.Connections++;
         Enter(ConnectionState.Reading);
         _server.Add(this);
-        RunAsync(input, start, end).Forget();
+        RunAsync(input, start, end, default, isNew: true).Forget();
     }
 
     private void Enter(ConnectionState state)
@@ -98,11 +101,25 @@ internal sealed partial class Http2Driver
         _state = state;
     }
 
-    private async LoopTask<Unit> RunAsync(BufferSlab? input, int start, int end)
+    private async LoopTask<Unit> RunAsync(BufferSlab? input, int start, int end, RecvLease heard, bool isNew)
     {
         try
         {
-            await ServeAsync(input, start, end);
+            if (isNew)
+            {
+                WriteSettings();
+                Review();
+                if (input is not null)
+                {
+                    Process(input, start, end);
+                    input.Release();
+                }
+            }
+            if ((isNew || Take(in heard)) && await ServeAsync())
+            {
+                Rest();
+                return default;
+            }
         }
         catch (Exception e)
         {
@@ -117,7 +134,7 @@ internal sealed partial class Http2Driver
         FailStreams();
         if (_streamCount > 0)
         {
-            await _lastEnded.Begin();
+            await Tools.LastEnded.Begin();
         }
         if (_hasLeft && !_isFailed)
         {
@@ -132,37 +149,96 @@ internal sealed partial class Http2Driver
         return default;
     }
 
-    private async LoopTask<Unit> ServeAsync(BufferSlab? input, int start, int end)
+    /// <summary>Until the connection has to end, or (true) rests.</summary>
+    private async LoopTask<bool> ServeAsync()
     {
-        WriteSettings();
-        Review();
-        if (input is not null)
-        {
-            Process(input, start, end);
-            input.Release();
-        }
         while (true)
         {
             Pump();
             if (_isFailed || _connection.SendError != 0 || _hasLeft && _streamCount == 0)
             {
-                return default;
+                return false;
             }
             if (UnsentBytes >= UnsentBytesMax)
             {
-                await _room.Begin();
+                await Tools.Room.Begin();
                 continue;
             }
             BeginWait();
-            RecvLease lease = await _connection.ReceiveAsync(_receiveBytes);
-            Loop.LeaveIdle(_connection);
-            if (lease.IsError || lease.IsEnd)
+            if (MayRest && Seat < 0 && !_connection.MayHaveInput && !_server.WaitingHttp2.Enter(this))
             {
-                EndInput(in lease);
-                return default;
+                return true;
             }
-            Process(lease.Slab!, 0, lease.Length);
-            lease.Release();
+            RecvLease lease = await _connection.ReceiveAsync(_receiveBytes);
+            if (_parks && lease.Error == Errno.ECANCELED && MayRest)
+            {
+                return true;
+            }
+            if (!Take(in lease))
+            {
+                return false;
+            }
+        }
+    }
+
+    private bool Take(in RecvLease lease)
+    {
+        bool parked = _parks && lease.Error == Errno.ECANCELED && !_connection.IsClosed && !_isFailed;
+        _parks = false;
+        Loop.LeaveIdle(_connection);
+        if (parked && !(_hasLeft && _streamCount == 0))
+        {
+            // Meanwhile there is something to wait for.
+            return true;
+        }
+        if (lease.IsError || lease.IsEnd)
+        {
+            EndInput(in lease);
+            return false;
+        }
+        Process(lease.Slab!, 0, lease.Length);
+        lease.Release();
+        return true;
+    }
+
+    // Resting: a client that is silent costs neither tasks nor tools.
+
+    private bool MayRest => _streamCount == 0 && _headDueMs == 0 && _reader.IsIdle && _out is null && !_isDraining
+        && !_isFlushing && !_isFailed && !_isLeaving && !_isEnded && _requests > 0 && !_connection.IsClosed;
+
+    private void Rest()
+    {
+        _parks = false;
+        _isResting = true;
+        _server.WaitingHttp2.Leave(this);
+        ReturnTools();
+        _connection.SetReadDeadline(_idleDueMs);
+        _connection.Park(this);
+    }
+
+    private void ReturnTools()
+    {
+        if (_tools is { } tools)
+        {
+            _tools = null;
+            _rest.Keep(tools);
+            _server.Return(tools);
+        }
+    }
+
+    void IParkOwner.Unpark(Connection connection, RecvLease lease)
+    {
+        _isResting = false;
+        RunAsync(null, 0, 0, lease, isNew: false).Forget();
+    }
+
+    /// <summary>Ends the wait of a client that has been silent since before the sweep.</summary>
+    public void ParkIfWaiting(uint sweep)
+    {
+        if (MayRest && !_isResting && _waitsSince != sweep)
+        {
+            _parks = true;
+            _connection.CancelReceive();
         }
     }
 
@@ -190,7 +266,9 @@ internal sealed partial class Http2Driver
     private void BeginIdle(ServerConf server)
     {
         long due = _headDueMs != 0 ? _headDueMs : Loop.NowMs + server.Location.KeepAliveTimeoutMs;
-        _connection.SetReadDeadline(_isLeaving ? Math.Min(due, Loop.NowMs + _server.QuitGraceMs) : due);
+        _idleDueMs = _isLeaving ? Math.Min(due, Loop.NowMs + _server.QuitGraceMs) : due;
+        _waitsSince = _server.WaitingHttp2.Sweep;
+        _connection.SetReadDeadline(_idleDueMs);
         Enter(_requests == 0 ? ConnectionState.Reading : ConnectionState.Waiting);
         Loop.EnterIdle(_connection, Http1Driver.Reclaim, fresh: _requests == 0);
     }
@@ -256,12 +334,12 @@ internal sealed partial class Http2Driver
             return;
         }
         _server.Return(_work);
-        _work = _server.Http2Rest;
+        _work = _server.Http2Idle;
         if (_isEnded)
         {
-            if (_lastEnded.IsWaiting)
+            if (Tools.LastEnded.IsWaiting)
             {
-                _lastEnded.SetResult(default);
+                Tools.LastEnded.SetResult(default);
             }
             return;
         }
@@ -282,6 +360,11 @@ internal sealed partial class Http2Driver
         else
         {
             BeginIdle(_binding.Group.Of(_connection).DefaultServer);
+            if (!_isResting && Seat < 0 && MayRest && !_server.WaitingHttp2.Enter(this))
+            {
+                _parks = true;
+                _connection.CancelReceive();
+            }
         }
     }
 
@@ -477,65 +560,6 @@ internal sealed partial class Http2Driver
         }
     }
 
-    private async LoopTask<Unit> SendRestAsync()
-    {
-        while (_out is { IsEmpty: false } output && _connection.SendError == 0)
-        {
-            if (!_connection.Send(output))
-            {
-                break;
-            }
-            if (_isDraining)
-            {
-                // The writer has it; the last bytes end its wait.
-                await _room.Begin();
-                continue;
-            }
-            IoResult sent = await _connection.DrainAsync(output);
-            if (sent.IsError)
-            {
-                break;
-            }
-        }
-        return default;
-    }
-
-    /// <summary>Closing with unread bytes resets the connection, and what the client has not read yet. Who answers the
-    /// last PING has read all there was: nothing is lost by closing then.</summary>
-    private async LoopTask<Unit> LingerAsync()
-    {
-        LocationConf location = _binding.Group.DefaultServer.Location;
-        if (location.LingeringClose.Value == LingeringClose.Off || _connection.PeerClosed || _connection.IsClosed)
-        {
-            return default;
-        }
-        _connection.ShutdownSend();
-        long due = Loop.NowMs + location.LingeringTimeMs.Value;
-        while (Loop.NowMs < due)
-        {
-            _connection.SetReadDeadline(Math.Min(due, Loop.NowMs + location.LingeringTimeoutMs.Value));
-            RecvLease lease = await _connection.ReceiveAsync(_receiveBytes);
-            if (lease.IsError || lease.IsEnd)
-            {
-                break;
-            }
-            bool isHeard = HasFarewell(lease.Slab!.Span[..lease.Length]);
-            lease.Release();
-            if (isHeard)
-            {
-                break;
-            }
-        }
-        return default;
-    }
-
-    private static bool HasFarewell(ReadOnlySpan<byte> received)
-    {
-        Span<byte> answer = stackalloc byte[FrameWriter.PingBytes];
-        FrameWriter.Ping(answer, ack: true, FarewellPing);
-        return received.IndexOf(answer) >= 0;
-    }
-
     private void Finish()
     {
         if (_leaveTimer is { } timer)
@@ -548,6 +572,8 @@ internal sealed partial class Http2Driver
             Loop.Return(output);
         }
         _block.Clear();
+        _server.WaitingHttp2.Leave(this);
+        ReturnTools();
         Enter(ConnectionState.None);
         _server.Observer?.Closed(_connection);
         _connection.Close(_reset);

@@ -121,29 +121,26 @@ internal struct Http2Floods
 }
 
 /// <summary>Streams that were reset from this side, about which frames may still be on their way.</summary>
-internal sealed class Http2RecentResets
+internal struct Http2RecentResets
 {
     private const int CountMax = 64;
 
     // There is none until something is reset, which few connections see.
-    private uint[] _ids = [];
+    private uint[]? _ids;
     private int _count;
 
     internal void Add(uint id)
     {
-        if (_ids.Length == 0)
-        {
-            _ids = new uint[CountMax];
-        }
+        _ids ??= new uint[CountMax];
         _ids[_count++ % CountMax] = id;
     }
 
     /// <summary>The client may not have heard yet that the stream is reset. When there were more than are remembered
     /// that is assumed of any.</summary>
-    internal bool Contains(uint id) => _count > CountMax || Remembers(id);
+    internal readonly bool Contains(uint id) => _count > CountMax || Remembers(id);
 
     /// <summary>It is one of the last that were reset.</summary>
-    internal bool Remembers(uint id) => _ids.AsSpan(0, Math.Min(_count, CountMax)).Contains(id);
+    internal readonly bool Remembers(uint id) => _ids.AsSpan(0, Math.Min(_count, CountMax)).Contains(id);
 }
 
 /// <summary>Numbers that a client passed over: it may never use them (RFC 9113 §5.1.1), and using one is told from

@@ -196,6 +196,7 @@ public sealed class HttpServer : IParkOwner
         _drivers = new LoopPool<Http1Driver>(loop, "drivers");
         _freeRequests = new LoopPool<HttpRequest>(loop, "requests", RequestsKeptMax);
         Waiting = new WaitingDrivers(loop);
+        WaitingHttp2 = new WaitingDrivers(loop);
         _streams = new LoopPool<Http2Stream>(loop, "streams");
         _accepted = OnAccepted;
     }
@@ -207,6 +208,9 @@ public sealed class HttpServer : IParkOwner
     public CounterSlot Counters { get; }
     public HttpClock Clock { get; }
     internal WaitingDrivers Waiting { get; }
+
+    /// <summary>The same for HTTP/2, whose drivers keep their connection and let their tools go.</summary>
+    internal WaitingDrivers WaitingHttp2 { get; }
     public HttpConfiguration? Configuration { get; private set; }
 
     /// <summary>A graceful stop is under way: every answer is the last on its connection.</summary>
@@ -410,7 +414,7 @@ public sealed class HttpServer : IParkOwner
     private Http2Work? _freeWork;
 
     /// <summary>Stays empty: what connections look at that have no streams.</summary>
-    internal Http2Work Http2Rest { get; } = new();
+    internal Http2Work Http2Idle { get; } = new();
 
     internal Http2Work RentWork()
     {
@@ -424,6 +428,25 @@ public sealed class HttpServer : IParkOwner
     {
         work.Next = _freeWork;
         _freeWork = work;
+    }
+
+    private Http2Tools? _freeTools;
+
+    internal Http2Tools RentTools(Http2Driver driver, in Http2Rest rest)
+    {
+        Http2Tools tools = _freeTools ?? new Http2Tools();
+        _freeTools = tools.Next;
+        tools.Next = null;
+        tools.Driver = driver;
+        rest.Hand(tools);
+        return tools;
+    }
+
+    internal void Return(Http2Tools tools)
+    {
+        tools.Driver = null;
+        tools.Next = _freeTools;
+        _freeTools = tools;
     }
 
     internal Http2Stream RentStream() => _streams.TryTake() ?? new Http2Stream();

@@ -5,6 +5,16 @@ using Weir.Loop;
 
 namespace Weir.Http;
 
+/// <summary>A driver that may be asked to let go of a connection that is silent.</summary>
+internal interface IWaitingDriver
+{
+    /// <summary>Its seat; -1 when it has none.</summary>
+    int Seat { get; set; }
+
+    /// <summary>Lets go when it has waited since before the sweep.</summary>
+    void ParkIfWaiting(uint sweep);
+}
+
 /// <summary>The seats of one server's waiting drivers, and the sweep that parks those that wait long.</summary>
 internal sealed class WaitingDrivers(EventLoop loop) : LoopTimer
 {
@@ -13,7 +23,7 @@ internal sealed class WaitingDrivers(EventLoop loop) : LoopTimer
 
     private const int SweepMs = 1000;
 
-    private readonly Http1Driver?[] _seats = new Http1Driver?[SeatsMax];
+    private readonly IWaitingDriver?[] _seats = new IWaitingDriver?[SeatsMax];
     private int _count;
     private bool _sweeps;
 
@@ -21,7 +31,7 @@ internal sealed class WaitingDrivers(EventLoop loop) : LoopTimer
     internal uint Sweep { get; private set; }
 
     /// <summary>A seat for a driver that has none. False when all are taken.</summary>
-    internal bool Enter(Http1Driver driver)
+    internal bool Enter(IWaitingDriver driver)
     {
         if (_count == SeatsMax)
         {
@@ -37,13 +47,13 @@ internal sealed class WaitingDrivers(EventLoop loop) : LoopTimer
         return true;
     }
 
-    internal void Leave(Http1Driver driver)
+    internal void Leave(IWaitingDriver driver)
     {
         int seat = driver.Seat;
         if (seat >= 0)
         {
             driver.Seat = -1;
-            Http1Driver last = _seats[--_count]!;
+            IWaitingDriver last = _seats[--_count]!;
             _seats[_count] = null;
             if (last != driver)
             {

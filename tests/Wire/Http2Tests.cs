@@ -522,6 +522,41 @@ public sealed class Http2Tests
         Assert.Equal(Http2Error.NoError, client.GoAway!.Error);
     }
 
+    /// <summary>More connections than have a seat while they are silent: the others rest, with and without TLS, and go
+    /// on where they were.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Connections_that_rest_go_on_where_they_were(bool tls)
+    {
+        using var files = new TempDir();
+        new TestAuthority().Write(files, "ec");
+        using ServerProcess weir = ServerProcess.Weir(Conf.Http($$"""
+            server {
+                listen 127.0.0.1:%PORT% {{(tls ? "ssl" : "")}}; http2 on; keepalive_timeout 600s;
+                ssl_certificate %FILES%/ec.crt; ssl_certificate_key %FILES%/ec.key;
+                location / { return 200 $request_uri; add_header x-kept always-the-same; }
+            }
+            """), files);
+        Http2Client[] clients = [.. Enumerable.Range(0, 290).Select(_ => tls ? Http2Client.ConnectTls(weir.Port)
+            : Http2Client.Connect(weir.Port))];
+        for (int i = 0; i < 3; i++)
+        {
+            foreach (Http2Client client in clients)
+            {
+                Http2Answer answer = client.Get($"/{i}");
+                Assert.Equal((200, $"/{i}", "always-the-same"), (answer.Status, answer.Text, answer["x-kept"]));
+            }
+        }
+        // Whoever rests hears that the server leaves, too.
+        weir.Send(Signal.Quit);
+        foreach (Http2Client client in clients)
+        {
+            Assert.NotNull(client.ReadUntil(FrameType.GoAway));
+            client.Dispose();
+        }
+    }
+
     [Fact]
     public void A_head_that_never_ends_is_given_up()
     {

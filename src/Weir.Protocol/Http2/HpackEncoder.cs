@@ -60,6 +60,20 @@ public sealed class HpackEncoder
         _resized = true;
     }
 
+    /// <summary>Nothing is in the table, and the peer knows all there is to know of it.</summary>
+    public bool IsUntouched => _table.Count == 0 && !_resized;
+
+    /// <summary>Begins anew, with another peer or with one that was away: the table is empty. What the peer allows is
+    /// what it has said, or the default. When its own table may still hold something the next block tells it to forget
+    /// that.</summary>
+    public void Restart(uint tableSizeMax, bool owesUpdate)
+    {
+        _table.Clear();
+        _table.Resize((int)Math.Min((uint)_sizeWanted, tableSizeMax));
+        _resized = owesUpdate;
+        _lowest = owesUpdate ? 0 : int.MaxValue;
+    }
+
     /// <summary>Begins a block. Every block is begun, with room for <see cref="BytesMax"/> of nothing.</summary>
     public int Begin(Span<byte> to)
     {

@@ -8,13 +8,16 @@ internal sealed class HpackTable(int sizeMax)
     /// <summary>What each entry counts beyond its bytes (§4.1).</summary>
     public const int Overhead = 32;
 
+    /// <summary>The largest table: places in its array of four times that fit 16 bits.</summary>
+    private const int SizeLimit = 16 * 1024 - 1;
+
     private struct Entry
     {
-        public int Start;
-        public int NameLength;
-        public int ValueLength;
+        public ushort Start;
+        public ushort NameLength;
+        public ushort ValueLength;
         // What the owner wants to know about it again.
-        public int Tag;
+        public ushort Tag;
     }
 
     private Entry[] _entries = [];
@@ -24,7 +27,7 @@ internal sealed class HpackTable(int sizeMax)
 
     public int Count { get; private set; }
     public int Size { get; private set; }
-    public int SizeMax { get; private set; } = sizeMax;
+    public int SizeMax { get; private set; } = Checked(sizeMax);
     /// <summary>How many fields were ever added.</summary>
     public int Inserted { get; private set; }
 
@@ -48,7 +51,7 @@ internal sealed class HpackTable(int sizeMax)
     /// <summary>Another limit; what no longer fits goes.</summary>
     public void Resize(int sizeMax)
     {
-        SizeMax = sizeMax;
+        SizeMax = Checked(sizeMax);
         EvictTo(sizeMax);
     }
 
@@ -78,11 +81,23 @@ internal sealed class HpackTable(int sizeMax)
         Count++;
         Inserted++;
         Size += (int)size;
-        At(0) = new Entry { Start = _end, NameLength = name.Length, ValueLength = value.Length, Tag = tag };
+        At(0) = new Entry
+        {
+            Start = (ushort)_end,
+            NameLength = (ushort)name.Length,
+            ValueLength = (ushort)value.Length,
+            Tag = (ushort)tag,
+        };
         name.CopyTo(_bytes.AsSpan(_end));
         value.CopyTo(_bytes.AsSpan(_end + name.Length));
         _end += length;
         return true;
+    }
+
+    private static int Checked(int sizeMax)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(sizeMax, SizeLimit);
+        return sizeMax;
     }
 
     private void EvictTo(int size)
@@ -108,7 +123,7 @@ internal sealed class HpackTable(int sizeMax)
         byte[] bytes = _bytes;
         if ((live + length) * 2 > bytes.Length)
         {
-            bytes = new byte[Math.Max(512, (int)System.Numerics.BitOperations.RoundUpToPowerOf2(
+            bytes = new byte[Math.Max(128, (int)System.Numerics.BitOperations.RoundUpToPowerOf2(
                 (uint)(live + length) * 2))];
         }
         Buffer.BlockCopy(_bytes, start, bytes, 0, live);
@@ -116,13 +131,13 @@ internal sealed class HpackTable(int sizeMax)
         _end = live;
         for (int i = 0; i < Count; i++)
         {
-            At(i).Start -= start;
+            At(i).Start -= (ushort)start;
         }
     }
 
     private void GrowEntries()
     {
-        var entries = new Entry[Math.Max(8, _entries.Length * 2)];
+        var entries = new Entry[Math.Max(4, _entries.Length * 2)];
         for (int i = 0; i < Count; i++)
         {
             entries[i] = _entries[(_first + i) & (_entries.Length - 1)];

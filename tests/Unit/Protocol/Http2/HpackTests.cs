@@ -44,6 +44,43 @@ public class HpackTests
     }
 
     [Fact]
+    public void An_encoder_that_begins_anew_tells_its_peer_to_forget()
+    {
+        var encoder = new HpackEncoder();
+        var decoder = new HpackDecoder();
+        byte[] to = new byte[1024];
+        Assert.True(encoder.IsUntouched);
+        encoder.Allow(2000);
+        Assert.False(encoder.IsUntouched);
+        Say();
+        Assert.Equal(1, decoder.TableCount);
+        Assert.False(encoder.IsUntouched);
+        encoder.Restart(2000, owesUpdate: true);
+        Say();
+        Assert.Equal((1, 2000), (decoder.TableCount, decoder.TableSizeMax));
+        // With another peer nothing is owed.
+        encoder.Restart(Http2Limits.TableSizeDefault, owesUpdate: false);
+        Assert.True(encoder.IsUntouched);
+        Assert.Equal(0, encoder.Begin(to));
+
+        void Say()
+        {
+            int n = encoder.Begin(to);
+            n += encoder.Field(to.AsSpan(n), "x-a"u8, "b"u8, HpackIndexing.Add);
+            var sink = new Nobody();
+            Assert.Equal(Http2Reason.None, decoder.Decode(to.AsSpan(0, n), new byte[256], 4096, ref sink));
+        }
+    }
+
+    private struct Nobody : IHpackSink
+    {
+        public readonly void Field(scoped ReadOnlySpan<byte> name, scoped ReadOnlySpan<byte> value, int staticName,
+            bool sensitive)
+        {
+        }
+    }
+
+    [Fact]
     public void SingleFieldsOfAppendixC2()
     {
         Decodes(new(), "400a637573746f6d2d6b65790d637573746f6d2d686561646572", 55, "custom-key: custom-header");
