@@ -216,6 +216,27 @@ public sealed class HealthTests
             PatientMs);
     }
 
+    /// <summary>Requests go to one port, connections for checks to another, where nobody answers anything.</summary>
+    [Fact]
+    public void A_check_by_TCP_wants_a_connection_on_the_port_it_is_told()
+    {
+        using var a = new Patient("a");
+        var accepts = new Upstream(static c => c.Hold());
+        string check = string.Create(CultureInfo.InvariantCulture,
+            $"health_check type=tcp interval=50ms jitter=5ms port={accepts.Port} mandatory persistent;");
+        using var weir = ServerProcess.Weir(Conf.Server($"location / {{ proxy_pass http://g; {check} }}",
+            string.Create(CultureInfo.InvariantCulture,
+                $"upstream g {{ zone z 64k; server 127.0.0.1:{a.Server.Port}; }}")));
+        Wait.For("it serves", () => weir.Get("/").Text == "a", PatientMs);
+        int seen = accepts.Connections;
+        Wait.For("checks", () => accepts.Connections > seen + 2, PatientMs);
+        Assert.Equal(0, a.Checks);
+        accepts.Dispose();
+        Wait.For("it is left out", () => weir.Get("/").Status == 502, PatientMs);
+        Wait.For("the log", () => weir.ErrorLog.Contains("is unhealthy: it cannot be connected to",
+            StringComparison.Ordinal));
+    }
+
     [Fact]
     public void A_mandatory_check_comes_before_the_first_request()
     {
@@ -274,6 +295,8 @@ public sealed class HealthTests
     [InlineData("location / { proxy_pass http://g; health_check interval=0; }", "invalid parameter \"interval=0\"")]
     [InlineData("location / { proxy_pass http://g; health_check type=grpc; }", "needs a \"grpc_pass\"")]
     [InlineData("location / { grpc_pass g; health_check uri=/a type=grpc; }", "invalid parameter \"type=grpc\"")]
+    [InlineData("location / { proxy_pass http://g; health_check type=tcp uri=/a; }", "invalid parameter \"uri=/a\"")]
+    [InlineData("location / { proxy_pass http://g; health_check match=m type=tcp; }", "invalid parameter \"type=tcp\"")]
     [InlineData("location / { grpc_pass g; health_check grpc_status=1; }", "invalid parameter \"grpc_status=1\"")]
     [InlineData("} match m { status 99; } server {", "invalid status \"99\"")]
     [InlineData("} match m { require $a; } server {", "unknown \"a\" variable")]

@@ -21,6 +21,9 @@ internal sealed class HealthUse
     public bool Mandatory { get; set; }
     public long KeepAliveMs { get; set; }
     public bool IsGrpc { get; set; }
+
+    /// <summary>Nothing is asked: who accepts a connection is well.</summary>
+    public bool IsTcp { get; set; }
     public string GrpcService { get; set; } = "";
     public int GrpcStatus { get; set; }
     public bool HasUri { get; set; }
@@ -110,21 +113,25 @@ internal sealed class HealthCheckModule : HttpModule
                     check.Port = (int)n;
                     break;
                 case "uri":
-                    good = value.StartsWith('/') && value.AsSpan().IndexOfAnyInRange('\0', ' ') < 0 && !check.IsGrpc;
+                    good = value.StartsWith('/') && value.AsSpan().IndexOfAnyInRange('\0', ' ') < 0 && !check.IsGrpc
+                        && !check.IsTcp;
                     check.Uri = value;
                     check.HasUri = true;
                     break;
                 case "match":
-                    good = value.Length > 0 && !check.IsGrpc;
+                    good = value.Length > 0 && !check.IsGrpc && !check.IsTcp;
                     check.Match = value;
                     break;
                 case "keepalive_time":
-                    good = ConfValues.TryMsec(value, out n);
+                    good = ConfValues.TryMsec(value, out n) && !check.IsTcp;
                     check.KeepAliveMs = n;
                     break;
                 case "type":
-                    good = value == "grpc" && !check.HasUri && check.Match is null || value == "http";
+                    bool asks = check.HasUri || check.Match is not null;
+                    good = value == "http" || value == "grpc" && !asks
+                        || value == "tcp" && !asks && check.KeepAliveMs == 0;
                     check.IsGrpc = value == "grpc";
+                    check.IsTcp = value == "tcp";
                     break;
                 case "grpc_service":
                     good = check.IsGrpc && value.Length is > 0 and <= 100;
@@ -202,6 +209,7 @@ internal sealed class HealthCheckModule : HttpModule
             Port = check.Port,
             Match = match!,
             Grpc = check.IsGrpc ? new GrpcCheck(GrpcMessage(check.GrpcService), check.GrpcStatus) : null,
+            IsTcp = check.IsTcp,
             KeepAliveMs = check.KeepAliveMs,
             Location = location,
             Server = location.Block.CoreServer,

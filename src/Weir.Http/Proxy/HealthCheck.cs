@@ -43,6 +43,10 @@ internal sealed class HealthCheck : AnswerTee
         var check = new HealthCheck(rule);
         try
         {
+            if (rule.IsTcp)
+            {
+                return await ConnectAsync(loop, rule, way.Primary[0].Address, r);
+            }
             Exchange x = r.Get(Exchange.Slot);
             x.Begin(r, rule.Settings, rule.Protocol);
             x.Group = UpstreamStates.Of(loop).For(way);
@@ -66,6 +70,22 @@ internal sealed class HealthCheck : AnswerTee
             loop.Timers.Cancel(check._timer);
             DetachedRequest.End(r);
         }
+    }
+
+    /// <summary>Makes a connection and closes it.</summary>
+    private static async LoopTask<string?> ConnectAsync(EventLoop loop, HealthRule rule, byte[] address, HttpRequest r)
+    {
+        BindAddress? bind = rule.Settings.Bind.Value;
+        LoopTask<ConnectOutcome> connecting = loop.ConnectAsync(address,
+            bind is null ? default : new LocalEnd(bind.Of(r), bind.IsTransparent),
+            (int)rule.Settings.ConnectTimeoutMs.Value, out Connection connection);
+        ConnectOutcome outcome = await connecting;
+        if (outcome.IsError)
+        {
+            return outcome.Error == Errno.ETIMEDOUT ? "timed out" : "it cannot be connected to";
+        }
+        connection.Close();
+        return null;
     }
 
     /// <summary>The time is over, or enough was read.</summary>

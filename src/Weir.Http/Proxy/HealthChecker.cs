@@ -26,6 +26,9 @@ internal sealed class HealthRule
     /// <summary>What a gRPC server is asked; null for HTTP.</summary>
     public required GrpcCheck? Grpc { get; init; }
 
+    /// <summary>A connection that can be made is all that is wanted.</summary>
+    public required bool IsTcp { get; init; }
+
     /// <summary>How long a connection serves checks; 0 for one check.</summary>
     public required long KeepAliveMs { get; init; }
 
