@@ -113,6 +113,21 @@ public sealed partial class HttpRequest
         return false;
     }
 
+    private bool _isMatchFailed;
+
+    /// <summary>An expression reached its match limit where no answer could be given: a line in the log, and the
+    /// request ends with 500 unless its head has left. Once: the page for that 500 may ask the same expression.
+    /// </summary>
+    internal void FailMatch(NativeSlice subject, string expression)
+    {
+        LogError(LogLevel.Alert, $"pcre2_match() failed: match limit on \"{subject}\" using \"{expression}\"");
+        if (!_isMatchFailed && !Response.IsSent)
+        {
+            _isMatchFailed = true;
+            RefuseHead(500);
+        }
+    }
+
     private int _children;
     private LoopOperation<Unit>? _joined;
 
@@ -139,6 +154,12 @@ public sealed partial class HttpRequest
     /// <summary>What comes after a pipeline ended without a complete response.</summary>
     internal LoopTask<PhaseResult> Follow(PhaseResult result)
     {
+        if (_refusedStatus != 0 && !Response.IsSent)
+        {
+            int refused = _refusedStatus;
+            _refusedStatus = 0;
+            return SpecialResponse.RunAsync(this, refused);
+        }
         switch (result.Outcome)
         {
             case PhaseOutcome.Rerun:
@@ -440,6 +461,7 @@ public sealed partial class HttpRequest
         _restartsAtServer = false;
         _namedLocation = default;
         _refusedStatus = 0;
+        _isMatchFailed = false;
         UriChanged = false;
     }
 

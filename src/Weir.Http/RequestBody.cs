@@ -1,5 +1,6 @@
 // The body of a request: read as a stream of pieces, collected in memory and beyond client_body_buffer_size in a spill
 // file, or discarded. One per request, reused. The bytes come decoded from the client stream.
+using Weir.Http.Modules;
 using Weir.Kernel;
 using Weir.Kernel.Net;
 using Weir.Loop;
@@ -93,6 +94,11 @@ public sealed class RequestBody
     {
         _memory ??= _request.Loop.RentChain();
         int limit = _request.Location.ClientBodyBufferSize;
+        if (_request.Head.ContentLength > limit && _request.Head.ContentLength < limit + limit / 4)
+        {
+            // As nginx: a body that is not much longer than its buffer is spared the file.
+            limit = (int)_request.Head.ContentLength;
+        }
         while (!IsComplete)
         {
             BodyPiece piece = await ReadAsync();
@@ -147,13 +153,19 @@ public sealed class RequestBody
         }
     }
 
+    private bool _isNameRemoved;
+
     private async LoopTask<int> SpillAsync()
     {
         if (_file is null)
         {
             string directory = _request.Location.ClientBodyTempPath.Value;
-            SysResult fd = SpillFile.Create(directory, keepName: _request.Location.ClientBodyInFileOnly.Value != 0,
-                out string? path);
+            const int stays = 1;
+            int inFileOnly = _request.Location.ClientBodyInFileOnly.Value;
+            _isNameRemoved = inFileOnly != stays;
+            bool isNamed = inFileOnly != 0
+                || _request.Configuration.Variables.IsUsed(VariablesModule.RequestBodyFile);
+            SysResult fd = SpillFile.Create(directory, isNamed, out string? path);
             if (fd.IsError)
             {
                 _request.LogError(LogLevel.Crit, $"open() \"{directory}\" failed", fd.Errno);
@@ -206,7 +218,7 @@ public sealed class RequestBody
         }
         if (_file is not null)
         {
-            if (SpillPath is not null && _request.Location?.ClientBodyInFileOnly.Value == 2)
+            if (SpillPath is not null && _isNameRemoved)
             {
                 Sys.Unlink(SpillPath);
             }

@@ -88,15 +88,19 @@ public sealed class Regex
     }
 
     /// <summary>Matches without touching captures.</summary>
-    public bool IsMatch(ReadOnlySpan<byte> subject)
+    public RegexOutcome Test(ReadOnlySpan<byte> subject)
     {
         if (_gate is not null && !_gate.MayMatch(subject))
         {
-            return false;
+            return RegexOutcome.NoMatch;
         }
         Span<int> groups = stackalloc int[2];
-        return _pattern.Match(subject, groups) > 0;
+        int count = _pattern.Match(subject, groups);
+        return count > 0 ? RegexOutcome.Match : count == 0 ? RegexOutcome.NoMatch : RegexOutcome.Failed;
     }
+
+    /// <summary>The same where a failure is no match.</summary>
+    public bool IsMatch(ReadOnlySpan<byte> subject) => Test(subject) == RegexOutcome.Match;
 }
 
 public enum RegexOutcome

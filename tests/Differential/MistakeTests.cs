@@ -16,7 +16,6 @@ public sealed partial class MistakeTests
     private const string Line = "nginx names the line after the block, where nothing is wrong";
     private const string NoNumber = "what is wrong is that it is no number";
     private const string Newer = "is newer than the machine's nginx";
-    private const string NoHash = "tables grow as they need";
     private const string Unused = "settings that no location uses are not checked";
 
     /// <summary>Directives that say something else for one of the mistakes, and why.</summary>
@@ -27,11 +26,6 @@ public sealed partial class MistakeTests
         ["proxy_busy_buffers_size"] = Line, ["fastcgi_busy_buffers_size"] = Line,
         ["proxy_temp_file_write_size"] = Line, ["fastcgi_temp_file_write_size"] = Line,
         ["resolver"] = Newer, ["resolver_timeout"] = Newer, ["keepalive"] = Newer, ["proxy_cookie_flags"] = Newer,
-        ["proxy_headers_hash_max_size"] = NoHash, ["proxy_headers_hash_bucket_size"] = NoHash,
-        ["types_hash_max_size"] = NoHash, ["types_hash_bucket_size"] = NoHash,
-        ["variables_hash_max_size"] = NoHash, ["variables_hash_bucket_size"] = NoHash,
-        ["connection_pool_size"] = "memory comes from the worker's buffer pool",
-        ["request_pool_size"] = "memory comes from the worker's buffer pool",
         ["proxy_cache"] = Unused, ["fastcgi_cache"] = Unused, ["proxy_ssl_password_file"] = Unused,
         ["modern_browser"] = "nginx says nothing",
         ["thread_pool"] = "the wrong parameter is named",

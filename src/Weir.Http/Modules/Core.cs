@@ -137,11 +137,40 @@ internal sealed class CoreModule : HttpModule
             ["variables_hash_max_size", "variables_hash_bucket_size", "server_names_hash_max_size",
                 "server_names_hash_bucket_size", "types_hash_max_size", "types_hash_bucket_size"])
         {
-            d.Block(name, static u => u.Walker.TryNumber(u.Directive, out long _));
+            d.Block(name, static u => CheckHash(u));
         }
-        d.Block("connection_pool_size", static u => u.Walker.TrySize(u.Directive, out long _));
-        d.Block("request_pool_size", static u => u.Walker.TrySize(u.Directive, out long _));
+        d.Block("connection_pool_size", static u => CheckPool(u));
+        d.Block("request_pool_size", static u => CheckPool(u));
         d.Block("output_buffers", static u => u.Walker.TryBufs(u.Directive, out ConfBufs _));
+    }
+
+    /// <summary>A table of nothing cannot be built, as nginx says it: without a line.</summary>
+    internal static void CheckHash(DirectiveUse use)
+    {
+        if (use.Walker.TryNumber(use.Directive, out long number) && number == 0
+            && !use.Directive.Name.StartsWith("server_names_", StringComparison.Ordinal))
+        {
+            string table = use.Directive.Name[..(use.Directive.Name.IndexOf("_hash", StringComparison.Ordinal) + 5)];
+            use.Build.Errors.Emerg(
+                $"could not build {table}, you should increase {use.Directive.Name}: 0", null);
+        }
+    }
+
+    private static void CheckPool(DirectiveUse use)
+    {
+        const int least = 112, step = 16;
+        if (!use.Walker.TrySize(use.Directive, out long bytes))
+        {
+            return;
+        }
+        if (bytes < least)
+        {
+            use.Error($"the pool size must be no less than {least}");
+        }
+        else if (bytes % step != 0)
+        {
+            use.Error($"the pool size must be a multiple of {step}");
+        }
     }
 
     private static void EnterServer(DirectiveUse use)

@@ -204,8 +204,13 @@ internal sealed class FastCgiModule : HttpModule<FastCgiSettings>
         }
         // Not through Regex.Match: $1 and $2 of the location stay what they are.
         Span<int> groups = stackalloc int[6];
-        if (regex.Pattern.Match(r.Uri.Span, groups) <= 0)
+        int count = regex.Pattern.Match(r.Uri.Span, groups);
+        if (count <= 0)
         {
+            if (count < 0)
+            {
+                r.FailMatch(r.Uri, regex.Source);
+            }
             return false;
         }
         script = groups[2] < 0 ? default : r.Uri.Slice(groups[2], groups[3] - groups[2]);

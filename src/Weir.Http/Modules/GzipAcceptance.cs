@@ -44,9 +44,13 @@ internal sealed class GzipAcceptance(int httpVersion, GzipProxied proxied, bool 
             NativeSlice agent = r.Header(KnownHeader.UserAgent);
             foreach (Regex regex in disabled)
             {
-                if (!agent.IsEmpty && regex.IsMatch(agent.Span))
+                switch (agent.IsEmpty ? RegexOutcome.NoMatch : regex.Test(agent.Span))
                 {
-                    return false;
+                    case RegexOutcome.Match:
+                        return false;
+                    case RegexOutcome.Failed:
+                        r.FailMatch(agent, regex.Source);
+                        return false;
                 }
             }
         }

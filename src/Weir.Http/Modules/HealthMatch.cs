@@ -43,7 +43,8 @@ internal sealed class HealthMatch
         }
         foreach ((Regex pattern, bool not) in _bodies)
         {
-            if (pattern.IsMatch(body) == not)
+            // One that reaches its match limit has not passed, whatever was asked.
+            if (pattern.Test(body) != (not ? RegexOutcome.NoMatch : RegexOutcome.Match))
             {
                 return $"body, \"{pattern.Source}\"";
             }

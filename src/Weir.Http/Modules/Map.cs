@@ -164,9 +164,8 @@ internal sealed class MapTable(Template source, HttpBuild build)
             }
             if (outcome == RegexOutcome.Failed)
             {
-                // As in nginx: no expression after it is asked, and the default stands.
-                (s as HttpRequest)?.LogError(LogLevel.Alert,
-                    $"pcre2_match() failed: match limit on \"{text}\" using \"{regex.Source}\"");
+                // No expression after it is asked, and the default stands, where it can still matter.
+                (s as HttpRequest)?.FailMatch(text, regex.Source);
                 break;
             }
         }

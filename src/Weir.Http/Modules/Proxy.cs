@@ -108,8 +108,8 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
             ProxyRewrites.AddCookieRule(u, ref s.CookiePaths, isDomain: false));
         d.Location<ProxySettings>("proxy_cookie_flags", ProxyRewrites.AddCookieFlags);
         // Tables that grow by themselves: accepted, checked, without effect (docs/proxy.md).
-        d.Block("proxy_headers_hash_max_size", static u => u.Walker.TryNumber(u.Directive, out long _));
-        d.Block("proxy_headers_hash_bucket_size", static u => u.Walker.TryNumber(u.Directive, out long _));
+        d.Block("proxy_headers_hash_max_size", static u => CoreModule.CheckHash(u));
+        d.Block("proxy_headers_hash_bucket_size", static u => CoreModule.CheckHash(u));
         d.Location<LocationConf>("early_hints", SetEarlyHints);
         ProxyVariables.Declare(d);
     }

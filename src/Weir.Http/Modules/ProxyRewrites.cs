@@ -51,6 +51,17 @@ internal sealed class CookieFlags
 
 internal static class ProxyRewrites
 {
+    /// <summary>Whether an expression matches; one that reaches its limit ends the request.</summary>
+    internal static bool Matches(HttpRequest r, Regex regex, NativeSlice text)
+    {
+        RegexOutcome outcome = regex.Match(r, text);
+        if (outcome == RegexOutcome.Failed)
+        {
+            r.FailMatch(text, regex.Source);
+        }
+        return outcome == RegexOutcome.Match;
+    }
+
     internal static void SetRedirect(DirectiveUse use, ProxySettings settings)
     {
         if (settings.RedirectsOff.IsSet)
@@ -224,7 +235,7 @@ internal sealed class ProxyProtocolHttp(SetHeader[] headers, ProxySettings setti
         {
             if (rule.Regex is { } regex)
             {
-                if (regex.Match(r, value) == RegexOutcome.Match)
+                if (ProxyRewrites.Matches(r, regex, value))
                 {
                     return rule.Replacement!.Evaluate(r);
                 }
@@ -296,7 +307,7 @@ internal sealed class ProxyProtocolHttp(SetHeader[] headers, ProxySettings setti
             int skipped = 0;
             if (rule.Regex is { } regex)
             {
-                if (regex.Match(r, value) != RegexOutcome.Match)
+                if (!ProxyRewrites.Matches(r, regex, value))
                 {
                     continue;
                 }
@@ -338,7 +349,7 @@ internal sealed class ProxyProtocolHttp(SetHeader[] headers, ProxySettings setti
         NativeSlice name = cookie.Slice(0, equals);
         foreach (CookieFlags rule in _flags)
         {
-            bool matches = rule.Regex is { } regex ? regex.Match(r, name) == RegexOutcome.Match
+            bool matches = rule.Regex is { } regex ? ProxyRewrites.Matches(r, regex, name)
                 : rule.Name is { } literal && HeaderName.Same(literal.Evaluate(r).Span, name.Span);
             if (!matches)
             {

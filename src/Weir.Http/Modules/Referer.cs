@@ -164,16 +164,20 @@ internal sealed class RefererModule : HttpModule<RefererSettings>
             ReadOnlySpan<byte> given = slash < 0 ? default : rest.Span[(hostEnd + slash)..];
             return given.StartsWith(path.Span);
         }
-        return Matches(settings.NameRegexes, host) || Matches(settings.Regexes, rest);
+        return Matches(r, settings.NameRegexes, host) || Matches(r, settings.Regexes, rest);
     }
 
-    private static bool Matches(List<Regex> regexes, NativeSlice text)
+    private static bool Matches(HttpRequest r, List<Regex> regexes, NativeSlice text)
     {
         foreach (Regex regex in regexes)
         {
-            if (regex.IsMatch(text.Span))
+            switch (regex.Test(text.Span))
             {
-                return true;
+                case RegexOutcome.Match:
+                    return true;
+                case RegexOutcome.Failed:
+                    r.FailMatch(text, regex.Source);
+                    return false;
             }
         }
         return false;

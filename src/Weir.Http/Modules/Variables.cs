@@ -17,6 +17,9 @@ internal sealed class VariablesModule : HttpModule
     /// <summary>The version of nginx whose behaviour this is.</summary>
     internal const string NginxVersion = "1.31.5";
 
+    /// <summary>Where it is used, a body's temporary file has a name.</summary>
+    internal const string RequestBodyFile = "request_body_file";
+
     public override string Name => "http_variables";
 
     public override void Declare(HttpDeclarations d)
@@ -89,7 +92,7 @@ internal sealed class VariablesModule : HttpModule
             Is(RequestPort(R(s)).IsEmpty ? default : NativeSlice.Literal(":"u8), ref v));
         d.Variable("request_id", RequestId);
         d.Variable("request_body", RequestBody);
-        d.Variable("request_body_file", static (Session.Session s, Variable _, ref NativeSlice v) =>
+        d.Variable(RequestBodyFile, static (Session.Session s, Variable _, ref NativeSlice v) =>
             R(s).Main.Body.SpillPath is { } path && IfAny(StoreText(s.Arena, path), ref v));
         d.Variable("remote_user", RemoteUser);
         d.VariablePrefix("arg_", Argument, fresh);

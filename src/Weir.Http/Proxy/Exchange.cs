@@ -350,6 +350,11 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         _sentBefore = stream.SentBytes;
         _output ??= r.Loop.RentChain();
         int status = Protocol.WriteRequest(this, _output);
+        if (status == 0 && r.IsHeadRefused)
+        {
+            // An expression of a variable in it failed.
+            status = 500;
+        }
         if (status != 0)
         {
             return new UpstreamFault(FaultKind.Internal, FaultLeg.Send, status);
