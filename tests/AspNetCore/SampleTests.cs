@@ -15,15 +15,24 @@ public sealed partial class SampleTests : IDisposable
 
     /// <summary>Starts it on an address; the certificate for https:// is the developer's, in a directory of the
     /// test's.</summary>
-    private string Start(string address)
+    private string Start(string address, bool byEnvironment = false)
     {
         string source = SampleDirectory();
-        var process = new ChildProcess("dotnet", [BuiltSample(), "--contentRoot", source, "--urls", address], source,
-            new Dictionary<string, string>
-            {
-                ["XDG_DATA_HOME"] = _data.Path,
-                ["ASPNETCORE_ENVIRONMENT"] = "Development",
-            });
+        var environment = new Dictionary<string, string>
+        {
+            ["XDG_DATA_HOME"] = _data.Path,
+            ["ASPNETCORE_ENVIRONMENT"] = "Development",
+        };
+        string[] words = [BuiltSample(), "--contentRoot", source];
+        if (byEnvironment)
+        {
+            environment["ASPNETCORE_URLS"] = address;
+        }
+        else
+        {
+            words = [.. words, "--urls", address];
+        }
+        var process = new ChildProcess("dotnet", words, source, environment);
         _processes.Add(process);
         string url = "";
         Wait.For("the sample to listen", () =>
@@ -45,7 +54,7 @@ public sealed partial class SampleTests : IDisposable
     [Fact]
     public async Task The_api_the_page_and_the_upload_answer()
     {
-        string url = Start("http://127.0.0.1:0");
+        string url = Start("http://127.0.0.1:0", byEnvironment: true);
         using var client = new HttpClient { BaseAddress = new Uri(url) };
         Assert.Contains("<h1>Chat on Weir</h1>", await client.GetStringAsync("/"));
         using HttpResponseMessage said = await client.PostAsJsonAsync("/api/messages", new Message("a", "b"));

@@ -95,7 +95,8 @@ public sealed class ServerTests
         await using Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, Hello);
         IOException refused = await Assert.ThrowsAsync<IOException>(() =>
             Hosted.StartAsync(RequestPlacement.ThreadPool, Hello, url: hosted.Url));
-        Assert.Contains("in use", refused.Message);
+        Assert.Contains($"in use by {System.Diagnostics.Process.GetCurrentProcess().ProcessName}", refused.Message);
+        Assert.Contains($"(pid {Environment.ProcessId})", refused.Message);
     }
 
     [Theory]
@@ -233,6 +234,108 @@ public sealed class ServerTests
         Assert.Equal("services", answer.Text);
         Assert.Null(answer["Server"]);
         await host.StopAsync();
+    }
+
+    [Theory]
+    [MemberData(nameof(Everywhere))]
+    public async Task Connections_heads_bodies_and_idle_times_have_the_limits_of_the_options(RequestPlacement placement)
+    {
+        await using Hosted hosted = await Hosted.StartAsync(placement, static app => app.Run(static async c =>
+        {
+            await c.Request.Body.CopyToAsync(Stream.Null);
+            await c.Response.WriteAsync("whole");
+        }), set: static o =>
+        {
+            o.Loops = 1;
+            o.Limits.MaxConcurrentConnections = 2;
+            o.Limits.RequestHeadTimeout = TimeSpan.FromMilliseconds(300);
+            o.Limits.RequestBodyTimeout = TimeSpan.FromMilliseconds(300);
+            o.Limits.KeepAliveTimeout = TimeSpan.FromMilliseconds(300);
+        });
+        using (RawClient head = hosted.Connect().Send("GET / HTTP/1.1\r\nHo"))
+        {
+            head.ReadToEnd(30_000);
+        }
+        using (RawClient body = hosted.Connect())
+        {
+            body.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
+            Assert.Equal("", System.Text.Encoding.ASCII.GetString(body.ReadToEnd(30_000)));
+        }
+        using (RawClient idle = hosted.Connect())
+        {
+            Assert.Equal("whole", idle.Get("/").Text);
+            Assert.True(idle.WaitClosed(30_000));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Everywhere))]
+    public async Task A_connection_beyond_the_most_allowed_is_closed(RequestPlacement placement)
+    {
+        await using Hosted hosted = await Hosted.StartAsync(placement, Hello, set: static o =>
+        {
+            o.Loops = 1;
+            o.Limits.MaxConcurrentConnections = 1;
+        });
+        using RawClient within = hosted.Connect().Send("GET / HTTP/1.1\r\nHost: a\r\n");
+        // Accepted in order: the first is within its request when the second comes.
+        using RawClient beyond = hosted.Connect();
+        Assert.Empty(beyond.ReadToEnd(30_000));
+        Assert.Equal("hello", within.Send("\r\n").ReadResponse(timeoutMs: 30_000).Text);
+    }
+
+    [Fact]
+    public async Task The_servers_instruments_and_the_standard_ones_tell_of_requests()
+    {
+        var seen = new System.Collections.Concurrent.ConcurrentDictionary<string, double>();
+        using var listener = new System.Diagnostics.Metrics.MeterListener
+        {
+            InstrumentPublished = static (instrument, l) =>
+            {
+                if (instrument.Meter.Name is "Weir.Server" or "Microsoft.AspNetCore.Hosting")
+                {
+                    l.EnableMeasurementEvents(instrument);
+                }
+            },
+        };
+        listener.SetMeasurementEventCallback<double>((instrument, value, tags, _) =>
+        {
+            foreach (KeyValuePair<string, object?> tag in tags)
+            {
+                if (tag is { Key: "http.response.status_code", Value: 418 })
+                {
+                    seen[$"{instrument.Meter.Name} {instrument.Name}"] = value;
+                }
+            }
+        });
+        listener.SetMeasurementEventCallback<long>((instrument, value, _, _) =>
+            seen.AddOrUpdate($"{instrument.Meter.Name} {instrument.Name}", value, (_, most) => Math.Max(most, value)));
+        listener.Start();
+        var inside = new TaskCompletionSource();
+        var goOn = new TaskCompletionSource();
+        await using Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, app => app.Run(async c =>
+        {
+            c.Response.StatusCode = 418;
+            inside.SetResult();
+            await goOn.Task;
+        }));
+        Task<HttpResponseMessage> asked = hosted.Client.GetAsync(new Uri(hosted.Url));
+        await inside.Task.WaitAsync(TimeSpan.FromSeconds(30));
+        listener.RecordObservableInstruments();
+        goOn.SetResult();
+        using HttpResponseMessage answer = await asked;
+        Assert.Equal(418, (int)answer.StatusCode);
+        foreach (string name in new[] { "weir.server.connections", "weir.server.accepted" })
+        {
+            Assert.InRange(seen["Weir.Server " + name], 1, long.MaxValue);
+        }
+        Assert.InRange(seen["Microsoft.AspNetCore.Hosting http.server.active_requests"], 1, long.MaxValue);
+        // It is recorded when the request is disposed of, which may be after its answer.
+        for (int i = 0; i < 3000 && !seen.ContainsKey("Microsoft.AspNetCore.Hosting http.server.request.duration"); i++)
+        {
+            await Task.Delay(10);
+        }
+        Assert.Contains("Microsoft.AspNetCore.Hosting http.server.request.duration", seen.Keys);
     }
 
     [Theory]

@@ -129,6 +129,25 @@ public sealed class NginxConfTests
     }
 
     [Fact]
+    public void A_limit_on_rates_counts_by_the_virtual_clock()
+    {
+        using NginxConf conf = Http("""
+            limit_req_zone $binary_remote_addr zone=each:64k rate=1r/m;
+            server { listen 80; location / { limit_req zone=each burst=1 nodelay; proxy_pass http://10.0.0.1:80; } }
+            """);
+        conf.Upstream("10.0.0.1:80").Answers(200, "through");
+        Assert.Equal(200, conf.Get("/").Status);
+        Assert.Equal(200, conf.Get("/").Status);
+        Answer beyond = conf.Get("/");
+        Assert.Equal((503, "REJECTED"), (beyond.Status, beyond.Variables["limit_req_status"]));
+        Assert.Equal(2, conf.Upstream("10.0.0.1:80").Requests.Count);
+        Assert.Equal(200, conf.Send(new ConfRequest("GET", "/").FromAddress("198.51.100.7")).Status);
+        // As nginx: a rate is kept in thousandths a second, so that a minute is not quite enough for one a minute.
+        conf.Advance(TimeSpan.FromMinutes(2));
+        Assert.Equal("through", conf.Get("/").Body);
+    }
+
+    [Fact]
     public void Limits_on_bodies_and_methods_are_seen()
     {
         using NginxConf conf = Http("""
