@@ -59,6 +59,40 @@ public sealed class TlsTests
         Assert.Equal(content, client.Get("/file").Body);
     }
 
+    /// <summary>The first 16 KiB of an answer come in records that fit a segment each, the rest in large ones.</summary>
+    [Fact]
+    public void The_first_records_of_an_answer_are_small()
+    {
+        using ServerProcess weir = Serve(Ec, prepare: static files => files.Write("file", new byte[100_000]));
+        using Tls12Client client = Tls12Client.Connect(weir.Port);
+        client.Send("GET /file HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        List<int> lengths = [];
+        while (client.Read() is { Type: Tls12Client.ApplicationData } record)
+        {
+            lengths.Add(record.Content.Length);
+        }
+        int first = lengths.TakeWhile(static l => l <= 1360).Sum();
+        Assert.InRange(first, 16 * 1024 - 1360, 16 * 1024 + 1360);
+        Assert.Contains(16 * 1024, lengths);
+        Assert.True(lengths.Sum() > 100_000);
+    }
+
+    /// <summary>A library of that name that cannot be loaded is as good as none.</summary>
+    [Fact]
+    public void A_missing_library_is_named_with_its_package()
+    {
+        using var files = new TempDir();
+        files.Write("libssl.so.3", "no library");
+        files.Write("tls.conf", """
+            events {}
+            http { server { listen 127.0.0.1:1 ssl; ssl_certificate a.crt; ssl_certificate_key a.key; } }
+            """);
+        (int code, _, string errors) = ChildProcess.Run("env", $"LD_LIBRARY_PATH={files.Path}",
+            ServerProcess.WeirBinary, "-t", "-c", files.At("tls.conf"));
+        Assert.Equal(1, code);
+        Assert.Contains("libssl.so.3 is missing (Debian: apt-get install libssl3)", errors);
+    }
+
     [Fact]
     public void A_request_body_arrives_whole()
     {
