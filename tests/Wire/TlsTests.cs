@@ -59,7 +59,7 @@ public sealed class TlsTests
         Assert.Equal(content, client.Get("/file").Body);
     }
 
-    /// <summary>The first 16 KiB of an answer come in records that fit a segment each, the rest in large ones.</summary>
+    /// <summary>The first 16 KiB of an answer come in records that fit a segment, the rest in large ones.</summary>
     [Fact]
     public void The_first_records_of_an_answer_are_small()
     {
