@@ -124,4 +124,31 @@ public sealed class MachineFaultTests
         // What found room is served from it still.
         Assert.True(hits > 0);
     }
+
+    /// <summary>A client that reads slowly makes the answer wait in a temporary file, for which there is no room: it
+    /// waits with the server instead, and nothing of it is missing.</summary>
+    [NeedsFact("unshare", "root")]
+    public void A_disk_without_room_for_temporary_files_cuts_no_answer_short()
+    {
+        string body = new('b', 8_000_000);
+        using Upstream upstream = Upstream.Answering(Upstream.Ok(body));
+        using var files = new TempDir();
+        files.Write("disk/", "");
+        string script = files.Write("weir", $"""
+            #!/bin/sh
+            exec unshare -m sh -c 'mount -t tmpfs -o size=600k tmpfs {files.At("disk")} && exec "$0" "$@"' \
+                {ServerProcess.WeirBinary} "$@"
+            """);
+        File.SetUnixFileMode(script, (UnixFileMode)0b111_101_101);
+        Conf conf = Conf.Server("location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }");
+        using var weir = ServerProcess.Start(script, conf with
+        {
+            Text = conf.Text.Replace("%TEMP_PATHS%", "proxy_temp_path %FILES%/disk/temp;", StringComparison.Ordinal),
+        }, files, upstream.Port);
+        using RawClient client = weir.Connect();
+        client.Send(RawClient.Request("GET", "/", []));
+        Wait.For("the full disk", () => weir.ErrorLog.Contains("(28: No space left", StringComparison.Ordinal));
+        HttpResponse answer = client.ReadResponse();
+        Assert.True(answer.IsComplete && answer.Text == body, $"{answer.Text.Length} bytes");
+    }
 }

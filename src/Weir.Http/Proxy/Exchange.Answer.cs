@@ -18,6 +18,7 @@ public sealed partial class Exchange
     private SpillWrite? _spillWrite;
     private BufferChain? _spillChain;
     private long _spillOffset;
+    private bool _spillFailed;
     private long _rateBytes;
 
     private int _interims;
@@ -445,10 +446,10 @@ public sealed partial class Exchange
             return r.Stream.Flush(r);
         }
         // A filter that must see the bytes holds the server back instead: it cannot read them from a file.
-        if (Settings.TempFileBytesMax.Value == 0 || r.BodyNeedsBytes
+        if (Settings.TempFileBytesMax.Value == 0 || r.BodyNeedsBytes || _spillFailed
             || _spillOffset + _body!.Length + (_spillChain?.Length ?? 0) > Settings.TempFileBytesMax.Value)
         {
-            if (pending && !await WriteSpillAsync())
+            if (pending && !await WriteSpillAsync(_spillFailed))
             {
                 return false;
             }
@@ -471,10 +472,16 @@ public sealed partial class Exchange
         return _spillChain.Length < Settings.TempWriteBytes.Value || await WriteSpillAsync();
     }
 
-    /// <summary>Writes what is set aside to the file and passes it on as a slice of it.</summary>
-    private async LoopTask<bool> WriteSpillAsync()
+    /// <summary>Writes what is set aside to the file and passes it on as a slice of it. A disk that takes nothing costs
+    /// no answer: what cannot be written is passed on from memory, and from then on the server is held back.</summary>
+    private async LoopTask<bool> WriteSpillAsync(bool hasFailed = false)
     {
         HttpRequest r = Request;
+        if (hasFailed)
+        {
+            r.Push(_spillChain!, PushFlags.None);
+            return await r.Drained(Settings.MemoryBytesMax / 2);
+        }
         if (_spillFile is null)
         {
             string directory = Settings.TempPath.Value;
@@ -482,7 +489,8 @@ public sealed partial class Exchange
             if (fd.IsError)
             {
                 LogWith(LogLevel.Crit, $"open() \"{directory}\" failed", fd.Errno, "reading upstream");
-                return false;
+                _spillFailed = true;
+                return await WriteSpillAsync(hasFailed: true);
             }
             _spillFile = FileRef.Own(fd.Int);
             LogWith(LogLevel.Warn, $"an upstream response is buffered to a temporary file {directory}", 0,
@@ -494,7 +502,8 @@ public sealed partial class Exchange
         if (_spillWrite.Error != 0)
         {
             LogWith(LogLevel.Crit, "pwrite() to a temporary file failed", _spillWrite.Error, "reading upstream");
-            return false;
+            _spillFailed = true;
+            return await WriteSpillAsync(hasFailed: true);
         }
         long written = _spillWrite.Bytes;
         _spillChain!.Clear();
@@ -508,6 +517,7 @@ public sealed partial class Exchange
     {
         _spillFile?.Release();
         _spillFile = null;
+        _spillFailed = false;
         if (_spillChain is not null)
         {
             Request.Loop.Return(_spillChain);
