@@ -174,7 +174,8 @@ internal sealed class GuestLoop
             if (OwnsLoop)
             {
                 // Those of a turn go together at its end: a thread that is woken early only takes the processor away.
-                _turn.Add(exchange);
+                (_runner ??= new TurnRunner(Loop, Environment.ProcessorCount == 1)).Add(exchange);
+                _hasAdded = true;
                 return true;
             }
             ThreadPool.UnsafeQueueUserWorkItem(exchange, preferLocal: false);
@@ -195,24 +196,16 @@ internal sealed class GuestLoop
         return true;
     }
 
-    private readonly List<LoopExchange> _turn = [];
+    private TurnRunner? _runner;
+    private bool _hasAdded;
 
     /// <summary>At the end of a turn.</summary>
     internal void HandOver()
     {
-        foreach (LoopExchange exchange in _turn)
+        if (_hasAdded)
         {
-            ThreadPool.UnsafeQueueUserWorkItem(exchange, preferLocal: false);
-        }
-        if (_turn.Count > 0)
-        {
-            _turn.Clear();
-            if (Environment.ProcessorCount == 1)
-            {
-                // Handlers and loop share the processor: what they answer in a row brings the loop many events at once,
-                // while a loop that went to sleep now would be woken by each and take the processor back.
-                Thread.Yield();
-            }
+            _hasAdded = false;
+            _runner!.Start();
         }
     }
 
