@@ -227,8 +227,11 @@ internal static unsafe class TlsCallbacks
             bool is128, renew = false;
             if (encrypts != 0)
             {
-                keys.Current(out key, out is128);
-                Native.RAND_bytes(iv, 16);
+                if (!keys.Current(out key, out is128) || Native.RAND_bytes(iv, 16) != 1)
+                {
+                    // Without a key nobody gets a ticket; the handshake goes on.
+                    return unknown;
+                }
                 ((ReadOnlySpan<byte>)key)[..TlsTicketKey.NameBytes].CopyTo(new Span<byte>(name, 16));
             }
             else if (!keys.Find(new ReadOnlySpan<byte>(name, TlsTicketKey.NameBytes), out key, out is128, out renew))

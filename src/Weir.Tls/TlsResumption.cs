@@ -1,6 +1,7 @@
 // What resumption needs from outside: a place for sessions that all workers share, and the keys of tickets. Whoever
 // owns the shared memory implements them; calls come from inside of a handshake and must neither block nor throw.
 using System.Buffers.Binary;
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 
 namespace Weir.Tls;
@@ -46,9 +47,9 @@ public struct TlsTicketKey
 /// <summary>The keys of tickets.</summary>
 public interface ITlsTicketKeys
 {
-    /// <summary>The key that new tickets are locked with.</summary>
+    /// <summary>The key that new tickets are locked with; false when there is none, and no ticket then.</summary>
     /// <param name="is128">A short key: AES-128 and an HMAC key of 16 bytes.</param>
-    void Current(out TlsTicketKey key, out bool is128);
+    bool Current(out TlsTicketKey key, out bool is128);
 
     /// <summary>The key of a ticket's name.</summary>
     /// <param name="renew">The ticket should be replaced by one under the current key.</param>
@@ -61,7 +62,11 @@ public sealed class TlsFixedTicketKeys(IReadOnlyList<byte[]> files) : ITlsTicket
     private readonly (TlsTicketKey Key, bool Is128)[] _keys =
         [.. files.Select(static f => (TlsTicketKey.From(f), f.Length == TlsTicketKey.ShortBytes))];
 
-    public void Current(out TlsTicketKey key, out bool is128) => (key, is128) = _keys[0];
+    public bool Current(out TlsTicketKey key, out bool is128)
+    {
+        (key, is128) = _keys[0];
+        return true;
+    }
 
     public bool Find(ReadOnlySpan<byte> name, out TlsTicketKey key, out bool is128, out bool renew)
     {
@@ -81,26 +86,50 @@ public sealed class TlsFixedTicketKeys(IReadOnlyList<byte[]> files) : ITlsTicket
     }
 }
 
-/// <summary>Keys that change with time: three of them (the next one is not needed before its turn), in memory that
-/// the owner may share between processes. Layout: a stamp and an entry for each of two generations.</summary>
+/// <summary>Keys that change with time: three of them, of which the oldest makes room for the next, in memory that
+/// the owner may share between processes. An entry is the time since when the key locks (0: there is none) and the key;
+/// the entry with the latest time is the current one.</summary>
 public abstract class TlsRotatingTicketKeys : ITlsTicketKeys
 {
-    private const int EntryBytes = 8 + TlsTicketKey.BytesMax;
+    private const int EntryBytes = 8 + TlsTicketKey.BytesMax, EntryCount = 3;
 
     /// <summary>Bytes of the shared state.</summary>
-    public const int StateBytes = 3 * EntryBytes;
+    public const int StateBytes = EntryCount * EntryBytes;
 
     /// <summary>Seconds that a key locks new tickets; it unlocks for as long again.</summary>
     protected abstract long PeriodSec { get; }
 
     protected abstract long NowSec { get; }
 
-    /// <summary>Runs <paramref name="turn"/> alone with the state, which is zero at first.</summary>
+    /// <summary>Runs <paramref name="turn"/> alone with the state, which is zero at first; not at all where there is
+    /// no room for it.</summary>
     protected abstract void WithState(ref Turn turn);
+
+    /// <summary>Random bytes that nobody can guess; false when there are none to be had.</summary>
+    protected virtual unsafe bool TryFill(Span<byte> key)
+    {
+        fixed (byte* p = key)
+        {
+            return Native.RAND_bytes(p, key.Length) == 1;
+        }
+    }
+
+    /// <summary>A word of the state was written.</summary>
+    [Conditional("DEBUG")]
+    protected internal virtual void Wrote([CallerFilePath] string file = "", [CallerLineNumber] int line = 0)
+    {
+    }
+
+    /// <summary>Bytes of the state were written that nobody looks at yet.</summary>
+    [Conditional("DEBUG")]
+    protected internal virtual void WroteMany([CallerFilePath] string file = "", [CallerLineNumber] int line = 0)
+    {
+    }
 
     /// <summary>One look at the state.</summary>
     public ref struct Turn
     {
+        internal TlsRotatingTicketKeys Keys;
         internal ReadOnlySpan<byte> Name;
         internal TlsTicketKey Key;
         internal bool Found;
@@ -111,54 +140,68 @@ public abstract class TlsRotatingTicketKeys : ITlsTicketKeys
         /// <summary>Called with the state under its lock.</summary>
         public void Run(Span<byte> state)
         {
-            Rotate(state);
-            for (int i = 0; i < 3; i++)
+            (int newest, int oldest) = Order(state);
+            if (TimeOf(state, newest) == 0 || Now - TimeOf(state, newest) >= Period)
             {
-                Span<byte> entry = state.Slice(i * EntryBytes, EntryBytes);
-                long since = BinaryPrimitives.ReadInt64LittleEndian(entry);
+                newest = Rotate(state, oldest) ? oldest : newest;
+            }
+            for (int i = 0; i < EntryCount; i++)
+            {
+                long since = TimeOf(state, i);
                 if (since == 0 || Now - since >= 2 * Period)
                 {
                     continue;
                 }
-                if (Name.IsEmpty || entry.Slice(8, TlsTicketKey.NameBytes).SequenceEqual(Name))
+                Span<byte> key = state.Slice((i * EntryBytes) + 8, TlsTicketKey.BytesMax);
+                if (Name.IsEmpty ? i == newest : key[..TlsTicketKey.NameBytes].SequenceEqual(Name))
                 {
-                    entry[8..].CopyTo(Key);
+                    key.CopyTo(Key);
                     Found = true;
-                    Renew = i > 0;
+                    Renew = i != newest;
                     return;
                 }
             }
         }
 
-        private readonly unsafe void Rotate(Span<byte> state)
+        /// <summary>Puts a new key in the place of the oldest. Its time becomes 0 first and is set last: whoever is
+        /// killed in between leaves no key there, and the others as they are.</summary>
+        private readonly bool Rotate(Span<byte> state, int oldest)
         {
-            long since = BinaryPrimitives.ReadInt64LittleEndian(state);
-            if (since != 0 && Now - since < Period)
+            Span<byte> made = stackalloc byte[TlsTicketKey.BytesMax];
+            if (!Keys.TryFill(made))
             {
-                return;
+                return false;
             }
-            // Times first become 0 and are set last: whoever is killed in between leaves fewer keys, never mixed ones.
-            for (int i = 1; i >= 0; i--)
-            {
-                Span<byte> from = state.Slice(i * EntryBytes, EntryBytes);
-                Span<byte> to = state.Slice((i + 1) * EntryBytes, EntryBytes);
-                BinaryPrimitives.WriteInt64LittleEndian(to, 0);
-                from[8..].CopyTo(to[8..]);
-                BinaryPrimitives.WriteInt64LittleEndian(to, BinaryPrimitives.ReadInt64LittleEndian(from));
-                BinaryPrimitives.WriteInt64LittleEndian(from, 0);
-            }
-            fixed (byte* p = state)
-            {
-                Native.RAND_bytes(p + 8, TlsTicketKey.BytesMax);
-            }
-            BinaryPrimitives.WriteInt64LittleEndian(state, Now);
+            Span<byte> entry = state.Slice(oldest * EntryBytes, EntryBytes);
+            BinaryPrimitives.WriteInt64LittleEndian(entry, 0);
+            Keys.Wrote();
+            made.CopyTo(entry[8..]);
+            Keys.WroteMany();
+            made.Clear();
+            BinaryPrimitives.WriteInt64LittleEndian(entry, Now);
+            Keys.Wrote();
+            return true;
         }
+
+        private static (int Newest, int Oldest) Order(ReadOnlySpan<byte> state)
+        {
+            int newest = 0, oldest = 0;
+            for (int i = 1; i < EntryCount; i++)
+            {
+                newest = TimeOf(state, i) > TimeOf(state, newest) ? i : newest;
+                oldest = TimeOf(state, i) < TimeOf(state, oldest) ? i : oldest;
+            }
+            return (newest, oldest);
+        }
+
+        private static long TimeOf(ReadOnlySpan<byte> state, int i) =>
+            BinaryPrimitives.ReadInt64LittleEndian(state[(i * EntryBytes)..]);
     }
 
-    public void Current(out TlsTicketKey key, out bool is128)
+    public bool Current(out TlsTicketKey key, out bool is128)
     {
         is128 = false;
-        Look(default, out key, out _);
+        return Look(default, out key, out _);
     }
 
     public bool Find(ReadOnlySpan<byte> name, out TlsTicketKey key, out bool is128, out bool renew)
@@ -169,7 +212,7 @@ public abstract class TlsRotatingTicketKeys : ITlsTicketKeys
 
     private bool Look(ReadOnlySpan<byte> name, out TlsTicketKey key, out bool renew)
     {
-        var turn = new Turn { Name = name, Now = NowSec, Period = PeriodSec };
+        var turn = new Turn { Keys = this, Name = name, Now = NowSec, Period = PeriodSec };
         WithState(ref turn);
         key = turn.Key;
         renew = turn.Renew;

@@ -86,7 +86,10 @@ public static unsafe class TlsSelfSigned
     private static bool Fill(nint certificate, nint key, string commonName, IReadOnlyList<string> names, int days)
     {
         ulong serial;
-        Native.RAND_bytes((byte*)&serial, sizeof(ulong));
+        if (Native.RAND_bytes((byte*)&serial, sizeof(ulong)) != 1)
+        {
+            return false;
+        }
         // An hour back, for clocks that differ.
         Native.X509_set_version(certificate, VersionThree);
         Native.ASN1_INTEGER_set_uint64(Native.X509_get_serialNumber(certificate), serial >> 1);

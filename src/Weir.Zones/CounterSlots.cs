@@ -1,7 +1,9 @@
 // The status counters of all workers: one page-aligned table with a slot of two cache lines per worker, written by that
 // worker alone, without a lock. Slot 0 is the master's: totals of slots whose owner is gone. The master folds a dead
-// worker's totals into it between two steps of a sequence word, so a sum never counts twice and never goes backwards.
+// worker's totals into it between two steps of a sequence word, so a sum never counts twice and never goes backwards;
+// what it is about to write is in a journal first, from which sums and the next master go on when it is killed.
 // Who may call what: a worker adds to its own slot; the master claims and releases; anybody sums.
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using Weir.Kernel;
 
@@ -43,8 +45,11 @@ public sealed class CounterSlots : IDisposable
     // Whose a slot is: nobody's, a worker's, that of somebody who does not serve, or of a worker whose master is gone.
     private const long Free = 0, Serves = 1, Assists = 2, Abandoned = 3;
     private const int DeparturesOffset = 80, UsedOffset = 88;
+
+    // The journal: whose totals are being folded (0 for nobody), and what slot 0's totals will be.
+    private const int FoldedOffset = 8, FoldedTotalsOffset = 16;
     private const long TableBytes = HeaderBytes + ((SlotsMax + 1L) * SlotBytes);
-    private const long Magic = 0x33544e5543524957; // "WIRCUNT3"
+    private const long Magic = 0x34544e5543524957; // "WIRCUNT4"
 
     private NativeSlice _memory;
 
@@ -134,9 +139,13 @@ public sealed class CounterSlots : IDisposable
             {
                 // A new life first: what the last owner held must not look alive for a moment.
                 Word(slot, LifeOffset)++;
+                Wrote();
                 Word(slot, MasterOffset) = Environment.ProcessId;
+                Wrote();
                 Header(UsedOffset) = Math.Max(Header(UsedOffset), slot);
+                Wrote();
                 Volatile.Write(ref owner, serves ? Serves : Assists);
+                Wrote();
                 claimed = slot;
                 break;
             }
@@ -149,25 +158,50 @@ public sealed class CounterSlots : IDisposable
     public void Release(int slot)
     {
         EnterRegistry();
-        ref long sequence = ref Sequence;
-        Volatile.Write(ref sequence, sequence + 1);
-        Interlocked.MemoryBarrier();
         CounterSlot dead = this[slot];
         CounterSlot kept = this[0];
-        for (int i = 0; i < CountersPerSlot; i++)
+        for (int i = 0; i < TotalsCount; i++)
         {
             var counter = (StatusCounter)i;
-            if (i < TotalsCount)
-            {
-                kept.Add(counter, dead.Read(counter));
-            }
-            dead.Set(counter, 0);
+            Header(FoldedTotalsOffset + (i * sizeof(long))) = kept.Read(counter) + dead.Read(counter);
+            Wrote();
         }
-        Volatile.Write(ref Word(slot, OwnerOffset), Free);
-        Header(DeparturesOffset)++;
-        Interlocked.MemoryBarrier();
-        Volatile.Write(ref sequence, sequence + 1);
+        Sequence++;
+        Wrote();
+        // From here on it will be done, whoever does it.
+        Volatile.Write(ref Header(FoldedOffset), slot);
+        Wrote();
+        Fold();
         LeaveRegistry();
+    }
+
+    /// <summary>Does what the journal says, from its beginning, and leaves the sequence even.</summary>
+    private void Fold()
+    {
+        int slot = (int)Header(FoldedOffset);
+        Interlocked.MemoryBarrier();
+        if (slot != 0)
+        {
+            for (int i = 0; i < TotalsCount; i++)
+            {
+                this[0].Set((StatusCounter)i, Header(FoldedTotalsOffset + (i * sizeof(long))));
+                Wrote();
+            }
+            for (int i = 0; i < CountersPerSlot; i++)
+            {
+                this[slot].Set((StatusCounter)i, 0);
+                Wrote();
+            }
+            Volatile.Write(ref Word(slot, OwnerOffset), Free);
+            Wrote();
+            Header(DeparturesOffset)++;
+            Wrote();
+            Volatile.Write(ref Header(FoldedOffset), 0);
+            Wrote();
+        }
+        Interlocked.MemoryBarrier();
+        Volatile.Write(ref Sequence, Sequence + (Sequence & 1));
+        Wrote();
     }
 
     /// <summary>Another master has ended and left its workers' slots behind (an upgrade's other half, killed): what
@@ -182,7 +216,9 @@ public sealed class CounterSlots : IDisposable
             if (owner is Serves or Assists && Word(slot, MasterOffset) == masterPid)
             {
                 Volatile.Write(ref owner, Abandoned);
+                Wrote();
                 Header(DeparturesOffset)++;
+                Wrote();
             }
         }
         LeaveRegistry();
@@ -191,16 +227,56 @@ public sealed class CounterSlots : IDisposable
     /// <summary>Two masters share the table while one binary takes over from another.</summary>
     private void EnterRegistry()
     {
-        NativeSlice mutex = _memory.Slice(RegistryOffset, RobustMutex.SizeBytes);
-        if (RobustMutex.Lock(mutex) == LockOutcome.TakenFromDead)
+        bool died = RobustMutex.Lock(Registry) == LockOutcome.TakenFromDead;
+        Audit();
+        if (died)
         {
-            // It died between two steps of the sequence word.
-            Sequence += Sequence & 1;
-            RobustMutex.MarkRepaired(mutex);
+            Fold();
+            // Who died may have let an owner go and not yet said so: counting once too often does no harm.
+            Header(DeparturesOffset)++;
+            Wrote();
+            RobustMutex.MarkRepaired(Registry);
         }
     }
 
-    private void LeaveRegistry() => RobustMutex.Unlock(_memory.Slice(RegistryOffset, RobustMutex.SizeBytes));
+    private void LeaveRegistry()
+    {
+#if DEBUG
+        UnmarkedWriteException? unmarked = Faults.End(_memory.Span);
+        RobustMutex.Unlock(Registry);
+        if (unmarked is not null)
+        {
+            throw unmarked;
+        }
+#else
+        RobustMutex.Unlock(Registry);
+#endif
+    }
+
+    private NativeSlice Registry => _memory.Slice(RegistryOffset, RobustMutex.SizeBytes);
+
+#if DEBUG
+    /// <summary>Where a master may be made to die. In debug builds only.</summary>
+    internal FaultPoints Faults => field ??= new FaultPoints(ZoneName, (GateOffset, RobustMutex.SizeBytes),
+        (RegistryOffset, RobustMutex.SizeBytes));
+#endif
+
+    [Conditional("DEBUG")]
+    private void Audit()
+    {
+#if DEBUG
+        Faults.Begin(_memory.Span);
+#endif
+    }
+
+    /// <summary>Stands behind every write that a killed master could have been the last to make.</summary>
+    [Conditional("DEBUG")]
+    private void Wrote([CallerFilePath] string file = "", [CallerLineNumber] int line = 0)
+    {
+#if DEBUG
+        Faults.Point(_memory.Span, many: false, file, line);
+#endif
+    }
 
     /// <summary>Which life a slot is in: how often it was given out.</summary>
     public uint LifeOf(int slot) => (uint)Volatile.Read(ref Word(slot, LifeOffset));
@@ -240,10 +316,38 @@ public sealed class CounterSlots : IDisposable
                 }
             }
             Interlocked.MemoryBarrier();
-            // A master killed in mid-fold leaves an odd sequence behind: after some tries take what there is.
-            if (((before & 1) == 0 && before == Volatile.Read(ref Sequence)) || attempt == 100)
+            if ((before & 1) == 0 && before == Volatile.Read(ref Sequence))
             {
                 return;
+            }
+            // A master killed in mid-fold leaves an odd sequence behind: the journal says what will be.
+            if (attempt == AttemptsMax)
+            {
+                AsFolded(sums);
+                return;
+            }
+        }
+    }
+
+    private const int AttemptsMax = 100;
+
+    /// <summary>The sums as they are once the journal is carried out.</summary>
+    private void AsFolded(Span<long> sums)
+    {
+        int folded = (int)Volatile.Read(ref Header(FoldedOffset));
+        if (folded == 0)
+        {
+            return;
+        }
+        for (int i = 0; i < CountersPerSlot; i++)
+        {
+            bool isTotal = i < TotalsCount;
+            sums[i] = isTotal ? Header(FoldedTotalsOffset + (i * sizeof(long))) : 0;
+            for (int slot = 1; slot <= SlotsMax; slot++)
+            {
+                long owner = Volatile.Read(ref Word(slot, OwnerOffset));
+                bool counts = slot != folded && owner != Free && (isTotal || owner != Abandoned);
+                sums[i] += counts ? this[slot].Read((StatusCounter)i) : 0;
             }
         }
     }

@@ -54,6 +54,7 @@ public sealed class OwnedTable
         {
             int wanted = Math.Clamp(ownersTypical, WidthMin, WidthMax);
             width = System.Numerics.BitOperations.RoundUpToPowerOf2((uint)wanted);
+            zone.Wrote();
         }
         return new OwnedTable(zone, table, owner, (int)width);
     }

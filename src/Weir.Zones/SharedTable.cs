@@ -109,12 +109,12 @@ public sealed class SharedTable
         entry.Hash = hash;
         _zone.Wrote();
         entry.KeyBytes = (ushort)key.Length;
+        _zone.Wrote();
         entry.ValueBytes = valueBytes;
         _zone.Wrote();
-        entry.Stamp = ++_zone.Header.Stamp;
-        _zone.Wrote();
+        Stamp(at);
         key.CopyTo(_zone.Bytes(KeyOffset(at, valueBytes), key.Length));
-        _zone.Wrote();
+        _zone.WroteMany();
         Link(at);
         Volatile.Write(ref entry.Tag, OwnTag);
         _zone.Wrote();
@@ -124,13 +124,20 @@ public sealed class SharedTable
     /// <summary>Makes the entry the newest.</summary>
     public void Touch(uint at)
     {
-        Entry(at).Stamp = ++_zone.Header.Stamp;
-        _zone.Wrote();
+        Stamp(at);
         if (Root.LruFirst != at)
         {
             LruRemove(at);
             LruPush(at);
         }
+    }
+
+    private void Stamp(uint at)
+    {
+        ulong stamp = ++_zone.Header.Stamp;
+        _zone.Wrote();
+        Entry(at).Stamp = stamp;
+        _zone.Wrote();
     }
 
     /// <summary>Takes an entry out and gives its block back.</summary>
@@ -194,8 +201,11 @@ public sealed class SharedTable
         }
         var table = new SharedTable(zone, index);
         zone.Bytes(((long)root.Buckets * ZoneSlab.UnitBytes) + 8, root.BucketCount * sizeof(uint)).Clear();
+        zone.WroteMany();
         root.LruFirst = root.LruLast = 0;
+        zone.Wrote();
         root.Count = 0;
+        zone.Wrote();
         var blocks = new List<uint>();
         zone.Slab.CollectTagged(blocks);
         blocks.RemoveAll(block => zone.Slab.Tag(block) != table.OwnTag);
@@ -253,6 +263,7 @@ public sealed class SharedTable
         ref TableRoot root = ref Root;
         ref EntryHeader entry = ref Entry(at);
         entry.LruPrevious = 0;
+        _zone.Wrote();
         entry.LruNext = root.LruFirst;
         _zone.Wrote();
         if (root.LruFirst != 0)

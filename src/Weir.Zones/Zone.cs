@@ -3,6 +3,7 @@
 // heads. Whoever finds the lock's holder dead rebuilds the zone before going on; content of half-made entries is
 // dropped. The lock is the one lock a loop may take: hold it for a few hundred instructions, allocate nothing, await
 // nothing.
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Weir.Kernel;
@@ -134,17 +135,16 @@ public sealed class Zone : IDisposable
         switch (RobustMutex.Lock(Mutex))
         {
             case LockOutcome.Taken:
+                Audit();
                 break;
             case LockOutcome.TakenFromDead:
+                Audit();
                 Repair();
                 RobustMutex.MarkRepaired(Mutex);
                 break;
             default:
                 throw new InvalidOperationException($"the lock of zone \"{Spec.Name}\" is beyond repair");
         }
-#if DEBUG
-        _writesOfHolder = 0;
-#endif
         return new ZoneLock(this);
     }
 
@@ -191,48 +191,66 @@ public sealed class Zone : IDisposable
 
     internal void Unlock()
     {
-        if (!FaultedHolder)
+#if DEBUG
+        if (Faults.IsDead)
         {
-            RobustMutex.Unlock(Mutex);
+            return;
         }
+        UnmarkedWriteException? unmarked = Faults.End(_memory.Span);
+        RobustMutex.Unlock(Mutex);
+        if (unmarked is not null)
+        {
+            throw unmarked;
+        }
+#else
+        RobustMutex.Unlock(Mutex);
+#endif
     }
 
 #if DEBUG
-    /// <summary>Asked after every write of a critical section; true kills the holder there: it leaves with the lock
-    /// taken, as a killed process does. In debug builds only.</summary>
-    internal Func<bool>? DiesHere { get; set; }
-
-    private bool FaultedHolder { get; set; }
-
     private int _writesOfHolder;
 
     /// <summary>The most writes that one holder of the lock made: what others may have had to wait for.</summary>
     internal int MostWritesOfHolder { get; set; }
-#else
-    private const bool FaultedHolder = false;
+
+    /// <summary>Where a holder of the lock may be made to die. In debug builds only.</summary>
+    internal FaultPoints Faults => field ??=
+        new FaultPoints(Spec.Name, (ZoneHeader.MutexOffset, RobustMutex.SizeBytes));
 #endif
 
-    /// <summary>Stands behind every write that a killed holder could have been the last to make.</summary>
-    [System.Diagnostics.Conditional("DEBUG")]
-    public void Wrote()
+    [Conditional("DEBUG")]
+    private void Audit()
+    {
+#if DEBUG
+        _writesOfHolder = 0;
+        Faults.Begin(_memory.Span);
+#endif
+    }
+
+    /// <summary>Stands behind every write that a killed holder could have been the last to make: one aligned word of
+    /// eight bytes.</summary>
+    [Conditional("DEBUG")]
+    public void Wrote([CallerFilePath] string file = "", [CallerLineNumber] int line = 0)
     {
 #if DEBUG
         MostWritesOfHolder = Math.Max(MostWritesOfHolder, ++_writesOfHolder);
-        if (DiesHere is { } dies && !FaultedHolder && dies())
-        {
-            FaultedHolder = true;
-            throw new HolderDiedException();
-        }
+        Faults.Point(_memory.Span, many: false, file, line);
+#endif
+    }
+
+    /// <summary>Stands behind many writes at once, of which a killed holder may have made any: nobody looks at them
+    /// before a word that is written later, or ever again after a repair.</summary>
+    [Conditional("DEBUG")]
+    public void WroteMany([CallerFilePath] string file = "", [CallerLineNumber] int line = 0)
+    {
+#if DEBUG
+        MostWritesOfHolder = Math.Max(MostWritesOfHolder, ++_writesOfHolder);
+        Faults.Point(_memory.Span, many: true, file, line);
 #endif
     }
 
     private NativeSlice Mutex => _memory.Slice(ZoneHeader.MutexOffset, RobustMutex.SizeBytes);
 }
-
-#if DEBUG
-/// <summary>The holder of a zone's lock was made to die.</summary>
-internal sealed class HolderDiedException : Exception;
-#endif
 
 /// <summary>A zone's lock being held; dispose it in the method that took it. The default holds none.</summary>
 public readonly ref struct ZoneLock

@@ -87,7 +87,7 @@ public sealed class ZoneSlab
         int blockBytes = UnitBytes << (c - 1);
         long offset = ((long)page * Zone.PageBytes) + ((long)bit * blockBytes);
         _zone.Bytes(offset, blockBytes).Clear();
-        _zone.Wrote();
+        _zone.WroteMany();
         Volatile.Write(ref info.Used, info.Used | (1ul << bit));
         _zone.Wrote();
         if (info.Used == FullMask(c))
@@ -193,6 +193,7 @@ public sealed class ZoneSlab
         for (int c = 0; c <= LargestClass; c++)
         {
             header.Partial[c] = 0;
+            _zone.Wrote();
         }
         int inRun = 0;
         for (int page = header.FirstPage; page < header.PageCount; page++)
@@ -204,6 +205,7 @@ public sealed class ZoneSlab
             if (inRun > 0)
             {
                 info.ClassAndRun = Continuation;
+                _zone.Wrote();
                 inRun--;
                 continue;
             }
@@ -221,6 +223,7 @@ public sealed class ZoneSlab
                     if (Tag(firstBlock + (uint)(bit << (c - 1))) == 0)
                     {
                         info.Used &= ~(1ul << bit);
+                        _zone.Wrote();
                     }
                 }
                 if (info.Used != 0)
@@ -233,7 +236,9 @@ public sealed class ZoneSlab
                 }
             }
             info.ClassAndRun = Free;
+            _zone.Wrote();
             info.Used = 0;
+            _zone.Wrote();
         }
         for (int page = header.PageCount - 1; page >= header.FirstPage; page--)
         {
@@ -265,6 +270,7 @@ public sealed class ZoneSlab
             }
             int first = page - pages + 1;
             _zone.Bytes((long)first * Zone.PageBytes, pages * Zone.PageBytes).Clear();
+            _zone.WroteMany();
             // The head is written last: until then a repair sees continuations without a head, which are free.
             for (int i = pages - 1; i >= 0; i--)
             {

@@ -22,6 +22,7 @@ public sealed partial class CacheIndex
         {
             using ZoneLock held = _zone.Lock();
             Meta.IsLoaded = value ? (byte)1 : (byte)0;
+            _zone.Wrote();
         }
     }
 
@@ -37,6 +38,7 @@ public sealed partial class CacheIndex
         {
             using ZoneLock held = _zone.Lock();
             Meta.HasReadMarks = value ? (byte)1 : (byte)0;
+            _zone.Wrote();
         }
     }
 

@@ -74,6 +74,7 @@ public sealed partial class CacheIndex
                 _zone.Wrote();
             }
             meta.RepairsSeen = _zone.RepairCount;
+            _zone.Wrote();
         }
         return ref meta;
     }
@@ -313,6 +314,7 @@ public sealed partial class CacheIndex
         entry.Id = id;
         _zone.Wrote();
         entry.Status = 0;
+        _zone.Wrote();
         entry.PassUntilMs = 0;
         _zone.Wrote();
         Volatile.Write(ref entry.Exists, 1);
@@ -383,6 +385,7 @@ public sealed partial class CacheIndex
         meta.Bytes -= entry.FileBytes;
         _zone.Wrote();
         entry.FileBytes = 0;
+        _zone.Wrote();
         entry.Id = 0;
         _zone.Wrote();
     }

@@ -12,7 +12,7 @@ namespace Weir.Http.Modules;
 internal static class SslZones
 {
     private const ulong SessionLayout = 0x5331_7373_6C00_0011;
-    private const ulong TicketLayout = 0x5331_7373_6C00_0012;
+    private const ulong TicketLayout = 0x5331_7373_6C00_0022;
     private const ulong EarlyLayout = 0x5331_7373_6C00_0013;
     private const ulong OcspLayout = 0x5331_7373_6C00_0014;
     private const int SessionBytesTypical = 256, EarlyBytesTypical = 128;
@@ -87,7 +87,7 @@ internal static class SslZones
             {
                 Span<byte> value = table.Value(entry);
                 session.CopyTo(value[ExpiryBytes..]);
-                zone.Wrote();
+                zone.WroteMany();
                 // Last: until then it is over already.
                 BinaryPrimitives.WriteInt64LittleEndian(value, NowSec() + timeoutSec);
                 zone.Wrote();
@@ -213,11 +213,12 @@ internal static class SslZones
         }
     }
 
-    internal sealed class ZoneTicketKeys(Zone zone, SharedTable table, long periodSec) : TlsRotatingTicketKeys
+    internal sealed class ZoneTicketKeys(Zone zone, SharedTable table, long periodSec, Func<long>? clock = null)
+        : TlsRotatingTicketKeys
     {
         protected override long PeriodSec => periodSec;
 
-        protected override long NowSec => SslZones.NowSec();
+        protected override long NowSec => clock?.Invoke() ?? SslZones.NowSec();
 
         protected override void WithState(ref Turn turn)
         {
@@ -232,9 +233,12 @@ internal static class SslZones
                 {
                     return;
                 }
-                table.Value(entry).Clear();
             }
             turn.Run(table.Value(entry));
         }
+
+        protected override void Wrote(string file, int line) => zone.Wrote(file, line);
+
+        protected override void WroteMany(string file, int line) => zone.WroteMany(file, line);
     }
 }

@@ -81,7 +81,7 @@ internal sealed class StickySessions
             Volatile.Write(ref time, 0);
             _zone.Wrote();
             name.CopyTo(value);
-            _zone.Wrote();
+            _zone.WroteMany();
         }
         Volatile.Write(ref time, nowSec);
         _zone.Wrote();

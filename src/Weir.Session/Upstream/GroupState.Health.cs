@@ -1,5 +1,6 @@
 // What a group learns of its servers' health: checks, outliers, the budget of retries, times and counters. One loop's
 // thread; records in a zone are touched under its lock.
+using System.Runtime.CompilerServices;
 using Weir.Kernel;
 using Weir.Zones;
 
@@ -27,8 +28,11 @@ public sealed partial class GroupState
             return false;
         }
         record.CheckerUntilMs = untilMs;
+        Wrote();
         record.CheckerLife = owner.Life;
+        Wrote();
         record.CheckerSlot = owner.Slot;
+        Wrote();
         return true;
     }
 
@@ -47,10 +51,15 @@ public sealed partial class GroupState
         {
             ref PeerRecord record = ref peer.Record;
             record.Checks++;
+            Wrote();
             record.LastCheckPassed = passed ? 1 : 0;
+            Wrote();
             record.PassesInRow = passed ? record.PassesInRow + 1 : 0;
+            Wrote();
             record.FailuresInRow = passed ? 0 : record.FailuresInRow + 1;
+            Wrote();
             record.ChecksFailed += passed ? 0 : 1;
+            Wrote();
             const PeerFlags Unwell = PeerFlags.Unhealthy | PeerFlags.Checking;
             if (passed && (record.Flags & Unwell) != 0 && record.PassesInRow >= passes)
             {
@@ -62,8 +71,11 @@ public sealed partial class GroupState
             {
                 SetFlags(ref record, (record.Flags & ~PeerFlags.Checking) | PeerFlags.Unhealthy);
                 record.ChecksUnhealthy++;
+                Wrote();
                 record.UnavailableTotal++;
+                Wrote();
                 record.DownSinceMs = Loop.NowMs;
+                Wrote();
                 change = HealthChange.Unhealthy;
             }
         }
@@ -79,7 +91,68 @@ public sealed partial class GroupState
     {
         Smooth.Deviate();
         record.Flags = flags;
+        Wrote();
         Record.FlagVersion++;
+        Wrote();
+    }
+
+    // Failures in a row, as nginx counts them.
+
+    private bool Fail(ref PeerRecord record)
+    {
+        Smooth.Deviate();
+        long nowSec = Loop.NowMs / 1000;
+        record.AccessedSec = nowSec;
+        Wrote();
+        record.CheckedSec = nowSec;
+        Wrote();
+        bool disabled = false;
+        record.Fails++;
+        Wrote();
+        if (record.FailsMax > 0)
+        {
+            record.EffectiveWeight = Math.Max(record.EffectiveWeight - (record.Weight / record.FailsMax), 0);
+            Wrote();
+            disabled = record.Fails >= record.FailsMax;
+            if (disabled && record.Fails == record.FailsMax)
+            {
+                record.UnavailableTotal++;
+                Wrote();
+                record.DownSinceMs = Loop.NowMs;
+                Wrote();
+            }
+        }
+        return disabled;
+    }
+
+    /// <summary>It was tried again after its time aside, and served.</summary>
+    private bool Serve(ref PeerRecord record)
+    {
+        if (record.Fails > 0 && record.AccessedSec < record.CheckedSec)
+        {
+            Smooth.Deviate();
+            if (record.FailsMax > 0 && record.Fails >= record.FailsMax)
+            {
+                Recovered(ref record);
+            }
+            record.Fails = 0;
+            Wrote();
+        }
+        return false;
+    }
+
+    /// <summary>A server is back: its slow start begins, its downtime ends.</summary>
+    internal void Recovered(ref PeerRecord record)
+    {
+        record.SlowStartFromMs = Loop.NowMs;
+        Wrote();
+        if (record.DownSinceMs > 0)
+        {
+            record.DowntimeMs += Math.Max(Loop.NowMs - record.DownSinceMs, 0);
+            Wrote();
+            record.DownSinceMs = 0;
+            Wrote();
+        }
     }
 
     // Outliers and retries.
@@ -94,9 +167,12 @@ public sealed partial class GroupState
         if (!failed)
         {
             record.FailuresSeen = 0;
+            Wrote();
             return;
         }
-        if (++record.FailuresSeen < rule.Failures || (record.Flags & PeerFlags.Ejected) != 0 || IsSingle)
+        record.FailuresSeen++;
+        Wrote();
+        if (record.FailuresSeen < rule.Failures || (record.Flags & PeerFlags.Ejected) != 0 || IsSingle)
         {
             return;
         }
@@ -110,10 +186,14 @@ public sealed partial class GroupState
             return;
         }
         record.Ejections++;
+        Wrote();
         record.EjectedUntilMs = Loop.NowMs + (rule.TimeMs * Math.Min(record.Ejections, EjectionGrowthMax));
+        Wrote();
         SetFlags(ref record, record.Flags | PeerFlags.Ejected);
         record.UnavailableTotal++;
+        Wrote();
         record.DownSinceMs = Loop.NowMs;
+        Wrote();
         Loop.Report?.Invoke(LogLevel.Warn,
             $"a server of upstream \"{Group.Name}\" is set aside after {record.FailuresSeen} failures in a row", 0);
     }
@@ -129,6 +209,7 @@ public sealed partial class GroupState
         ref GroupRecord record = ref Record;
         bool may = HasRetry(ref record, rule);
         record.BudgetRetries += may ? 1 : 0;
+        Wrote();
         return may;
     }
 
@@ -157,6 +238,7 @@ public sealed partial class GroupState
         ref GroupRecord record = ref Record;
         TurnSpan(ref record, rule);
         record.BudgetRequests++;
+        Wrote();
     }
 
     private void TurnSpan(ref GroupRecord record, RetryBudgetRule rule)
@@ -168,10 +250,15 @@ public sealed partial class GroupState
         }
         bool next = span == record.BudgetSpan + 1;
         record.LastRequests = next ? record.BudgetRequests : 0;
+        Wrote();
         record.LastRetries = next ? record.BudgetRetries : 0;
+        Wrote();
         record.BudgetRequests = 0;
+        Wrote();
         record.BudgetRetries = 0;
+        Wrote();
         record.BudgetSpan = span;
+        Wrote();
     }
 
     // Measures.
@@ -181,32 +268,22 @@ public sealed partial class GroupState
     private void Measure(ref PeerRecord record, in AttemptFacts facts, PeerEnd end)
     {
         record.SentBytes += facts.SentBytes;
+        Wrote();
         record.ReceivedBytes += facts.ReceivedBytes;
+        Wrote();
         record.FailsTotal += end == PeerEnd.Failed ? 1 : 0;
-        switch (facts.Status / 100)
+        Wrote();
+        if (facts.Status / 100 is >= 1 and <= 5 and int kind)
         {
-            case 1:
-                record.Responses1++;
-                break;
-            case 2:
-                record.Responses2++;
-                break;
-            case 3:
-                record.Responses3++;
-                break;
-            case 4:
-                record.Responses4++;
-                break;
-            case 5:
-                record.Responses5++;
-                break;
-            default:
-                break;
+            Unsafe.Add(ref record.Responses1, kind - 1)++;
+            Wrote();
         }
         if (facts.HeaderMs >= 0)
         {
             record.HeaderTimeUs = Average(record.HeaderTimeUs, facts.HeaderMs);
+            Wrote();
             record.ResponseTimeUs = Average(record.ResponseTimeUs, Loop.NowMs - facts.StartMs);
+            Wrote();
         }
     }
 

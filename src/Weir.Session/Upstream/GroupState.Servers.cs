@@ -40,6 +40,7 @@ public sealed partial class GroupState
             if (record.ListStamp != Group.Stamp)
             {
                 record.ListStamp = 0;
+                Wrote();
                 if (!_zone!.Begin(Group.Name.Span, Group.Stamp, lines))
                 {
                     Loop.Report?.Invoke(LogLevel.Error,
@@ -47,8 +48,11 @@ public sealed partial class GroupState
                     return;
                 }
                 record.NextId = Math.Max(record.NextId, lines.Length);
+                Wrote();
                 record.ListVersion++;
+                Wrote();
                 record.ListStamp = Group.Stamp;
+                Wrote();
             }
             _follows = true;
             _listSeen = record.ListVersion - 1;
@@ -138,14 +142,16 @@ public sealed partial class GroupState
         PeerSpec spec = peer.Spec;
         ref PeerRecord record = ref peer.Record;
         bool wasDown = (record.Flags & PeerFlags.Down) != 0;
-        bool changed = Peer.Configure(ref record, spec);
+        bool changed = Peer.Configure(ref record, spec, this);
         if (changed)
         {
             Record.FlagVersion++;
+            Wrote();
         }
         if (spec.Down && record.DownSinceMs == 0)
         {
             record.DownSinceMs = Loop.NowMs;
+            Wrote();
         }
         else if (changed && wasDown && !spec.Down && (record.Flags & PeerFlags.Unhealthy) == 0)
         {
@@ -154,12 +160,17 @@ public sealed partial class GroupState
         if (spec.Line is not { IsNamed: true })
         {
             record.Id = spec.Id;
+            Wrote();
         }
         else if (record.Id == 0 || record.IdStamp != Group.Stamp)
         {
-            record.Id = Record.NextId++;
+            int id = Record.NextId++;
+            Wrote();
+            record.Id = id;
+            Wrote();
         }
         record.IdStamp = Group.Stamp;
+        Wrote();
         return changed;
     }
 
@@ -199,12 +210,15 @@ public sealed partial class GroupState
             }
             // The number is taken first: who dies after the line was put leaves one unused, not one to be used again.
             line = line with { Id = record.NextId++ };
+            Wrote();
             if (!_zone.Put(Group.Name.Span, Group.Stamp, line))
             {
                 record.NextId--;
+                Wrote();
                 return ListChange.NoRoom;
             }
             record.ListVersion++;
+            Wrote();
         }
         Follow();
         return ListChange.Done;
@@ -222,15 +236,25 @@ public sealed partial class GroupState
         bool wasDown = (record.Flags & PeerFlags.Down) != 0;
         if (record.Weight != line.Weight)
         {
-            (record.Weight, record.EffectiveWeight, record.CurrentWeight) = (line.Weight, line.Weight, 0);
+            record.Weight = line.Weight;
+            Wrote();
+            record.EffectiveWeight = line.Weight;
+            Wrote();
+            record.CurrentWeight = 0;
+            Wrote();
         }
-        (record.ConnectionsMax, record.FailsMax) = (line.ConnectionsMax, line.FailsMax);
+        record.ConnectionsMax = line.ConnectionsMax;
+        Wrote();
+        record.FailsMax = line.FailsMax;
+        Wrote();
         record.FailTimeoutSec = line.FailTimeoutSec;
+        Wrote();
         SetFlags(ref record, (record.Flags & ~(PeerFlags.Down | PeerFlags.Drain))
             | (line.IsDown ? PeerFlags.Down : 0) | (line.IsDraining ? PeerFlags.Drain : 0));
         if (line.IsDown && !wasDown && record.DownSinceMs == 0)
         {
             record.DownSinceMs = Loop.NowMs;
+            Wrote();
         }
         else if (wasDown && !line.IsDown && (record.Flags & PeerFlags.Unhealthy) == 0)
         {
@@ -260,6 +284,7 @@ public sealed partial class GroupState
                 return ListChange.NoRoom;
             }
             record.ListVersion++;
+            Wrote();
         }
         Follow();
         return ListChange.Done;
@@ -278,13 +303,14 @@ public sealed partial class GroupState
         using ZoneLock held = Lock();
         Smooth.Settle();
         Record.QueueOverflows = 0;
+        Wrote();
         foreach (Peer peer in _primary)
         {
-            peer.Record.ClearStatistics();
+            peer.Record.ClearStatistics(this);
         }
         foreach (Peer peer in _backup)
         {
-            peer.Record.ClearStatistics();
+            peer.Record.ClearStatistics(this);
         }
     }
 
@@ -323,5 +349,6 @@ public sealed partial class GroupState
     {
         using ZoneLock held = Lock();
         Record.QueueOverflows++;
+        Wrote();
     }
 }

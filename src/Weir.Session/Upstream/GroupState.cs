@@ -1,6 +1,8 @@
 // What one loop knows of a group: its servers, whose turn it is, who failed and when, how many connections each has,
 // and the idle connections. Choosing is a Balancer's; what changes is in records, here or in a zone (then under its
 // lock). One loop's thread; made at first use, retired with its configuration.
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Zones;
@@ -116,6 +118,16 @@ public sealed partial class GroupState
     /// <summary>Holds the zone's lock where there is a zone.</summary>
     internal ZoneLock Lock() => _zone is null ? default : _zone.Lock();
 
+    /// <summary>Behind every write to records under the lock: a test kills whoever holds it there.</summary>
+    [Conditional("DEBUG")]
+    internal void Wrote([CallerFilePath] string file = "", [CallerLineNumber] int line = 0) =>
+        _zone?.Wrote(file, line);
+
+    /// <summary>Behind many writes at once, to what counts for nothing after a repair.</summary>
+    [Conditional("DEBUG")]
+    internal void WroteMany([CallerFilePath] string file = "", [CallerLineNumber] int line = 0) =>
+        _zone?.WroteMany(file, line);
+
     /// <summary>Makes the peers those of these addresses; the ones that stay keep what is known of them.</summary>
     public void Assign(ReadOnlySpan<PeerSpec> specs, bool backup = false)
     {
@@ -150,6 +162,7 @@ public sealed partial class GroupState
         for (int i = 0; changed && i < peers.Count; i++)
         {
             peers[i].Record.CurrentWeight = 0;
+            Wrote();
         }
         for (int i = peers.Count - 1; i >= 0; i--)
         {
@@ -392,6 +405,7 @@ public sealed partial class GroupState
             if (!serves)
             {
                 only.UnavailableTotal += only.IsFull ? 1 : 0;
+                Wrote();
             }
             return serves ? Take(peers[0]) : null;
         }
@@ -416,6 +430,7 @@ public sealed partial class GroupState
                 Smooth.Deviate();
             }
             record.CheckedSec = nowSec;
+            Wrote();
         }
         if (record.ConnectionsMax > 0 && record.Connections + 1 >= record.ConnectionsMax && !_balancer.CountsRoom)
         {
@@ -426,10 +441,13 @@ public sealed partial class GroupState
             // Its time aside is over, else it would not be here.
             SetFlags(ref record, record.Flags & ~PeerFlags.Ejected);
             record.FailuresSeen = 0;
+            Wrote();
             Recovered(ref record);
         }
         record.Requests++;
+        Wrote();
         record.SelectedUnixMs = Loop.UnixMs;
+        Wrote();
         if (peer.IsShared)
         {
             _zone!.Connect(peer.Block);
@@ -479,6 +497,7 @@ public sealed partial class GroupState
             if (IsSingle && _primary[0] == peer)
             {
                 record.Fails = 0;
+                Wrote();
                 walk.TriesLeft = 0;
                 disabled = false;
             }
@@ -497,54 +516,6 @@ public sealed partial class GroupState
         }
         Queue?.Wake();
         return disabled;
-    }
-
-    private bool Fail(ref PeerRecord record)
-    {
-        Smooth.Deviate();
-        long nowSec = Loop.NowMs / 1000;
-        record.AccessedSec = nowSec;
-        record.CheckedSec = nowSec;
-        bool disabled = false;
-        record.Fails++;
-        if (record.FailsMax > 0)
-        {
-            record.EffectiveWeight -= record.Weight / record.FailsMax;
-            disabled = record.Fails >= record.FailsMax;
-            if (disabled && record.Fails == record.FailsMax)
-            {
-                record.UnavailableTotal++;
-                record.DownSinceMs = Loop.NowMs;
-            }
-        }
-        record.EffectiveWeight = Math.Max(record.EffectiveWeight, 0);
-        return disabled;
-    }
-
-    /// <summary>It was tried again after its time aside, and served.</summary>
-    private bool Serve(ref PeerRecord record)
-    {
-        if (record.Fails > 0 && record.AccessedSec < record.CheckedSec)
-        {
-            Smooth.Deviate();
-            if (record.FailsMax > 0 && record.Fails >= record.FailsMax)
-            {
-                Recovered(ref record);
-            }
-            record.Fails = 0;
-        }
-        return false;
-    }
-
-    /// <summary>A server is back: its slow start begins, its downtime ends.</summary>
-    internal void Recovered(ref PeerRecord record)
-    {
-        record.SlowStartFromMs = Loop.NowMs;
-        if (record.DownSinceMs > 0)
-        {
-            record.DowntimeMs += Math.Max(Loop.NowMs - record.DownSinceMs, 0);
-            record.DownSinceMs = 0;
-        }
     }
 
     internal void Retire()

@@ -75,8 +75,10 @@ public sealed partial class GroupZone
             return false;
         }
         value.CopyTo(_lines.Value(made));
+        WroteMany();
         // Last: a line that a killed worker left half written counts for nothing.
         Volatile.Write(ref _lines.Value(made)[ServerLine.WholeAt], 1);
+        Wrote();
         Drop(group, (of, id, turn) => of == stamp && id == line.Id && turn <= last);
         return true;
     }

@@ -2,6 +2,7 @@
 // server's entry holds its PeerRecord and a word per worker: life, lists that name it, connections. The total of
 // connections is kept beside and made anew when a worker has gone or the zone was repaired, so that no kill leaks a
 // connection. Everything but Lock itself is called under the zone's lock.
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Weir.Zones;
@@ -57,6 +58,7 @@ public sealed partial class GroupZone
         {
             int wanted = Math.Clamp(workers * 2, WordsMin, WordsMax);
             zone.UserWords.Layout = System.Numerics.BitOperations.RoundUpToPowerOf2((uint)wanted);
+            zone.Wrote();
         }
         return new GroupZone(zone, groups, peers, lines, rows, owner, (int)zone.UserWords.Layout);
     }
@@ -106,8 +108,11 @@ public sealed partial class GroupZone
         ref PeerRecord record = ref Record(entry);
         if (record.SpecStamp == 0)
         {
+            // Its stamp last: until then it is written again.
             Peer.Write(ref record, spec);
-            _zone.Wrote();
+            WroteMany();
+            record.SpecStamp = spec.Stamp;
+            Wrote();
         }
         Change(entry, uses: 1, connections: 0);
         return entry;
@@ -142,7 +147,7 @@ public sealed partial class GroupZone
         if (Change(entry, uses: 0, connections: 1))
         {
             Record(entry).Connections++;
-            _zone.Wrote();
+            Wrote();
         }
     }
 
@@ -152,9 +157,17 @@ public sealed partial class GroupZone
         if (Change(entry, uses: 0, connections: -1) && record.Connections > 0)
         {
             record.Connections--;
-            _zone.Wrote();
+            Wrote();
         }
     }
+
+    /// <summary>Behind every write under the lock: see <see cref="Zone.Wrote"/>.</summary>
+    [Conditional("DEBUG")]
+    internal void Wrote([CallerFilePath] string file = "", [CallerLineNumber] int line = 0) => _zone.Wrote(file, line);
+
+    [Conditional("DEBUG")]
+    internal void WroteMany([CallerFilePath] string file = "", [CallerLineNumber] int line = 0) =>
+        _zone.WroteMany(file, line);
 
     private bool Change(uint entry, int uses, int connections)
     {
@@ -169,7 +182,7 @@ public sealed partial class GroupZone
         int open = Math.Max((int)(low & ConnectionsMask) + connections, 0);
         int used = Math.Clamp((int)(low >> UseShift) + uses, 0, 255);
         Volatile.Write(ref word, ((long)Owner.Life << 32) | ((uint)used << UseShift) | (uint)open);
-        _zone.Wrote();
+        Wrote();
         return true;
     }
 
@@ -188,23 +201,26 @@ public sealed partial class GroupZone
             changes |= record.ConnectionsMax > 0 && record.Connections != connections;
             counts |= record.Connections != connections;
             record.Connections = connections;
-            _zone.Wrote();
+            Wrote();
             if (repaired)
             {
                 // Weights in turn may have been left between two steps.
                 record.CurrentWeight = 0;
+                Wrote();
+                record.EffectiveWeight = Math.Min(record.EffectiveWeight, record.Weight);
+                Wrote();
             }
         }
         for (uint entry = counts ? _groups.Oldest : 0; entry != 0; entry = _groups.Newer(entry))
         {
             ref GroupRecord group = ref GroupOf(entry);
             group.Recounts++;
-            _zone.Wrote();
+            Wrote();
             if (repaired)
             {
                 // Who died may have changed a server's flags and not yet said so.
                 group.FlagVersion++;
-                _zone.Wrote();
+                Wrote();
             }
         }
         for (uint entry = changes ? _groups.Oldest : 0; entry != 0; entry = _groups.Newer(entry))
@@ -212,17 +228,19 @@ public sealed partial class GroupZone
             ref GroupRecord group = ref GroupOf(entry);
             // A list of servers may have been left between a change and its announcement.
             group.ListVersion += repaired ? 1 : 0;
+            Wrote();
             if (repaired || (group.Table | group.BackupTable) == 0)
             {
                 group.Position = 0;
+                Wrote();
                 group.Version++;
+                Wrote();
             }
-            _zone.Wrote();
         }
         seen.SeenDepartures = departures;
-        _zone.Wrote();
+        Wrote();
         seen.SeenRepairs = repairs;
-        _zone.Wrote();
+        Wrote();
     }
 
     /// <summary>Uses and connections of the processes that live.</summary>

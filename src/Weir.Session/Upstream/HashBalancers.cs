@@ -268,10 +268,12 @@ internal sealed class ConsistentHash(GroupState group, Template key) : HashBalan
             }
             ref PeerRecord peer = ref peers[i].Record;
             peer.CurrentWeight += peer.EffectiveWeight;
+            Group.Wrote();
             total += peer.EffectiveWeight;
             if (peer.EffectiveWeight < peer.Weight)
             {
                 peer.EffectiveWeight++;
+                Group.Wrote();
             }
             if (best < 0 || peer.CurrentWeight > peers[best].Record.CurrentWeight)
             {
@@ -281,6 +283,7 @@ internal sealed class ConsistentHash(GroupState group, Template key) : HashBalan
         if (best >= 0)
         {
             peers[best].Record.CurrentWeight -= total;
+            Group.Wrote();
         }
         return best;
     }

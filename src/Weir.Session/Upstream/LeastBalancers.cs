@@ -119,6 +119,7 @@ internal abstract class LeastBalancer : Balancer
             best = InTurn(peers, best, bestCost, bestWeight, in walk, ref total);
         }
         peers[best].Record.CurrentWeight -= total;
+        Group.Wrote();
         return best;
     }
 
@@ -144,10 +145,12 @@ internal abstract class LeastBalancer : Balancer
                 continue;
             }
             peer.CurrentWeight += peer.EffectiveWeight;
+            Group.Wrote();
             total += peer.EffectiveWeight;
             if (peer.EffectiveWeight < peer.Weight)
             {
                 peer.EffectiveWeight++;
+                Group.Wrote();
             }
             if (peer.CurrentWeight > peers[best].Record.CurrentWeight)
             {

@@ -74,7 +74,9 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
         Span<double> costs = rows.Costs;
         if (walk.IsFresh)
         {
-            return Least(costs, rows.Turns, rows.Effective, rows.Weights);
+            int least = Least(costs, rows.Turns, rows.Effective, rows.Weights);
+            group.WroteMany();
+            return least;
         }
         ReadOnlySpan<ulong> tried = walk.Tried;
         for (int word = 0; word < tried.Length; word++)
@@ -82,15 +84,18 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
             for (ulong bits = tried[word]; bits != 0; bits &= bits - 1)
             {
                 costs[(word << 6) + BitOperations.TrailingZeroCount(bits)] = double.PositiveInfinity;
+                group.Wrote();
             }
         }
         int best = Least(costs, rows.Turns, rows.Effective, rows.Weights);
+        group.WroteMany();
         for (int word = 0; word < tried.Length; word++)
         {
             for (ulong bits = tried[word]; bits != 0; bits &= bits - 1)
             {
                 int index = (word << 6) + BitOperations.TrailingZeroCount(bits);
                 costs[index] = CostOf(peers[index]);
+                group.Wrote();
             }
         }
         return best;
@@ -104,6 +109,7 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
             if (peer.Place < peers.Count && peers[peer.Place] == peer)
             {
                 Find().Costs[peer.Place] = CostOf(peer);
+                group.Wrote();
             }
         }
         else
@@ -124,10 +130,13 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
             {
                 ref PeerRecord record = ref peers[i].Record;
                 record.CurrentWeight = turns[i];
+                group.Wrote();
                 record.EffectiveWeight = effective[i];
+                group.Wrote();
             }
         }
         Entry = 0;
+        group.Wrote();
     }
 
     private ref uint Entry => ref backup ? ref group.Record.BackupTable : ref group.Record.Table;
@@ -187,6 +196,7 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
         Rows rows = Find();
         ref LeastTableHead head = ref rows.Head;
         head.Version = -1;
+        group.Wrote();
         (head.Count, head.Signature) = (peers.Count, SignatureOf(peers));
         (head.ValidUntilMs, head.Recounts) = (untilMs, group.Record.Recounts);
         rows.Costs.Fill(double.PositiveInfinity);
@@ -198,7 +208,9 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
             rows.Effective[i] = record.EffectiveWeight;
             rows.Weights[i] = record.Weight;
         }
+        group.WroteMany();
         head.Version = group.Record.Version;
+        group.Wrote();
         return true;
     }
 
@@ -209,6 +221,7 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
         if (group.Zone is { } zone)
         {
             Entry = zone.MakeRows(group.Group.Name.Span, backup, bytes);
+            group.Wrote();
             if (Entry == 0)
             {
                 return false;
@@ -220,6 +233,7 @@ internal sealed class LeastTable(GroupState group, LeastBalancer balancer, bool 
             Entry = 1;
         }
         Find().Head.Capacity = capacity;
+        group.Wrote();
         return true;
     }
 

@@ -21,9 +21,11 @@ public sealed class Peer
         IsGone = false;
         LocalConnections = 0;
         Write(ref _own, spec);
+        _own.SpecStamp = spec.Stamp;
     }
 
-    /// <summary>Sets the fields of a record that come from the configuration, and forgets the rest.</summary>
+    /// <summary>Sets the fields of a record that come from the configuration, and forgets the rest. What it was
+    /// written from (SpecStamp) the caller sets.</summary>
     internal static void Write(ref PeerRecord record, PeerSpec spec)
     {
         record = default;
@@ -33,25 +35,42 @@ public sealed class Peer
         record.FailsMax = spec.FailsMax;
         record.FailTimeoutSec = spec.FailTimeoutSec;
         record.SlowStartMs = spec.SlowStartMs;
-        record.Flags = (spec.Down ? PeerFlags.Down : 0) | (spec.Drain ? PeerFlags.Drain : 0)
-            | (spec.MustPassCheck ? PeerFlags.Checking : 0);
-        record.SpecStamp = spec.Stamp;
+        record.Flags = FlagsOf(spec);
     }
 
+    private static PeerFlags FlagsOf(PeerSpec spec) => (spec.Down ? PeerFlags.Down : 0)
+        | (spec.Drain ? PeerFlags.Drain : 0) | (spec.MustPassCheck ? PeerFlags.Checking : 0);
+
     /// <summary>Takes over what the configuration says now, and keeps what is known of the server. True when it says
-    /// something else than before.</summary>
-    internal static bool Configure(ref PeerRecord record, PeerSpec spec)
+    /// something else than before. Which configuration it was is written last: a killed worker's successor does it
+    /// all again.</summary>
+    internal static bool Configure(ref PeerRecord record, PeerSpec spec, GroupState group)
     {
         if (record.SpecStamp == spec.Stamp)
         {
             return false;
         }
-        PeerRecord known = record;
-        Write(ref record, spec);
-        PeerFlags kept = PeerFlags.Unhealthy | PeerFlags.Ejected;
-        bool passed = known.LastCheckPassed != 0;
-        record.Flags = (known.Flags & kept) | (passed ? record.Flags & ~PeerFlags.Checking : record.Flags);
-        record.CopyKnown(in known);
+        record.Weight = spec.Weight;
+        group.Wrote();
+        record.EffectiveWeight = spec.Weight;
+        group.Wrote();
+        record.CurrentWeight = 0;
+        group.Wrote();
+        record.ConnectionsMax = spec.ConnectionsMax;
+        group.Wrote();
+        record.FailsMax = spec.FailsMax;
+        group.Wrote();
+        record.FailTimeoutSec = spec.FailTimeoutSec;
+        group.Wrote();
+        record.SlowStartMs = spec.SlowStartMs;
+        group.Wrote();
+        PeerFlags kept = record.Flags & (PeerFlags.Unhealthy | PeerFlags.Ejected);
+        record.Flags = kept | (FlagsOf(spec) & (record.LastCheckPassed != 0 ? ~PeerFlags.Checking : (PeerFlags)~0));
+        group.Wrote();
+        record.Fails = 0;
+        group.Wrote();
+        record.SpecStamp = spec.Stamp;
+        group.Wrote();
         return true;
     }
 

@@ -92,23 +92,43 @@ public struct PeerRecord
     public int Ejections;
     public int FailuresSeen;
 
-    /// <summary>Takes over what does not come from a configuration.</summary>
-    internal void CopyKnown(in PeerRecord known)
-    {
-        PeerRecord own = this;
-        this = known;
-        (Weight, EffectiveWeight, CurrentWeight) = (own.Weight, own.EffectiveWeight, 0);
-        (ConnectionsMax, FailsMax, FailTimeoutSec) = (own.ConnectionsMax, own.FailsMax, own.FailTimeoutSec);
-        (SlowStartMs, SpecStamp, Flags, Fails) = (own.SlowStartMs, own.SpecStamp, own.Flags, 0);
-    }
-
     /// <summary>Forgets the counts; what decides who is asked stays.</summary>
-    internal void ClearStatistics()
+    internal void ClearStatistics(GroupState group)
     {
-        (Requests, Responses1, Responses2, Responses3, Responses4, Responses5) = (0, 0, 0, 0, 0, 0);
-        (SentBytes, ReceivedBytes, FailsTotal, UnavailableTotal) = (0, 0, 0, 0);
-        (SelectedUnixMs, DowntimeMs, Checks, ChecksFailed, ChecksUnhealthy) = (0, 0, 0, 0, 0);
-        (HeaderTimeUs, ResponseTimeUs) = (0, 0);
+        Requests = 0;
+        group.Wrote();
+        Responses1 = 0;
+        group.Wrote();
+        Responses2 = 0;
+        group.Wrote();
+        Responses3 = 0;
+        group.Wrote();
+        Responses4 = 0;
+        group.Wrote();
+        Responses5 = 0;
+        group.Wrote();
+        SentBytes = 0;
+        group.Wrote();
+        ReceivedBytes = 0;
+        group.Wrote();
+        FailsTotal = 0;
+        group.Wrote();
+        UnavailableTotal = 0;
+        group.Wrote();
+        SelectedUnixMs = 0;
+        group.Wrote();
+        DowntimeMs = 0;
+        group.Wrote();
+        Checks = 0;
+        group.Wrote();
+        ChecksFailed = 0;
+        group.Wrote();
+        ChecksUnhealthy = 0;
+        group.Wrote();
+        HeaderTimeUs = 0;
+        group.Wrote();
+        ResponseTimeUs = 0;
+        group.Wrote();
     }
 
     /// <summary>Whether it may get a request now.</summary>

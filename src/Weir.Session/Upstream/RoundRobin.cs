@@ -45,10 +45,12 @@ internal sealed class RoundRobin(GroupState group) : Balancer(group)
             }
             int gain = fine ? ShareOf(in peer, peer.EffectiveWeight, nowMs) : peer.EffectiveWeight;
             peer.CurrentWeight += gain;
+            Group.Wrote();
             total += gain;
             if (peer.EffectiveWeight < peer.Weight)
             {
                 peer.EffectiveWeight++;
+                Group.Wrote();
             }
             if (best < 0 || peer.CurrentWeight > bestWeight)
             {
@@ -59,6 +61,7 @@ internal sealed class RoundRobin(GroupState group) : Balancer(group)
         if (best >= 0)
         {
             peers[best].Record.CurrentWeight -= total;
+            Group.Wrote();
         }
         return best;
     }
@@ -103,8 +106,11 @@ internal sealed class RoundRobin(GroupState group) : Balancer(group)
                 return -1;
             }
             state.Position = 0;
+            Group.Wrote();
         }
-        return _plan[state.Position++];
+        int next = _plan[state.Position++];
+        Group.Wrote();
+        return next;
     }
 
     /// <summary>To be called before anything changes that an order which was worked out rests on.</summary>
@@ -123,11 +129,13 @@ internal sealed class RoundRobin(GroupState group) : Balancer(group)
         {
             SmoothPlan? plan = _plan is not null && _plan.IsOf(in state, Group.ListVersion) ? _plan
                 : SmoothPlan.Make(peers, in state, Group.ListVersion, Group.Loop.NowMs);
-            plan?.Apply(peers, state.Position);
+            plan?.Apply(Group, peers, state.Position);
             state.Position = 0;
+            Group.Wrote();
         }
         Group.Unload();
         state.Version++;
+        Group.Wrote();
     }
 }
 
@@ -267,7 +275,7 @@ internal sealed class SmoothPlan
     }
 
     /// <summary>Writes the weights in turn as they are after so many choices.</summary>
-    public void Apply(List<Peer> peers, int position)
+    public void Apply(GroupState group, List<Peer> peers, int position)
     {
         position = Math.Min(position, _order.Length);
         int[] chosen = new int[_start.Length];
@@ -281,6 +289,7 @@ internal sealed class SmoothPlan
             {
                 peers[i].Record.CurrentWeight = (int)(_start[i] + ((long)position * _weights[i])
                     - ((long)_total * chosen[i]));
+                group.Wrote();
             }
         }
     }

@@ -14,7 +14,19 @@ public sealed class TlsTicketKeyTests
     {
         protected override long PeriodSec => Period;
         protected override long NowSec => now();
-        protected override void WithState(ref Turn turn) => turn.Run(state);
+
+        public bool HasRoom { get; set; } = true;
+        public bool HasRandom { get; set; } = true;
+
+        protected override void WithState(ref Turn turn)
+        {
+            if (HasRoom)
+            {
+                turn.Run(state);
+            }
+        }
+
+        protected override bool TryFill(Span<byte> key) => HasRandom && base.TryFill(key);
     }
 
     private long _now = 1_000_000;
@@ -31,7 +43,7 @@ public sealed class TlsTicketKeyTests
 
     private static byte[] Name(Keys keys)
     {
-        keys.Current(out TlsTicketKey key, out _);
+        Assert.True(keys.Current(out TlsTicketKey key, out _));
         return ((ReadOnlySpan<byte>)key)[..TlsTicketKey.NameBytes].ToArray();
     }
 
@@ -76,6 +88,26 @@ public sealed class TlsTicketKeyTests
         byte[] before = Name(Worker());
         _now += 10 * Period;
         Assert.False(Worker().Find(before, out _, out _, out _));
+    }
+
+    [Fact]
+    public void Without_room_for_keys_there_is_none()
+    {
+        Assert.False(new Keys(_state, () => _now) { HasRoom = false }.Current(out _, out _));
+    }
+
+    [Fact]
+    public void Without_random_bytes_there_is_no_new_key_and_the_last_one_serves_while_it_is_good()
+    {
+        var without = new Keys(_state, () => _now) { HasRandom = false };
+        Assert.False(without.Current(out _, out _));
+        Assert.True(_state.AsSpan().IndexOfAnyExcept((byte)0) < 0);
+        byte[] last = Name(Worker());
+        _now += Period;
+        Assert.Equal(last, Name(without));
+        Assert.NotEqual(last, Name(Worker()));
+        _now += 2 * Period;
+        Assert.False(without.Current(out _, out _));
     }
 
     [Fact]

@@ -26,7 +26,8 @@ internal sealed class DyingHolder : IDisposable
     private Zone Open()
     {
         Zone.Map(_fd, _spec, out Zone? zone);
-        return zone!;
+        zone!.Faults.Audits = true;
+        return zone;
     }
 
     /// <summary>Runs the work on a thread that dies at its write number <paramref name="at"/>, holding the lock;
@@ -41,7 +42,7 @@ internal sealed class DyingHolder : IDisposable
         var thread = new Thread(() =>
         {
             T prepared = prepare(mine);
-            mine.DiesHere = () => writes++ == at;
+            mine.Faults.DiesHere = () => writes++ == at;
             try
             {
                 work(mine, prepared);

@@ -53,8 +53,7 @@ public sealed class FaultPointTests
     [InlineData("replace oldest")]
     public void A_table_is_whole_after_a_death_at_any_write(string work)
     {
-        int deaths = 0;
-        for (int at = 0; ; at++)
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(_spec);
             SharedTable table = SharedTable.Open(pair.Next, 2, 16)!;
@@ -107,25 +106,22 @@ public sealed class FaultPointTests
                 }
                 Assert.Equal(empty, pair.Next.Slab.FreePages);
             }
-            if (!died)
-            {
-                break;
-            }
-            Assert.Equal(1, pair.Next.RepairCount);
-            deaths++;
-        }
+            Assert.Equal(died ? 1 : 0, pair.Next.RepairCount);
+            return died;
+        }, work);
         Assert.True(deaths >= 3, $"only {deaths} fault points");
     }
 
     [Fact]
     public void A_repair_that_dies_is_repaired_by_the_next()
     {
-        for (int at = 0; ; at++)
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(_spec);
             SharedTable table = SharedTable.Open(pair.Next, 2, 16)!;
             using (pair.Next.Lock())
             {
+                // Blocks of all kinds: part of a page, a full page of the largest, a run of pages.
                 for (int i = 1; i < 8; i++)
                 {
                     Add(table, i);
@@ -143,12 +139,34 @@ public sealed class FaultPointTests
                 using ZoneLock held = zone.Lock();
             });
             Assert.Equal(before, Check(pair.Next, table));
-            if (!died)
+            return died;
+        });
+        Assert.True(deaths > 10, $"only {deaths} fault points in a repair");
+    }
+
+    [Fact]
+    public void A_table_that_was_half_opened_is_opened_again_by_whoever_is_left()
+    {
+        int deaths = 0;
+        for (int first = 7; first < 15; first++)
+        {
+            int opened = first;
+            deaths += FaultSuite.AtEveryWrite(at =>
             {
-                Assert.True(at > 10, $"only {at} fault points in a repair");
-                break;
-            }
+                using var pair = new DyingHolder(_spec);
+                int empty = pair.Next.Slab.FreePages;
+                pair.DiesAt(opened, static zone => SharedTable.Open(zone, 0, 64));
+                bool died = pair.DiesAt(at, static zone => OwnedTable.Open(zone, 64, ZoneOwner.Alone, 2));
+                OwnedTable next = OwnedTable.Open(pair.Next, 64, ZoneOwner.Alone, 2)!;
+                Assert.Equal(OwnedOutcome.Added, next.TryAdd("k"u8, 1));
+                Assert.Equal(OwnedOutcome.Full, next.TryAdd("k"u8, 1));
+                next.Remove("k"u8);
+                // A page of the table's buckets, nothing else.
+                Assert.Equal(empty - 1, pair.Next.Slab.FreePages);
+                return died;
+            }, first.ToString(CultureInfo.InvariantCulture));
         }
+        Assert.True(deaths >= 60, $"only {deaths} fault points");
     }
 
     [Fact]
@@ -157,7 +175,8 @@ public sealed class FaultPointTests
         int deaths = 0;
         for (int step = 0; step < 4; step++)
         {
-            for (int at = 0; ; at++)
+            int steps = step;
+            deaths += FaultSuite.AtEveryWrite(at =>
             {
                 using var pair = new DyingHolder(_spec);
                 using CounterSlots slots = CounterSlots.CreatePrivate();
@@ -171,7 +190,7 @@ public sealed class FaultPointTests
                 {
                     OwnedTable mine = OwnedTable.Open(zone, 32, owner, 2)!;
                     mine.TryAdd("k"u8, 100);
-                    for (int i = 0; i < step; i++)
+                    for (int i = 0; i < steps; i++)
                     {
                         mine.TryAdd("mine"u8, 100);
                         mine.Remove(i == 1 ? "mine"u8 : "k"u8);
@@ -183,12 +202,8 @@ public sealed class FaultPointTests
                 Assert.Equal(0, next.Count("mine"u8));
                 next.Remove("k"u8);
                 Assert.Equal(1, next.Count("k"u8));
-                if (!died)
-                {
-                    break;
-                }
-                deaths++;
-            }
+                return died;
+            }, step.ToString(CultureInfo.InvariantCulture));
         }
         Assert.True(deaths >= 40, $"only {deaths} fault points");
     }

@@ -19,17 +19,6 @@ public sealed class FeatureFaultPointTests
 
     private static CacheKey Key(int i) => CacheKey.Of(Encoding.ASCII.GetBytes($"key {i}"));
 
-    /// <summary>Lets a holder die at each write in turn; the number of deaths.</summary>
-    private static int AtEveryWrite(Func<int, bool> diesAt)
-    {
-        int at = 0;
-        while (diesAt(at))
-        {
-            at++;
-        }
-        return at;
-    }
-
     /// <summary>Work on a cache's keys; 1 to 8 are stored, 1 is never touched, 2 is fetched by the dying.</summary>
     private static readonly Dictionary<string, Action<CacheIndex>> s_cache = new()
     {
@@ -52,6 +41,17 @@ public sealed class FeatureFaultPointTests
         ["load"] = static i => i.Load(Key(20), 77, NowSec),
         ["remove"] = static i => i.Remove(new CacheVictim(Key(3), 30, NowSec)),
         ["mark"] = static i => i.Mark(PurgeKind.Tag, "red"u8, NowMs),
+        ["mark a full zone"] = static i =>
+        {
+            for (int n = 100; !i.TryTakeEvicted(out CacheKey _); n++)
+            {
+                i.Publish(Key(n), (ulong)n * 10, 77, NowSec, 0);
+            }
+            i.Mark(PurgeKind.Prefix, new byte[1000], NowMs);
+        },
+        ["forget what is overtaken"] = static i => i.Publish(Key(4), 1, 77, NowSec, 0, Key(4), 0, NowMs),
+        ["say that all is loaded"] = static i => i.IsLoaded = true,
+        ["say that marks are read"] = static i => i.HasReadMarks = true,
         ["drop marks"] = static i => i.DropMarks(i.Mark(PurgeKind.Tag, "red"u8, NowMs)),
         ["pass purges"] = static i => i.PassedPurges(Key(3), 30, i.Mark(PurgeKind.Prefix, "none"u8, NowMs)),
         ["evict"] = static i =>
@@ -63,6 +63,9 @@ public sealed class FeatureFaultPointTests
         },
     };
 
+    /// <summary>Work for which the zone has to be full.</summary>
+    private static readonly string[] s_full = ["evict", "mark a full zone"];
+
     public static TheoryData<string> CacheWork => [.. s_cache.Keys];
 
     [Theory]
@@ -71,19 +74,19 @@ public sealed class FeatureFaultPointTests
     {
         var spec = new ZoneSpec("cache:faults", 64 * 1024, CacheIndex.Layout);
         int first = 0;
-        if (work == "evict")
+        if (s_full.Contains(work))
         {
             // Only the writes of the last, full zone: each before has been another test's.
             using var probe = new DyingHolder(spec);
             int writes = 0;
             using CounterSlots slots = CounterSlots.CreatePrivate();
             CacheIndex index = Filled(probe.Next, slots, out ZoneOwner _);
-            probe.Next.DiesHere = () => writes++ < 0;
+            probe.Next.Faults.DiesHere = () => writes++ < 0;
             s_cache[work](index);
-            probe.Next.DiesHere = null;
+            probe.Next.Faults.DiesHere = null;
             first = writes - 60;
         }
-        int deaths = AtEveryWrite(at =>
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(spec);
             using CounterSlots slots = CounterSlots.CreatePrivate();
@@ -93,7 +96,7 @@ public sealed class FeatureFaultPointTests
             slots.Release(dying.Slot);
             // What comes first after a death counts everything anew in the midst of its own work.
             next.Forget(Key(5), 50);
-            if (work != "evict")
+            if (!s_full.Contains(work))
             {
                 CacheLook one = next.Look(Key(1), NowSec);
                 Assert.True(one.Exists);
@@ -111,8 +114,28 @@ public sealed class FeatureFaultPointTests
             Assert.False(next.HasMarks);
             Assert.Equal(free, pair.Next.Slab.FreePages);
             return died;
-        });
+        }, work);
         Assert.True(deaths >= 1, $"only {deaths} fault points");
+    }
+
+    [Fact]
+    public void Whoever_asks_first_counts_anew_what_a_death_left_and_may_die_of_it()
+    {
+        var spec = new ZoneSpec("cache:faults", 64 * 1024, CacheIndex.Layout);
+        int deaths = FaultSuite.AtEveryWrite(at =>
+        {
+            using var pair = new DyingHolder(spec);
+            using CounterSlots slots = CounterSlots.CreatePrivate();
+            CacheIndex next = Filled(pair.Next, slots, out ZoneOwner dying);
+            long bytes = next.Bytes;
+            Assert.True(pair.DiesAt(0, zone => CacheIndex.Open(zone, dying)!,
+                static (_, i) => i.Learn(Key(3), 30, 9, 0)));
+            bool died = pair.DiesAt(at, zone => CacheIndex.Open(zone, dying)!, static (_, i) =>
+                Assert.False(i.IsPurged("key"u8, default, NowMs, NowMs, out uint _)));
+            Assert.Equal(bytes, next.Bytes);
+            return died;
+        });
+        Assert.True(deaths >= 8, $"only {deaths} fault points");
     }
 
     private static CacheIndex Filled(Zone zone, CounterSlots slots, out ZoneOwner dying)
@@ -140,7 +163,7 @@ public sealed class FeatureFaultPointTests
     public void Opening_tables_may_be_cut_short_at_any_write()
     {
         var spec = new ZoneSpec("cache:faults", 64 * 1024, CacheIndex.Layout);
-        int deaths = AtEveryWrite(at =>
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(spec);
             bool died = pair.DiesAt(at, static zone => CacheIndex.Open(zone, ZoneOwner.Alone));
@@ -164,7 +187,7 @@ public sealed class FeatureFaultPointTests
     public void Connections_of_a_group_are_exact_after_a_death_at_any_write(string work)
     {
         var spec = new ZoneSpec("upstream:faults", 64 * 1024, GroupZone.Layout);
-        int deaths = AtEveryWrite(at =>
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(spec);
             using CounterSlots slots = CounterSlots.CreatePrivate();
@@ -231,7 +254,7 @@ public sealed class FeatureFaultPointTests
             Assert.Equal(9, next.Record(entry).ConnectionsMax);
             Assert.True(next.Rows(next.MakeRows("app"u8, backup: false, 4000)).Length >= 4000);
             return died;
-        });
+        }, work);
         Assert.True(deaths >= 1, $"only {deaths} fault points");
     }
 
@@ -239,7 +262,7 @@ public sealed class FeatureFaultPointTests
     public void A_rate_admits_nobody_more_after_a_death_at_any_write()
     {
         var spec = new ZoneSpec("limit_req:faults", 32 * 1024, 1);
-        int deaths = AtEveryWrite(at =>
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(spec);
             var next = new LimitReqZone("faults") { SizeBytes = spec.SizeBytes, Rate = 1000 };
@@ -272,7 +295,7 @@ public sealed class FeatureFaultPointTests
     public void A_sticky_session_is_whole_or_unknown_after_a_death_at_any_write()
     {
         var spec = new ZoneSpec("sticky:faults", 32 * 1024, StickySessions.Layout);
-        int deaths = AtEveryWrite(at =>
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(spec);
             StickySessions next = StickySessions.Open(pair.Next, 600)!;
@@ -305,7 +328,7 @@ public sealed class FeatureFaultPointTests
     {
         var spec = new ZoneSpec("ssl:faults", 32 * 1024, 1);
         byte[] one = [.. Enumerable.Repeat((byte)1, 200)], two = [.. Enumerable.Repeat((byte)2, 200)];
-        int deaths = AtEveryWrite(at =>
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(spec);
             var next = new SslZones.ZoneSessions(pair.Next, SharedTable.Open(pair.Next, 0, 64)!);
@@ -337,7 +360,7 @@ public sealed class FeatureFaultPointTests
     {
         var spec = new ZoneSpec("early:faults", 32 * 1024, 1);
         byte[] known = [.. Enumerable.Repeat((byte)1, 32)], last = [.. Enumerable.Repeat((byte)2, 32)];
-        int deaths = AtEveryWrite(at =>
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(spec);
             var next = new SslZones.ZoneReplayGuard(pair.Next, SharedTable.Open(pair.Next, 0, 64)!);
@@ -358,7 +381,7 @@ public sealed class FeatureFaultPointTests
     public void What_is_known_of_a_certificate_is_whole_or_unknown_after_a_death_at_any_write()
     {
         var spec = new ZoneSpec("ocsp:faults", 32 * 1024, 1);
-        int deaths = AtEveryWrite(at =>
+        int deaths = FaultSuite.AtEveryWrite(at =>
         {
             using var pair = new DyingHolder(spec);
             var next = new SslZones.ZoneOcsp(pair.Next, SharedTable.Open(pair.Next, 0, 64)!);
@@ -379,6 +402,44 @@ public sealed class FeatureFaultPointTests
             return died;
         });
         Assert.True(deaths >= 16, $"only {deaths} fault points");
+    }
+
+    private static byte[] NameOf(TlsTicketKey key) =>
+        ((ReadOnlySpan<byte>)key)[..TlsTicketKey.NameBytes].ToArray();
+
+    [Fact]
+    public void Ticket_keys_that_are_good_stay_good_after_a_death_at_any_write_of_a_rotation()
+    {
+        var spec = new ZoneSpec("tickets:faults", Zone.SizeBytesMin, 1);
+        // The library is loaded by whoever needs it first.
+        using TlsContext context = TlsContext.Create(TlsProtocols.Tls13, out string? _)!;
+        foreach (int rotations in (int[])[0, 1, 2, 3])
+        {
+            int deaths = FaultSuite.AtEveryWrite(at =>
+            {
+                using var pair = new DyingHolder(spec);
+                long now = 1000;
+                SslZones.ZoneTicketKeys Of(Zone zone) => new(zone, SharedTable.Open(zone, 0, 64)!, 100, () => now);
+                SslZones.ZoneTicketKeys next = Of(pair.Next);
+                TlsTicketKey last = default;
+                for (int i = 0; i < rotations; i++)
+                {
+                    Assert.True(next.Current(out last, out bool _));
+                    now += 100;
+                }
+                bool died = pair.DiesAt(at, Of, static (_, mine) => mine.Current(out TlsTicketKey _, out bool _));
+                // Tickets of the last period are good for another one.
+                Assert.True(rotations == 0
+                    || next.Find(NameOf(last), out TlsTicketKey found, out bool _, out bool renew) && renew
+                    && ((ReadOnlySpan<byte>)found).SequenceEqual(last));
+                Assert.True(next.Current(out TlsTicketKey current, out bool _));
+                Assert.False(((ReadOnlySpan<byte>)current).SequenceEqual(last));
+                Assert.True(((ReadOnlySpan<byte>)current).ContainsAnyExcept((byte)0));
+                Assert.True(next.Find(NameOf(current), out TlsTicketKey _, out bool _, out bool renewed) && !renewed);
+                return died;
+            }, rotations.ToString(System.Globalization.CultureInfo.InvariantCulture));
+            Assert.True(deaths >= 5, $"only {deaths} fault points");
+        }
     }
 }
 #endif

@@ -22,6 +22,7 @@ public sealed class ZoneTests
         using (a.Lock())
         {
             first.Value<long>(first.Add("k"u8, 1, 8)) = 42;
+            a.Wrote();
         }
         using (b.Lock())
         {
@@ -172,6 +173,7 @@ public sealed class ZoneTests
             for (int i = 0; i < 200; i++)
             {
                 table.Value<int>(Add(table, "k" + i)) = i;
+                zone.Wrote();
             }
             for (int i = 0; i < 200; i += 3)
             {

@@ -237,7 +237,7 @@ public sealed class CacheIndexTests : IDisposable
     });
 
     /// <summary>Taking one entry out and putting one in.</summary>
-    private const int WritesMax = 60;
+    private const int WritesMax = 70;
 #endif
 
     [Theory]
