@@ -227,6 +227,33 @@ public sealed class ModuleTests() : DifferentialTests(ModuleCases.All)
     public void A_module_reads_as_nginx_s(string id) => Compare(id);
 }
 
+/// <summary>Locations, one question in each script.</summary>
+public sealed class LocationTests() : DifferentialTests(LocationCases.All)
+{
+    public static TheoryData<string> All => Ids(LocationCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_choice_of_location_reads_as_nginx_s(string id) => Compare(id);
+}
+
+/// <summary>Rewrites, error pages and logs, one question in each script.</summary>
+public sealed class RewriteMoreTests() : DifferentialTests(RewriteMoreCases.All)
+{
+    public static TheoryData<string> All => Ids(RewriteMoreCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_step_reads_as_nginx_s(string id) => Compare(id);
+}
+
+/// <summary>What upstream servers receive, one question in each script.</summary>
+public sealed class ProxyFormTests() : DifferentialTests(ProxyFormCases.All)
+{
+    public static TheoryData<string> All => Ids(ProxyFormCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_passed_request_reads_as_nginx_s(string id) => Compare(id);
+}
+
 /// <summary>The list of differences names cases that exist.</summary>
 public sealed class KnownDifferenceTests
 {

@@ -31,6 +31,10 @@ internal static class KnownDifferences
             "a passed Server field stands where the server's own would; nginx puts it among the upstream's",
         ["framing: a header without a colon"] =
             "a line that is no header is refused (RFC 9112, 2.2); nginx drops it under ignore_invalid_headers",
+        ["framing: a version with a big minor number"] = "a version has one digit on each side (RFC 9112, 2.3)",
+        ["framing: a chunk whose size is empty"] =
+            "an answer that wants no body is sent before the body is looked at, and the connection ends after it",
+        ["framing: a Host with a user's name"] = "a host has no user before it (RFC 9110, 4.2.4); nginx reads on",
         ["proxy: a 100 Continue before the answer"] =
             "an interim answer of the upstream is not the answer; nginx before 1.29 takes it for one",
         ["proxy: an answer that is garbage"] =

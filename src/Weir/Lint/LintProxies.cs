@@ -36,8 +36,8 @@ internal static class LintProxies
         }
         if (LintRewrites.UsesUri(url) is { } decoded)
         {
-            linter.Say("uri-in-header", directive, $"\"{decoded}\" is decoded: \"%0d%0a\" in a request's path becomes "
-                + "a line end in the request to the upstream server, and its query string is lost",
+            linter.Say("uri-in-header", directive, $"\"{decoded}\" is decoded: escaped slashes and question marks are "
+                + "passed on as plain ones (nginx passes on line ends, too), and the query string is lost",
                 url.Replace(decoded, "$request_uri"));
         }
         if (host.Contains('$') && !upstreams.MayBeGroup(host) && !IsAddress(host) && scope.InForce("resolver") is null)

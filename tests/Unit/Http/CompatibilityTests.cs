@@ -14,13 +14,14 @@ public sealed class CompatibilityTests
     private static readonly (string Name, int Least, Case[] Cases)[] _areas =
     [
         ("framing", 50, FramingCases.All),
-        ("URI and location choice", 50, UriCases.All),
+        ("URI and location choice", 50, [.. UriCases.All, .. LocationCases.All]),
         ("files and ranges", 40, FileCases.All),
-        ("proxy", 60, [.. ProxyCases.All, .. ProxyMoreCases.All]),
-        ("rewrite, if, error_page", 40, [.. RewriteCases.All, .. RoutingCases.All]),
+        ("proxy", 60, [.. ProxyCases.All, .. ProxyMoreCases.All, .. ProxyFormCases.All]),
+        ("rewrite, if, error_page", 40, [.. RewriteCases.All, .. RoutingCases.All, .. RewriteMoreCases.All
+            .Where(static c => c.Area != "logs")]),
         ("access", 0, AccessCases.All),
         ("filters and compression", 20, [.. FilterCases.All, .. ModuleCases.All]),
-        ("logs", 20, LogCases.All),
+        ("logs", 20, [.. LogCases.All, .. RewriteMoreCases.All.Where(static c => c.Area == "logs")]),
         ("keep-alive and close", 20, ConnectionCases.All),
     ];
 
@@ -39,9 +40,10 @@ public sealed class CompatibilityTests
     [Fact]
     public void Every_area_has_its_least_number_of_connections()
     {
-        Assert.All(_areas, static a => Assert.True(Connections(a.Cases) >= a.Least,
-            $"{a.Name}: {Connections(a.Cases)} of {a.Least}"));
-        Assert.True(_areas.Sum(static a => Connections(a.Cases)) >= 300, "three hundred in all");
+        // Each script has its own configuration; its connections have their own bytes.
+        Assert.All(_areas, static a => Assert.True(a.Cases.Length >= a.Least,
+            $"{a.Name}: {a.Cases.Length} of {a.Least}"));
+        Assert.True(_areas.Sum(static a => a.Cases.Length) >= 300, "three hundred in all");
         Assert.Equal(Table.Differential.Count, _areas.Sum(static a => a.Cases.Length));
     }
 
@@ -80,19 +82,19 @@ public sealed class CompatibilityTests
 
             ## Compared with nginx
 
-            Connections that run against both servers with the same configuration and the same bytes; the whole
+            Scripts that run against both servers: a configuration and the bytes of its connections. Each whole
             connection is compared, byte for byte, including how it ends (`./test differential`). Known differences
             are listed in `tests/Differential/KnownDifferences.cs`, each with its reason.
 
-            | area | scripts | connections |
-            |---|---|---|
+            | area | at least | scripts | connections |
+            |---|---|---|---|
 
             """);
-        foreach ((string name, _, Case[] cases) in _areas)
+        foreach ((string name, int least, Case[] cases) in _areas)
         {
-            text.Append($"| {name} | {cases.Length} | {Connections(cases)} |\n");
+            text.Append($"| {name} | {(least > 0 ? least : "")} | {cases.Length} | {Connections(cases)} |\n");
         }
-        text.Append($"| **all** | {_areas.Sum(static a => a.Cases.Length)} | "
+        text.Append($"| **all** | 300 | {_areas.Sum(static a => a.Cases.Length)} | "
             + $"{_areas.Sum(static a => Connections(a.Cases))} |\n");
         text.Append("""
 
