@@ -169,7 +169,8 @@ internal sealed partial class Http1Driver : ClientStream, IWaitingDriver
             {
                 if (!await ReadHeadAsync(r))
                 {
-                    EndRequest(r, log: r.Head.Reject != RejectReason.None || _parser.LineStart > 0);
+                    // Where the answers before it found no way out, a head that is not whole was never asked.
+                    EndRequest(r, log: !_aborted && (r.Head.Reject != RejectReason.None || _parser.LineStart > 0));
                     return default;
                 }
             }

@@ -24,7 +24,7 @@ internal sealed class HeardStream
 internal sealed class Http2Ear
 {
     // The largest table that a script ever allows; a smaller one that the server keeps has the same newest entries.
-    private readonly HpackDecoder _decoder = new(64 * 1024);
+    private readonly HpackDecoder _decoder = new(16 * 1024 - 1);
     private readonly byte[] _scratch = new byte[64 * 1024];
     private readonly List<byte> _pending = [];
     private readonly List<byte> _block = [];

@@ -24,7 +24,7 @@ public sealed class SimulationTests(ITestOutputHelper output)
         ulong first = one != 0 ? one : Number("WEIR_SIMULATION_FIRST", 1);
         int count = one != 0 ? 1 : (int)Number("WEIR_SIMULATION_SEEDS", SeedsByDefault);
         long start = Stopwatch.GetTimestamp();
-        SortedDictionary<ulong, string> failures = Seeds.Play(first, count, Table.Seeded, failuresMax: 20);
+        SortedDictionary<ulong, string> failures = Seeds.Play(first, count, Table.All, failuresMax: 20);
         output.WriteLine($"{count} seeds in {Stopwatch.GetElapsedTime(start).TotalSeconds:F1} s");
         Assert.True(failures.Count == 0, $"{failures.Count} seeds failed\n" + Seeds.Told(failures));
     }
@@ -94,8 +94,8 @@ public sealed class SimulationTests(ITestOutputHelper output)
         using var place = new Place();
         for (ulong seed = 1; seed <= 60; seed++)
         {
-            _ = Seeds.Play(Seeds.Draw(seed, Table.Seeded), place, out Outcome first);
-            _ = Seeds.Play(Seeds.Draw(seed, Table.Seeded), place, out Outcome second);
+            _ = Seeds.Play(Seeds.Draw(seed, Table.All), place, out Outcome first);
+            _ = Seeds.Play(Seeds.Draw(seed, Table.All), place, out Outcome second);
             Assert.Equal(first.Fingerprint, second.Fingerprint);
             Assert.Equal(first.Heard.Select(static h => h.Bytes), second.Heard.Select(static h => h.Bytes));
         }
@@ -108,7 +108,7 @@ public sealed class SimulationTests(ITestOutputHelper output)
     public void A_planted_ordering_bug_is_found(string name)
     {
         PlantedBug bug = Enum.Parse<PlantedBug>(name);
-        SortedDictionary<ulong, string> failures = Seeds.Play(1, 10_000, Table.Seeded, failuresMax: 1, bug);
+        SortedDictionary<ulong, string> failures = Seeds.Play(1, 10_000, Table.All, failuresMax: 1, bug);
         Assert.NotEmpty(failures);
         output.WriteLine(Seeds.Told(failures));
     }
