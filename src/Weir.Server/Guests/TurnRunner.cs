@@ -1,6 +1,6 @@
-// The requests of a loop's turns on their way to the thread pool: one work item asks for a thread, and whoever comes takes
-// one request after the other. A hundred work items would ask for a hundred threads, which then look for work in vain.
-// The loop's thread adds; threads of the pool take.
+// The requests of a loop's turns on their way to the thread pool: one work item asks for a thread, and whoever comes
+// takes one request after the other. A hundred work items would ask for a hundred threads, which then look for work in
+// vain. The loop's thread adds; threads of the pool take.
 using System.Collections.Concurrent;
 using Weir.Loop;
 
@@ -62,8 +62,8 @@ internal sealed class TurnRunner : IThreadPoolWorkItem
             {
                 return;
             }
-            // A second thread on the same processor would only take turns with this one; the loop looks whether this one
-            // is held.
+            // A second thread on the same processor would only take turns with this one; the loop looks whether it is
+            // held.
             if (!_isAlone && !_queue.IsEmpty)
             {
                 Ask();
