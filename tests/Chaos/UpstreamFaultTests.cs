@@ -75,8 +75,9 @@ public sealed class UpstreamFaultTests
         using Upstream good = Good("ok");
         using Upstream bad = Bad(kind);
         using ServerProcess weir = Start(
-            $"server {At(good)} max_fails=0; server {At(bad)} max_fails=1 fail_timeout=1s;", workers: 2);
+            $"server {At(good)} weight=20 max_fails=0; server {At(bad)} max_fails=1 fail_timeout=1s;", workers: 2);
         using var load = new Load(weir.Port, 4, static r => r is { Status: 200, Text: "ok" });
+        // The slow ones among them take two seconds each.
         load.WaitFor(100);
         Wait.For("it was asked again after its time aside", () => bad.Connections >= 2, PatientMs);
         load.Stop();

@@ -26,7 +26,7 @@ public sealed partial class MistakeTests
         ["proxy_busy_buffers_size"] = Line, ["fastcgi_busy_buffers_size"] = Line,
         ["proxy_temp_file_write_size"] = Line, ["fastcgi_temp_file_write_size"] = Line,
         ["resolver"] = Newer, ["resolver_timeout"] = Newer, ["keepalive"] = Newer, ["proxy_cookie_flags"] = Newer,
-        ["proxy_cache"] = Unused, ["fastcgi_cache"] = Unused, ["proxy_ssl_password_file"] = Unused,
+        ["proxy_cache"] = Line, ["fastcgi_cache"] = Line, ["proxy_ssl_password_file"] = Unused,
         ["modern_browser"] = "nginx says nothing",
         ["thread_pool"] = "the wrong parameter is named",
         ["worker_cpu_affinity"] = "nginx reads the mask from its end",

@@ -434,4 +434,16 @@ public sealed class CacheDirectiveTests
         Wait.For("the validator", () => s_weir.Value.Get(stale) is var r && r["X-Etag"] == "\"v\""
             && r["X-Modified"] == "Thu, 01 Jan 2015 00:00:00 GMT");
     }
+
+    [Theory]
+    [InlineData("proxy")]
+    [InlineData("fastcgi")]
+    public void A_zone_that_nobody_made_is_refused_also_where_no_location_uses_it(string family)
+    {
+        using var weir = ServerProcess.Weir(Conf.Http($"\n{family}_cache nowhere;\nserver {{ listen 127.0.0.1:%PORT%; }}"),
+            waitReady: false, arguments: ["-t"]);
+        Assert.True(weir.Process.WaitForExit(30_000));
+        Assert.Contains($"\"{family}_cache\" zone \"nowhere\" is unknown in ", weir.Process.Errors + weir.ErrorLog,
+            StringComparison.Ordinal);
+    }
 }

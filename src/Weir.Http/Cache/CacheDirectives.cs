@@ -164,7 +164,21 @@ internal static class CacheDirectives
         if (use.Template(0) is { } template)
         {
             settings.Zone.Set(template);
+            settings.Family = use.Name[..^"_cache".Length];
+            settings.ZoneSpan = use.Directive.Span;
         }
+    }
+
+    /// <summary>Before settings are merged: the zone that they name themselves is there.</summary>
+    internal static void CheckZone(HttpBuild build, CacheSettings settings)
+    {
+        if (settings.Zone.IsSet && settings.Zone.Value is { IsConstant: true } zone
+            && build.Configuration.MainConfs.OfType<CachePaths>().First().Find(settings.Family, zone.Source) is null)
+        {
+            build.Errors.Emerg($"\"{settings.Family}_cache\" zone \"{zone.Source}\" is unknown",
+                settings.ZoneSpan, $"{settings.Family}_cache_path PATH keys_zone={zone.Source}:10m; makes it");
+        }
+        settings.ZoneSpan = null;
     }
 
     private static void AddTemplates(DirectiveUse use, ref InheritedList<Template> list)
@@ -219,13 +233,7 @@ internal static class CacheDirectives
             return null;
         }
         CachePaths paths = build.Configuration.MainConfs.OfType<CachePaths>().First();
-        CachePath? path = null;
-        if (zone.IsConstant && (path = paths.Find(family, zone.Source)) is null)
-        {
-            build.Errors.Emerg($"\"{family}_cache\" zone \"{zone.Source}\" is unknown", null,
-                $"{family}_cache_path PATH keys_zone={zone.Source}:10m; makes it");
-            return null;
-        }
+        CachePath? path = zone.IsConstant ? paths.Find(family, zone.Source) : null;
         Template? key = settings.Key.Value;
         if (key is null && family == "fastcgi")
         {

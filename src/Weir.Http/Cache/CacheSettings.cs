@@ -34,6 +34,13 @@ public sealed class CacheSettings
 {
     /// <summary>The cache's name with variables allowed; empty for `off`.</summary>
     public Inherited<Template?> Zone;
+
+    /// <summary>Among whose caches <see cref="Zone"/> is looked for: proxy's or fastcgi's.</summary>
+    public string Family = "";
+
+    /// <summary>Where the name stands, until it was looked for.</summary>
+    public ConfSpan? ZoneSpan;
+
     public Inherited<Template> Key;
     public InheritedList<ValidRule> Valid;
     public Inherited<CacheMethods> Methods;

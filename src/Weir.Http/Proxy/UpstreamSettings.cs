@@ -1,7 +1,7 @@
 // The settings that every protocol towards upstream servers has (proxy_*, fastcgi_*): timeouts, buffers, when to try
-// the
-// next server, which headers pass. Filled by directives, merged parent to child once, then frozen.
+// the next server, which headers pass. Filled by directives, merged parent to child once, then frozen.
 using Weir.Conf;
+using Weir.Http.Cache;
 using Weir.Kernel;
 using Weir.Protocol.Http1;
 using Weir.Session;
@@ -157,6 +157,7 @@ public abstract class UpstreamSettings
         IgnoreHeaders.Merge(p.IgnoreHeaders, IgnoredHeaders.None);
         PassHeaders.Merge(p.PassHeaders);
         HideHeaders.Merge(p.HideHeaders);
+        CacheDirectives.CheckZone(build, Cache);
         Cache.Merge(p.Cache);
         CheckBuffers(build, p);
         Hidden = new HeaderSet(build.Memory);
