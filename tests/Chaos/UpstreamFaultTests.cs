@@ -125,8 +125,9 @@ public sealed class UpstreamFaultTests
             "node" => new(Tools.Require("node"), [files.At("app.js"), number], files.Path),
             "gunicorn" => new(Tools.Require("gunicorn"), ["--bind", "127.0.0.1:" + number, "--workers", "1",
                 "--threads", "4", "app:app"], files.Path),
-            _ => new(ServerProcess.WeirBinary, ["app", "--listen", "127.0.0.1:" + number, "--model", application],
-                files.Path),
+            // One at a time means one connection at a time: an idle one of another worker would hold it for a minute.
+            _ => new(ServerProcess.WeirBinary, ["app", "--listen", "127.0.0.1:" + number, "--model", application,
+                "--idle-timeout", "500ms"], files.Path),
         };
     }
 

@@ -440,7 +440,7 @@ public sealed class CacheDirectiveTests
     [InlineData("fastcgi")]
     public void A_zone_that_nobody_made_is_refused_also_where_no_location_uses_it(string family)
     {
-        using var weir = ServerProcess.Weir(Conf.Http($"\n{family}_cache nowhere;\nserver {{ listen 127.0.0.1:%PORT%; }}"),
+        using var weir = ServerProcess.Weir(Conf.Http($"{family}_cache nowhere; server {{ listen 127.0.0.1:%PORT%; }}"),
             waitReady: false, arguments: ["-t"]);
         Assert.True(weir.Process.WaitForExit(30_000));
         Assert.Contains($"\"{family}_cache\" zone \"nowhere\" is unknown in ", weir.Process.Errors + weir.ErrorLog,

@@ -1,5 +1,5 @@
-// Zones that are full: what is oldest goes, or the one request that has no room is refused with one line in the log; the
-// server lives on and everybody who is known stays known.
+// Zones that are full: what is oldest goes, or the one request that has no room is refused with one line in the log;
+// the server lives on and everybody who is known stays known.
 using System.Globalization;
 using Weir.Tests.Harness;
 using Xunit;
