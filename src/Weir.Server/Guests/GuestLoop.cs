@@ -174,8 +174,7 @@ internal sealed class GuestLoop
             if (OwnsLoop)
             {
                 // Those of a turn go together at its end: a thread that is woken early only takes the processor away.
-                (_runner ??= new TurnRunner(Loop, Environment.ProcessorCount == 1)).Add(exchange);
-                _hasAdded = true;
+                _turn.Add(exchange);
                 return true;
             }
             ThreadPool.UnsafeQueueUserWorkItem(exchange, preferLocal: false);
@@ -196,16 +195,24 @@ internal sealed class GuestLoop
         return true;
     }
 
-    private TurnRunner? _runner;
-    private bool _hasAdded;
+    private readonly List<LoopExchange> _turn = [];
 
     /// <summary>At the end of a turn.</summary>
     internal void HandOver()
     {
-        if (_hasAdded)
+        foreach (LoopExchange exchange in _turn)
         {
-            _hasAdded = false;
-            _runner!.Start();
+            ThreadPool.UnsafeQueueUserWorkItem(exchange, preferLocal: false);
+        }
+        if (_turn.Count > 0)
+        {
+            _turn.Clear();
+            if (Environment.ProcessorCount == 1)
+            {
+                // Handlers and loop share the processor: what they answer in a row brings the loop many events at once,
+                // while a loop that went to sleep now would be woken by each and take the processor back.
+                Thread.Yield();
+            }
         }
     }
 
