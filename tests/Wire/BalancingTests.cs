@@ -226,8 +226,72 @@ public sealed class BalancingTests
         Assert.Single(bad.Requests);
     }
 
+    /// <summary>A client per request, as far as the methods can tell.</summary>
+    private static string Asked(ServerProcess weir, int requests)
+    {
+        using RawClient client = weir.Connect();
+        return string.Concat(Enumerable.Range(0, requests).Select(i => client.Get($"/?k={i}",
+            string.Create(CultureInfo.InvariantCulture, $"X-Forwarded-For: 10.{i % 250}.{i / 250}.1")).Text));
+    }
+
+    private const string Clients = "set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For;";
+
+    /// <summary>Three of four requests are the heavier server's: exactly where the method takes turns, about so where it
+    /// hashes or draws.</summary>
     [Theory]
-    [InlineData("hash $uri; server 127.0.0.1:1 backup;", "balancing method does not support parameter \"backup\"")]
+    [InlineData("", 150, 150)]
+    [InlineData("zone z 64k;", 150, 150)]
+    [InlineData("least_conn;", 150, 150)]
+    [InlineData("zone z 64k; least_conn;", 150, 150)]
+    [InlineData("ip_hash;", 110, 185)]
+    [InlineData("hash $arg_k;", 110, 185)]
+    [InlineData("hash $arg_k consistent;", 110, 185)]
+    [InlineData("random;", 110, 185)]
+    public void Every_method_obeys_weights(string method, int least, int most)
+    {
+        using Upstream a = Named("a");
+        using Upstream b = Named("b");
+        using var weir = ServerProcess.Weir(Pool(method + Server(a, "weight=3") + Server(b), server: Clients));
+        Assert.InRange(Asked(weir, 200).Count(static c => c == 'a'), least, most);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("zone z 64k;")]
+    [InlineData("least_conn;")]
+    [InlineData("zone z 64k; least_conn;")]
+    [InlineData("least_time header;")]
+    public void A_backup_serves_when_nobody_else_does_and_only_then(string method)
+    {
+        bool fails = false;
+        using Upstream a = Upstream.Answering(_ => Volatile.Read(ref fails)
+            ? "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n" : Upstream.Ok("a"));
+        using Upstream b = Named("b");
+        using var weir = ServerProcess.Weir(Pool(method + Server(a, "fail_timeout=1s") + Server(b, "weight=3 backup"),
+            location: "proxy_next_upstream http_500;"));
+        Assert.Equal(new string('a', 20), Asked(weir, 20));
+        Volatile.Write(ref fails, true);
+        Assert.Equal(new string('b', 20), Asked(weir, 20));
+        Volatile.Write(ref fails, false);
+        Wait.For("it serves again", () => weir.Get("/").Text == "a", PatientMs);
+        Assert.Equal(new string('a', 20), Asked(weir, 20));
+    }
+
+    [Theory]
+    [InlineData("ip_hash")]
+    [InlineData("hash $uri")]
+    [InlineData("hash $uri consistent")]
+    [InlineData("random")]
+    public void A_method_without_backups_says_so(string method)
+    {
+        using var weir = ServerProcess.Weir(Conf.Http($"upstream g {{ {method}; server 127.0.0.1:1 backup; }}"),
+            waitReady: false, arguments: ["-t"]);
+        Assert.True(weir.Process.WaitForExit(PatientMs));
+        Assert.Contains("balancing method does not support parameter \"backup\"",
+            weir.Process.Errors + weir.ErrorLog, StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("random; server 127.0.0.1:1 slow_start=1s;", "does not support parameter \"slow_start=1s\"")]
     [InlineData("random three; server 127.0.0.1:1;", "invalid parameter \"three\"")]
     [InlineData("hash $uri other; server 127.0.0.1:1;", "invalid parameter \"other\"")]
