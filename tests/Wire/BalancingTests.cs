@@ -236,8 +236,8 @@ public sealed class BalancingTests
 
     private const string Clients = "set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For;";
 
-    /// <summary>Three of four requests are the heavier server's: exactly where the method takes turns, about so where it
-    /// hashes or draws.</summary>
+    /// <summary>Three of four requests are the heavier server's: exactly where the method takes turns, about so where
+    /// it hashes or draws.</summary>
     [Theory]
     [InlineData("", 150, 150)]
     [InlineData("zone z 64k;", 150, 150)]
