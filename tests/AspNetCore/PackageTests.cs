@@ -67,6 +67,9 @@ public sealed class PackageTests
         directory.Write("consumer.csproj", Project);
         directory.Write("Program.cs", Program);
         await DotnetAsync(directory.Path, "build", "-v", "q", "-nologo", "-o", directory.At("out"));
+        // The package's own wish for the program that uses it: threads of the pool sleep at once (docs/aspnetcore.md).
+        Assert.Contains("\"System.Threading.ThreadPool.UnfairSemaphoreSpinLimit\": 0",
+            await File.ReadAllTextAsync(directory.At("out/consumer.runtimeconfig.json")));
         string said = await DotnetAsync(directory.Path, directory.At("out/consumer.dll"));
         Assert.Equal("AppServer: Hello World\nUseWeir: hello weir\n", said);
     }
