@@ -2,6 +2,7 @@
 using Weir.Conf;
 using Weir.Kernel;
 using Weir.Loop;
+using Weir.Tls;
 
 namespace Weir.Http;
 
@@ -47,6 +48,7 @@ public sealed class MainSettings
     public Inherited<long> AcceptMutexDelayMs;
     public int BlockingThreads { get; private set; } = 32;
     private bool _hasEvents;
+    private Inherited<string> _engine;
 
     internal static void Declare(DirectiveRegistry registry, HttpBuild build)
     {
@@ -76,8 +78,7 @@ public sealed class MainSettings
         Add("debug_points", static u =>
             u.Walker.TryEnum(u.Directive, [new ConfChoice<int>("stop", 0), new("abort", 1)], out int _));
         Add("error_log", u => AddErrorLog(u, s.ErrorLogs.Add));
-        Add("ssl_engine", static u =>
-            u.Error("\"ssl_engine\" is not supported by this build of weir: OpenSSL 3 has providers instead"));
+        Add("ssl_engine", s.SetEngine);
         Add("ssl_object_cache_inheritable", static u => u.Walker.TryFlag(u.Directive, out bool _));
         registry.AddNginx("events", ConfContext.Main, (w, d) =>
         {
@@ -97,6 +98,19 @@ public sealed class MainSettings
         AddEvents("accept_mutex_delay", u => u.SetMsec(ref s.AcceptMutexDelayMs));
         AddEvents("worker_aio_requests", static u => u.Walker.TryNumber(u.Directive, out long _));
         AddEvents("epoll_events", static u => u.Walker.TryNumber(u.Directive, out long _));
+    }
+
+    /// <summary>Takes effect at once, as nginx's: keys that stand below may be the engine's.</summary>
+    private void SetEngine(DirectiveUse use)
+    {
+        if (use.Walker.Fresh(use.Directive, in _engine))
+        {
+            _engine.Set(use[0]);
+            if (TlsKeyPlaces.UseEngine(use[0]) is { } error)
+            {
+                use.Error(error);
+            }
+        }
     }
 
     private void AddDebugConnection(DirectiveUse use)

@@ -15,13 +15,13 @@ internal sealed class FileWatch
     /// <summary>When to look next; long.MaxValue for never.</summary>
     public long DueMs { get; private set; } = long.MaxValue;
 
-    /// <summary>Watches these files as they are now.</summary>
-    public void Start(IEnumerable<string> paths, long nowMs)
+    /// <summary>Watches these files as they were when they were read: what changed since then has changed.</summary>
+    public void Start(IReadOnlyList<SecretContent> files, long nowMs)
     {
         _seen.Clear();
-        foreach (string path in paths)
+        foreach (SecretContent file in files)
         {
-            _seen[path] = Look(path);
+            _seen[file.Spec.Path] = file.Seen;
         }
         _isChanging = false;
         DueMs = _seen.Count == 0 ? long.MaxValue : nowMs + LookMs;

@@ -17,7 +17,10 @@ public sealed partial class Master
         _log.Write(LogLevel.Notice,
             rereads ? "files of the configuration have changed, reading them" : "reconfiguring");
         MasterPlan? plan = rereads ? _start.Program.Reread(_running!.Plan, _log) : _start.Program.Load(_log);
-        _files.Start(WatchedFiles(plan ?? _running!.Plan), Environment.TickCount64);
+        if (plan is not null)
+        {
+            _files.Start(plan.Secrets, Environment.TickCount64);
+        }
         LiveSnapshot? live = plan is null ? null : _tables.Prepare(plan, ++_generation, _log);
         if (plan is null || live is null)
         {
@@ -47,8 +50,6 @@ public sealed partial class Master
         }
         CommitIfAllAcknowledged();
     }
-
-    private static IEnumerable<string> WatchedFiles(MasterPlan plan) => plan.Secrets.Select(static s => s.Spec.Path);
 
     private void Acknowledged(WorkerProcess worker, uint generation)
     {

@@ -154,7 +154,7 @@ public sealed partial class Master : IDisposable
             Descriptors.Write(_start.ReadyFd, "R"u8);
             Descriptors.Close(_start.ReadyFd);
         }
-        _files.Start(WatchedFiles(_start.Plan), Environment.TickCount64);
+        _files.Start(_start.Plan.Secrets, Environment.TickCount64);
         _log.Write(LogLevel.Notice, "start worker processes");
         StartWorkers(_running, prepared: false);
         return true;

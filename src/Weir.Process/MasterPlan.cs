@@ -1,11 +1,13 @@
 // What a master needs to know of a configuration, and nothing more: the content of the snapshot and the processes to
 // run. Made by the program that can read configurations; the master itself never sees a directive.
 using Weir.Kernel;
+using Weir.Kernel.Net;
 
 namespace Weir.Process;
 
 /// <summary>A secret the master read, to be sealed and handed over.</summary>
-public sealed record SecretContent(SecretSpec Spec, byte[] Bytes);
+/// <param name="Seen">The file as it was before it was read; whatever comes later is a change.</param>
+public sealed record SecretContent(SecretSpec Spec, byte[] Bytes, FileStatus Seen = default);
 
 /// <summary>One destination of the main context's error_log: a file, or a syslog server.</summary>
 public sealed record ErrorLogSpec(LogLevel Level, LogSpec? File, SyslogTarget? Syslog = null);

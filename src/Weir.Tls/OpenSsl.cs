@@ -338,6 +338,28 @@ internal static unsafe partial class Native
     internal static partial int EVP_MAC_init(nint context, byte* key, nuint length, OsslParam* parameters);
     [LibraryImport(Crypto)] internal static partial int RAND_bytes(byte* into, int length);
 
+    // Keys in stores and engines.
+    [LibraryImport(Crypto)]
+    internal static partial nint OSSL_STORE_open(byte* uri, nint method, void* argument, nint after, nint afterArgument);
+    [LibraryImport(Crypto)]
+    internal static partial nint OSSL_STORE_attach(nint bio, byte* scheme, nint library, byte* properties, nint method,
+        void* argument, OsslParam* parameters, nint after, nint afterArgument);
+    [LibraryImport(Crypto)] internal static partial nint OSSL_STORE_load(nint store);
+    [LibraryImport(Crypto)] internal static partial int OSSL_STORE_eof(nint store);
+    [LibraryImport(Crypto)] internal static partial int OSSL_STORE_close(nint store);
+    [LibraryImport(Crypto)] internal static partial int OSSL_STORE_INFO_get_type(nint info);
+    [LibraryImport(Crypto)] internal static partial nint OSSL_STORE_INFO_get1_PKEY(nint info);
+    [LibraryImport(Crypto)] internal static partial void OSSL_STORE_INFO_free(nint info);
+    [LibraryImport(Crypto)] internal static partial nint UI_UTIL_wrap_read_pem_callback(nint callback, int writing);
+    [LibraryImport(Crypto)] internal static partial void UI_destroy_method(nint method);
+    [LibraryImport(Crypto)] internal static partial nint ENGINE_by_id(byte* id);
+    [LibraryImport(Crypto)] internal static partial int ENGINE_init(nint engine);
+    [LibraryImport(Crypto)] internal static partial int ENGINE_finish(nint engine);
+    [LibraryImport(Crypto)] internal static partial int ENGINE_free(nint engine);
+    [LibraryImport(Crypto)] internal static partial int ENGINE_set_default(nint engine, uint methods);
+    [LibraryImport(Crypto)]
+    internal static partial nint ENGINE_load_private_key(nint engine, byte* id, nint method, nint argument);
+
     [StructLayout(LayoutKind.Sequential)]
     internal struct OsslParam
     {

@@ -32,7 +32,7 @@ public sealed unsafe class TlsPair : IDisposable
     internal IReadOnlyList<nint> Chain => _chain;
     internal string Name => _name;
 
-    /// <summary>Parses PEM; null with nginx's words.</summary>
+    /// <summary>Parses PEM, or opens the key's place (<see cref="TlsKeyPlaces"/>); null with nginx's words.</summary>
     public static TlsPair? Read(string name, ReadOnlySpan<byte> pem, string keyName, ReadOnlySpan<byte> keyPem,
         IReadOnlyList<TlsPassword> passwords, out string? error)
     {
@@ -75,13 +75,15 @@ public sealed unsafe class TlsPair : IDisposable
 
     private string? ReadKey(ReadOnlySpan<byte> pem, IReadOnlyList<TlsPassword> passwords)
     {
+        string failed = "PEM_read_bio_PrivateKey() failed";
         for (int i = 0; _key == 0 && i < Math.Max(passwords.Count, 1); i++)
         {
             Native.ERR_clear_error();
-            _key = TlsPem.ReadKey(pem, passwords.Count == 0 ? default : passwords[i].Bytes);
+            ReadOnlySpan<byte> password = passwords.Count == 0 ? default : passwords[i].Bytes;
+            _key = TlsKeyPlaces.Is(_keyName) ? TlsKeyPlaces.Open(_keyName, pem, password, out failed)
+                : TlsPem.ReadKey(pem, password);
         }
-        return _key != 0 ? null
-            : $"cannot load certificate key \"{_keyName}\": PEM_read_bio_PrivateKey() failed" + TlsErrors.Take();
+        return _key != 0 ? null : $"cannot load certificate key \"{_keyName}\": {failed}" + TlsErrors.Take();
     }
 
     /// <summary>Null, or why not.</summary>

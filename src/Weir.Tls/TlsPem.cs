@@ -7,7 +7,7 @@ internal static unsafe class TlsPem
 {
     private const int PemLibrary = 9, NoStartLine = 108;
 
-    private struct Offered
+    internal struct Offered
     {
         public byte* Bytes;
         public int Length;
@@ -40,7 +40,7 @@ internal static unsafe class TlsPem
     }
 
     [UnmanagedCallersOnly]
-    private static int Password(byte* into, int size, int writing, void* argument)
+    internal static int Password(byte* into, int size, int writing, void* argument)
     {
         var offered = (Offered*)argument;
         if (offered->Bytes == null || offered->Length > size)

@@ -2,6 +2,7 @@
 // snapshot's list of what the master opens. Names are resolved here, once, for all workers.
 using Weir.Http;
 using Weir.Kernel;
+using Weir.Kernel.Net;
 using Weir.Process;
 using Weir.Server;
 using Weir.Zones;
@@ -68,10 +69,11 @@ internal sealed class CollectResources(string prefix, string confPrefix, IReadOn
 
     public byte[]? ReadFile(string path, out string? error)
     {
+        Sys.Status(path, out FileStatus seen);
         byte[]? bytes = OwnResources.Read(path, out error);
         if (bytes is not null && !Secrets.Exists(s => s.Spec.Path == path))
         {
-            Secrets.Add(new SecretContent(new SecretSpec(path), bytes));
+            Secrets.Add(new SecretContent(new SecretSpec(path), bytes, seen));
         }
         return bytes;
     }

@@ -7,6 +7,7 @@ using Weir.Http.Cache;
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Process;
+using Weir.Tls;
 
 namespace Weir;
 
@@ -186,7 +187,7 @@ internal sealed class ConfigurationReader(ConfigurationSource source) : IMasterP
     private static List<string> EnvironmentOf(MainSettings main)
     {
         var result = new List<string>();
-        foreach (string entry in main.Env.Append("TZ"))
+        foreach (string entry in (IEnumerable<string>)[.. main.Env, "TZ", .. TlsKeyPlaces.Environment])
         {
             if (entry.Contains('='))
             {

@@ -137,7 +137,6 @@ public sealed class TlsCertificatesTests
     [InlineData("ssl_certificate_cache max=0;", "invalid parameter \"max=0\" in ")]
     [InlineData("ssl_certificate_cache max=1 old=2;", "invalid parameter \"old=2\" in ")]
     [InlineData("ssl_ech_file keys.pem;", "\"ssl_ech_file\" requires a library with encrypted ClientHello")]
-    [InlineData("ssl_certificate engine:a:b;", "engines and stores for certificates and keys are not supported")]
     [InlineData("ssl_certificate $no_such_variable;", "unknown \"no_such_variable\" variable")]
     public void What_cannot_be_is_said_by_the_test(string settings, string message)
     {

@@ -153,13 +153,6 @@ internal static class SslContexts
         internal bool Read(PlacedText text, string what, out byte[] bytes)
         {
             bytes = [];
-            if (text.Text.StartsWith("engine:", StringComparison.Ordinal)
-                || text.Text.StartsWith("store:", StringComparison.Ordinal))
-            {
-                Complain("engines and stores for certificates and keys are not supported by this build of weir",
-                    text.Span);
-                return false;
-            }
             if (text.Text.StartsWith(DataScheme, StringComparison.Ordinal))
             {
                 bytes = System.Text.Encoding.Latin1.GetBytes(text.Text[DataScheme.Length..]);
@@ -254,10 +247,31 @@ internal static class SslContexts
         internal void AddCertificate(TlsContext context, PlacedText file, PlacedText keyFile,
             IReadOnlyList<TlsPassword> passwords)
         {
-            if (Read(file, "certificate", out byte[] certificate) && Read(keyFile, "certificate key", out byte[] key))
+            if (Read(file, "certificate", out byte[] certificate) && ReadKey(keyFile, out string name, out byte[] key))
             {
-                Complain(context.AddCertificate(Name(file), certificate, Name(keyFile), key, passwords), file.Span);
+                Complain(context.AddCertificate(Name(file), certificate, name, key, passwords), file.Span);
             }
+        }
+
+        /// <summary>The bytes of a key; none where OpenSSL opens its place itself.</summary>
+        private bool ReadKey(PlacedText text, out string name, out byte[] bytes)
+        {
+            const string what = "certificate key";
+            name = text.Text;
+            bytes = [];
+            if (!TlsKeyPlaces.Is(name))
+            {
+                name = Name(text);
+                return Read(text, what, out bytes);
+            }
+            if (TlsKeyPlaces.FileOf(name) is not { } file)
+            {
+                return true;
+            }
+            bytes = build.Resources.ReadFile(Path.GetFullPath(file), out string? error) ?? [];
+            Complain(error is null ? null : $"cannot load {what} \"{name}\": OSSL_STORE_open() failed ({error})",
+                text.Span);
+            return error is null;
         }
 
         internal IReadOnlyList<TlsPassword> Passwords(PlacedText file)

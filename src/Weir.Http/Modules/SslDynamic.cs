@@ -152,11 +152,18 @@ internal sealed class CertificateLoader(string confPrefix, IReadOnlyList<TlsPass
         protected override void Work()
         {
             if (Read(certificate, "certificate", out string name) is { } pem
-                && Read(key, "certificate key", out string keyName) is { } keyPem)
+                && ReadKey(out string keyName) is { } keyPem)
             {
                 Pair = TlsPair.Read(name, pem, keyName, keyPem, passwords, out string? error);
                 Error = error;
             }
+        }
+
+        /// <summary>The bytes of the key; none where OpenSSL opens its place.</summary>
+        private byte[]? ReadKey(out string name)
+        {
+            name = key;
+            return TlsKeyPlaces.Is(key) ? [] : Read(key, "certificate key", out name);
         }
 
         private byte[]? Read(string place, string what, out string name)
