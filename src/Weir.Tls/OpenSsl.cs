@@ -340,7 +340,8 @@ internal static unsafe partial class Native
 
     // Keys in stores and engines.
     [LibraryImport(Crypto)]
-    internal static partial nint OSSL_STORE_open(byte* uri, nint method, void* argument, nint after, nint afterArgument);
+    internal static partial nint OSSL_STORE_open(byte* uri, nint method, void* argument, nint after,
+        nint afterArgument);
     [LibraryImport(Crypto)]
     internal static partial nint OSSL_STORE_attach(nint bio, byte* scheme, nint library, byte* properties, nint method,
         void* argument, OsslParam* parameters, nint after, nint afterArgument);

@@ -187,7 +187,8 @@ public sealed class TlsKeyPlacesTests
     [InlineData("store:pkcs11:object=key", "", "cannot load certificate key \"store:pkcs11:object=key\": "
         + "OSSL_STORE_open() failed (SSL: error:")]
     [InlineData("store:file:%FILES%/ec.key", "", "key type mismatch")]
-    [InlineData("%FILES%/rsa.key", "ssl_engine no_such_engine;", "ENGINE_by_id(\"no_such_engine\") failed (SSL: error:")]
+    [InlineData("%FILES%/rsa.key", "ssl_engine no_such_engine;",
+        "ENGINE_by_id(\"no_such_engine\") failed (SSL: error:")]
     [InlineData("%FILES%/rsa.key", "ssl_engine dynamic; ssl_engine dynamic;", "\"ssl_engine\" directive is duplicate")]
     public void What_cannot_be_opened_is_said_by_the_test(string key, string main, string message)
     {
