@@ -141,6 +141,37 @@ public sealed partial class AcceptingTests
         }
     }
 
+    /// <summary>The master is held so that no new worker comes: whoever is left takes over after the delay, or not.
+    /// </summary>
+    [Theory]
+    [InlineData("20ms", true)]
+    [InlineData("600s", false)]
+    public void A_worker_tries_for_the_accept_mutex_again_after_the_delay(string delay, bool takesOver)
+    {
+        using var weir = ServerProcess.Weir(
+            Small("", SeenInProc + $"accept_mutex on; accept_mutex_delay {delay};", workers: 2));
+        Wait.For("one listener of two", () => weir.Workers().Length == 2 && Listening(weir).Length == 1, PatientMs);
+        weir.Send(Signal.Stop);
+        try
+        {
+            int holder = Listening(weir).Single();
+            ChildProcess.Send(holder, Signal.Kill);
+            bool IsTaken() => Listening(weir) is [var now] && now != holder;
+            if (takesOver)
+            {
+                Wait.For("the other one", IsTaken, PatientMs);
+            }
+            else
+            {
+                Assert.False(Wait.Until(IsTaken, 500));
+            }
+        }
+        finally
+        {
+            weir.Send(Signal.Cont);
+        }
+    }
+
     [Fact]
     public void With_accept_mutex_and_one_worker_nobody_takes_turns()
     {

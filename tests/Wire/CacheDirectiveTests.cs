@@ -292,6 +292,20 @@ public sealed class CacheDirectiveTests
     }
 
     [Theory]
+    [MemberData(nameof(Families))]
+    public void Without_a_lock_each_asks(string family)
+    {
+        using var go = new ManualResetEventSlim();
+        string path = Held(family, "plain", go);
+        using RawClient first = s_weir.Value.Connect();
+        first.Send(RawClient.Request("GET", path, []));
+        Wait.For("the first", () => AskedFor(path).Length == 1);
+        Assert.Equal("2", s_weir.Value.Get(path).Text);
+        go.Set();
+        Assert.Equal("1", first.ReadResponse().Text);
+    }
+
+    [Theory]
     [InlineData("proxy", "timeout", false)]
     [InlineData("fastcgi", "timeout", false)]
     [InlineData("proxy", "age", true)]

@@ -153,6 +153,34 @@ public sealed class FilesTests
         }
     }
 
+    /// <summary>What sendfile has queued are the file's own pages: a change that comes before the client reads is in
+    /// them. What was read is not changed any more.</summary>
+    [Theory]
+    [InlineData("on", true)]
+    [InlineData("off", false)]
+    public void Sendfile_sends_the_pages_of_the_file_themselves(string sendfile, bool isChanged)
+    {
+        if (Conf.Engine == "portable")
+        {
+            // It has no sendfile.
+            return;
+        }
+        const int bytes = 100 * 1024;
+        using var files = new TempDir();
+        files.Write("a", new string('a', bytes));
+        using var weir = ServerProcess.Weir(Conf.Server(
+            $"sendfile {sendfile}; access_log %DIR%/access.log l; location / {{ }}", "log_format l $body_bytes_sent;"),
+            files);
+        using RawClient client = weir.Connect();
+        client.Send(RawClient.Request("GET", "/a", []));
+        Wait.For("all of it to be sent", () => weir.AccessLog == $"{bytes}\n");
+        using (FileStream file = File.OpenWrite(files.At("a")))
+        {
+            file.Write(Encoding.ASCII.GetBytes(new string('b', bytes)));
+        }
+        Assert.Equal(isChanged, client.ReadResponse().Text.Contains('b'));
+    }
+
     [Fact]
     public void A_link_is_refused_where_links_are_disabled()
     {

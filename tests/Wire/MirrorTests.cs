@@ -28,6 +28,24 @@ public sealed class MirrorTests
         Assert.EndsWith("\r\n\r\nthe body", copy);
     }
 
+    [Theory]
+    [InlineData("on", "the body")]
+    [InlineData("off", "")]
+    public void A_copy_has_the_body_where_that_is_asked_for(string withBody, string body)
+    {
+        using Upstream upstream = Upstream.Answering(static _ => Upstream.Ok("fine"));
+        using var weir = ServerProcess.Weir(Conf.Server($$"""
+            location / { mirror /copy; mirror_request_body {{withBody}}; proxy_pass http://127.0.0.1:%UPSTREAM%; }
+            location = /copy { internal; proxy_pass http://127.0.0.1:%UPSTREAM%/copied; }
+            """), upstreamPort: upstream.Port);
+        using RawClient client = weir.Connect();
+        client.Send(RawClient.Request("POST", "/", [], "the body"));
+        Assert.Equal("fine", client.ReadResponse().Text);
+        Wait.For("both requests", () => upstream.Requests.Count == 2);
+        Assert.EndsWith("\r\n\r\n" + body, upstream.Requests.Select(Encoding.Latin1.GetString)
+            .Single(static r => r.Contains(" /copied ")));
+    }
+
     [Fact]
     public void The_client_does_not_wait_for_a_copy_and_the_next_request_is_served_after_it()
     {

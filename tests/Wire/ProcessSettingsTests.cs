@@ -12,37 +12,49 @@ public sealed class ProcessSettingsTests
 {
     private static string Proc(int pid, string file) => File.ReadAllText($"/proc/{pid}/{file}");
 
-    [Fact]
-    public void Workers_run_where_and_as_the_configuration_says()
+    [Theory]
+    [InlineData("1 1", "0", 3, 777, "", "value")]
+    [InlineData("10 10", "1", 5, 888, "/in", "other")]
+    public void Workers_run_where_and_as_the_configuration_says(string mask, string processor, int priority,
+        int descriptors, string directory, string variable)
     {
-        using var weir = ServerProcess.Weir(Conf.Server("location / { return 200 a; }", "", 2, true, """
-            worker_cpu_affinity 1 1;
-            worker_priority 3;
-            worker_rlimit_nofile 777;
-            working_directory %DIR%;
-            env WEIR_TEST_SET=value;
+        mask = Environment.ProcessorCount > 1 ? mask : "1 1";
+        processor = Environment.ProcessorCount > 1 ? processor : "0";
+        using var weir = ServerProcess.Weir(Conf.Server("location / { return 200 a; }", "", 2, true, $$"""
+            worker_cpu_affinity {{mask}};
+            worker_priority {{priority}};
+            worker_rlimit_nofile {{descriptors}};
+            working_directory %FILES%{{directory}};
+            env WEIR_TEST_SET={{variable}};
             env PATH;
             load_module modules/ngx_http_geoip_module.so;
-            """));
+            """), Made("in/x"));
         Assert.Equal("a", weir.Get("/").Text);
         // Both have become what they should be once the last of it, the directory, is set.
-        Wait.For("two workers", () => weir.Workers() is { Length: 2 } started
-            && started.All(w => Directory.ResolveLinkTarget($"/proc/{w}/cwd", false)!.FullName == weir.Dir.Path),
-            30_000);
+        Wait.For("two workers", () => weir.Workers() is { Length: 2 } started && started.All(w =>
+            Directory.ResolveLinkTarget($"/proc/{w}/cwd", false)!.FullName == weir.Files.Path + directory), 30_000);
         int[] workers = weir.Workers();
         foreach (int worker in workers)
         {
-            Assert.Contains("Cpus_allowed_list:\t0\n", Proc(worker, "status"));
+            Assert.Contains($"Cpus_allowed_list:\t{processor}\n", Proc(worker, "status"));
             string[] limits = Proc(worker, "limits").Split('\n');
-            Assert.Contains("777", limits.First(static l => l.StartsWith("Max open files")));
+            Assert.Contains($" {descriptors} ", limits.First(static l => l.StartsWith("Max open files")));
             // Behind the name in parentheses: the state is field 3, the nice value 19.
             string[] fields = Proc(worker, "stat").Split(") ")[1].Split(' ');
-            Assert.Equal("3", fields[19 - 3]);
+            Assert.Equal($"{priority}", fields[19 - 3]);
             string[] environment = Proc(worker, "environ").TrimEnd('\0').Split('\0');
-            Assert.Contains("WEIR_TEST_SET=value", environment);
+            Assert.Contains("WEIR_TEST_SET=" + variable, environment);
             Assert.Contains("PATH=" + Environment.GetEnvironmentVariable("PATH"), environment);
             Assert.DoesNotContain(environment, static e => e.StartsWith("HOME=", StringComparison.Ordinal));
         }
+        weir.Files.Dispose();
+    }
+
+    private static TempDir Made(string file)
+    {
+        var files = new TempDir();
+        files.Write(file, "");
+        return files;
     }
 
     [Fact]
@@ -54,6 +66,53 @@ public sealed class ProcessSettingsTests
         Wait.For("two workers on the first processor", () => weir.Workers() is { Length: 2 } started
             && started.All(static w => Proc(w, "status").Contains("Cpus_allowed_list:\t0\n")));
     }
+
+    /// <summary>Passwords are hashed on blocking threads; there are never more of them than the pool may have.</summary>
+    [Theory]
+    [InlineData("default threads=1", 1)]
+    [InlineData("default threads=3", 3)]
+    public void What_may_block_has_as_many_threads_as_its_pool(string pool, int threads)
+    {
+        using var files = new TempDir();
+        // Two hundred thousand rounds of SHA-512.
+        files.Write("pw", "user:$6$rounds=200000$salt$" + new string('x', 86) + "\n");
+        using var weir = ServerProcess.Weir(Conf.Server(
+            "auth_basic x; auth_basic_user_file %FILES%/pw; location / { root %FILES%; }",
+            main: $"thread_pool {pool};"), files);
+        RawClient[] clients = [.. Enumerable.Range(0, 6).Select(_ => weir.Connect())];
+        foreach (RawClient client in clients)
+        {
+            client.Send(RawClient.Request("GET", "/", ["Authorization: Basic dXNlcjpwYXNz"]));
+        }
+        Assert.All(clients, static c => Assert.Equal(401, c.ReadResponse(timeoutMs: 30_000).Status));
+        Array.ForEach(clients, static c => c.Dispose());
+        Assert.Equal(threads, Names(weir.Process.Pid).Count(static n => n == "weir-blocking"));
+    }
+
+    [Theory]
+    [InlineData("epoll", "eventpoll", "io_uring")]
+    [InlineData("io_uring", "io_uring", "eventpoll")]
+    public void The_engine_is_the_one_that_is_used(string engine, string has, string hasNot)
+    {
+        if (engine == "io_uring" && Conf.Engine != engine)
+        {
+            // Whether the machine has it is for ./test to say, which then runs all of this on it.
+            return;
+        }
+        using var weir = ServerProcess.Weir(Conf.Full($$"""
+            daemon off; master_process off; pid %DIR%/p; error_log %DIR%/error.log;
+            events { use {{engine}}; }
+            http { %TEMP_PATHS% server { listen 127.0.0.1:%PORT%; return 200 a; } }
+            """));
+        Assert.Equal("a", weir.Get("/").Text);
+        string[] open = [.. Directory.GetFiles($"/proc/{weir.Process.Pid}/fd").Select(static f =>
+            new FileInfo(f).LinkTarget ?? "")];
+        Assert.Contains($"anon_inode:[{has}]", open);
+        Assert.DoesNotContain($"anon_inode:[{hasNot}]", open);
+    }
+
+    private static IEnumerable<string> Names(int pid) => Directory.GetDirectories($"/proc/{pid}/task")
+        .Select(static t => File.ReadAllText(t + "/comm").Trim());
 
     [Fact]
     public void The_main_context_is_seen_in_the_processes()

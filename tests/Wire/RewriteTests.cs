@@ -47,6 +47,23 @@ public sealed class RewriteTests
             && weir.Dir.Read("by-y.log") == "/kept\n");
     }
 
+    [Theory]
+    [InlineData("off", "/2\n")]
+    [InlineData("max=2 inactive=1h valid=1h", "")]
+    public void A_log_named_by_the_request_stays_open_as_long_as_the_cache_says(string cache, string afterMove)
+    {
+        using var weir = ServerProcess.Weir(Conf.Server(
+            $"open_log_file_cache {cache}; access_log %DIR%/by-$arg_n.log l; location / {{ return 200 a; }}",
+            "log_format l $uri;"));
+        weir.Get("/1?n=x");
+        Wait.For("the line", () => weir.Dir.Read("by-x.log") == "/1\n");
+        File.Move(weir.Dir.At("by-x.log"), weir.Dir.At("moved.log"));
+        weir.Get("/2?n=x");
+        Wait.For("the second line",
+            () => weir.Dir.Read("moved.log") + weir.Dir.Read("by-x.log") == "/1\n/2\n");
+        Assert.Equal(afterMove, weir.Dir.Read("by-x.log"));
+    }
+
     [Fact]
     public void A_compressed_log_is_gzip()
     {

@@ -105,6 +105,37 @@ public sealed class TlsCertificatesTests
         return client.ServerCertificate!.SerialNumber;
     }
 
+    [Theory]
+    [InlineData("off", "b")]
+    [InlineData("max=4 inactive=1h valid=1h", "a")]
+    [InlineData("max=4 inactive=1h valid=0", "b")]
+    public void What_is_shown_to_upstream_servers_is_kept_as_long_as_the_cache_says(string cache, string second)
+    {
+        using ServerProcess weir = Serve($$"""
+            ssl_certificate %FILES%/a.test.crt; ssl_certificate_key %FILES%/a.test.key;
+            ssl_verify_client optional; ssl_client_certificate %FILES%/ca.crt;
+            location / { return 200 "$ssl_client_s_dn"; }
+            location /as/ {
+                proxy_pass https://127.0.0.1:%PORT%/; proxy_ssl_session_reuse off;
+                proxy_ssl_certificate $shown.crt; proxy_ssl_certificate_key $shown.key;
+                proxy_ssl_certificate_cache {{cache}};
+            }
+            """, "map $arg_as $shown { default %FILES%/$arg_as; }");
+        void Show(string name)
+        {
+            foreach (string kind in new[] { ".crt", ".key" })
+            {
+                File.Copy(weir.Files.At(name + ".test" + kind), weir.Files.At("new" + kind));
+                File.Move(weir.Files.At("new" + kind), weir.Files.At("shown" + kind), overwrite: true);
+            }
+        }
+        using TlsClient client = TlsClient.Connect(weir.Port);
+        Show("a");
+        Assert.Equal("CN=a.test", client.Get("/as/?as=shown").Text);
+        Show("b");
+        Assert.Equal($"CN={second}.test", client.Get("/as/?as=shown").Text);
+    }
+
     [Fact]
     public void Upstream_servers_are_shown_what_variables_name_and_no_connection_changes_its_certificate()
     {

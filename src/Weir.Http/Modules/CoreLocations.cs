@@ -335,7 +335,7 @@ internal static class CoreLocations
         c.TcpNoPush.Merge(p.TcpNoPush, false);
         c.SendLowat.Merge(p.SendLowat, 0);
         c.PostponeOutput.Merge(p.PostponeOutput, 1460);
-        c.SendFile.Merge(p.SendFile, false);
+        c.SendFile.Merge(p.SendFile, true);
         c.SendFileMaxChunk.Merge(p.SendFileMaxChunk, 2 * 1024 * 1024);
         c.ReadAhead.Merge(p.ReadAhead, 0);
         c.DefaultType.Merge(p.DefaultType, null!);

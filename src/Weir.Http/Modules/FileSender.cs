@@ -91,7 +91,8 @@ internal static class FileSender
         return NeedsBytes(r) ? SendReadAsync(r, file, from, end) : SendWindowsAsync(r, file, from, end);
     }
 
-    private static bool NeedsBytes(HttpRequest r) => r.BodyNeedsBytes || r.Stream.WantsBytes;
+    private static bool NeedsBytes(HttpRequest r) =>
+        r.BodyNeedsBytes || r.Stream.WantsBytes || !r.Location.SendFile.Value;
 
     /// <summary>Reads into slabs what needs no disk. Returns 0, EAGAIN when the rest is not cached, or another
     /// error.</summary>

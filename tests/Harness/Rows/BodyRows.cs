@@ -10,6 +10,19 @@ public static class BodyRows
     private const string Agent = "User-Agent: Modern/2";
     private const string Latin = "charset_map src_%ID% utf-8 { E9 C3A9; } ";
 
+    private static string Noise()
+    {
+        var random = new Random(1);
+        return string.Create(300_000, random, static (text, random) =>
+        {
+            foreach (ref char c in text)
+            {
+                // No mark of an origin's.
+                c = (char)random.Next(128, 256);
+            }
+        });
+    }
+
     public static readonly Row[] All =
     [
         new("index", "index %V;", "b.txt", "index.html", "0123456789", "the index"),
@@ -57,6 +70,13 @@ public static class BodyRows
         new("gzip_vary", On + "gzip_vary %V;", "on", "off", "Vary: Accept-Encoding", "!Vary")
         {
             Send = Get("/mid.txt", Gzip),
+        },
+        // 300,000 bytes that cannot be compressed, and no end of them: what is not postponed comes out.
+        new("postpone_gzipping", On + "postpone_gzipping %V; location / { proxy_pass http://%UP%; }", "0", "1m",
+            "\u001f\u008b\b", "!\u001f\u008b\b")
+        {
+            Send = Get("/", Gzip) + Until,
+            Up = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 300001\r\n\r\n" + Noise() + "~hold~",
         },
         new("gzip_static", "gzip_static %V;", "on", "off", "Content-Encoding: gzip", "!Content-Encoding")
         {

@@ -11,6 +11,13 @@ public static class CoreRows
     private const string Held = "location / { open_file_cache max=10; open_file_cache_valid 1h; ";
     private const string Msie = "User-Agent: Mozilla/4.0 (compatible; MSIE 8.0)";
 
+    private const string Named = "location / { set $host_of_it it.test; proxy_pass http://$host_of_it:%UPPORT%/%ID%; ";
+
+    // A request is held by an origin while another asks for a file.
+    private const string Held1 = "location / { limit_conn %ID% 9; proxy_pass http://%UP%; } location /b.txt { ";
+    private const string Places = "limit_conn_zone $server_port zone=%ID%:32k;";
+    private static readonly string Second = Beside + Get("/") + Beside + Get("/b.txt");
+
     public static readonly Row[] All =
     [
         new("client_header_timeout", "client_header_timeout %V; return 200 ok;", "200ms", "60s", "<end>", "<open>")
@@ -96,6 +103,8 @@ public static class CoreRows
             "client_body_in_file_only %V; add_header X-F \"f$request_body_file.\"; " + Up + "}", "clean", "off",
             "X-F: f/",
             "X-F: f.") { Send = Post("/", "body") },
+        new("client_body_early_read", "client_body_early_read %V; set $body $request_body; return 200 \"[$body]\";",
+            "1", "0", "[body]", "[]") { Send = Post("/", "body"), IsNewer = true },
         new("limit_rate", "limit_rate %V;", "1", "0", "<open>", "<end>") { Send = Get("/mid.txt") + Until },
         new("limit_rate_after", "limit_rate 1; limit_rate_after %V;", "1", "1m", "<open>", "<end>")
         {
@@ -170,6 +179,17 @@ public static class CoreRows
             Send = Get("/none"),
         },
         new("post_action", "post_action /%V; error_log %LOG%;", "p1", "p2", "/p1\" failed", "/p2\" failed"),
+        new("early_hints", "early_hints %V; " + Up + "}", "1", "0", "103 Early Hints", "!103 Early Hints")
+        {
+            Up = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            IsNewer = true,
+        },
+        new("resolver", Named + "resolver %V ipv6=off; resolver_timeout 60s; }", "%NAMES%", "%SILENT%", " 200 ",
+            "<open>") { Send = Get("/") + Until },
+        new("resolver_timeout", Named + "resolver %SILENT% ipv6=off; resolver_timeout %V; }", "200ms", "60s", " 502 ",
+            "<open>") { Send = Get("/") + Until },
+        new("send_timeout", "send_timeout %V; error_log %LOG% info; " + Up + "proxy_buffering off; }", "200ms", "60s",
+            "timed out", "!timed out") { Up = "~large~", LogFirst = true },
         new("error_log", "error_log %LOG% %V;", "error", "crit", "/none\" failed", "!failed") { Send = Get("/none") },
         new("open_file_cache",
             "location / { open_file_cache %V; open_file_cache_valid 1h; open_file_cache_errors on; }",
@@ -261,6 +281,27 @@ public static class CoreRows
             "off", "on", " 503 ", "! 503 ")
         {
             Http = "limit_req_zone $server_port zone=%ID%:32k rate=1r/m;", Send = Keep("/") + Get("/"),
+        },
+        new("limit_conn_zone", Held1 + "limit_conn %ID% 1; }", "$server_port", "$request_uri", " 503 ", " 200 ")
+        {
+            Http = "limit_conn_zone %V zone=%ID%:32k;", Send = Second, Up = "~deaf~",
+        },
+        new("limit_conn", Held1 + "limit_conn %ID% %V; }", "1", "2", " 503 ", " 200 ")
+        {
+            Http = Places, Send = Second, Up = "~deaf~",
+        },
+        new("limit_conn_status", Held1 + "limit_conn %ID% 1; limit_conn_status %V; }", "429", "599", " 429 ", " 599 ")
+        {
+            Http = Places, Send = Second, Up = "~deaf~",
+        },
+        new("limit_conn_log_level", "error_log %LOG%; " + Held1 + "limit_conn %ID% 1; limit_conn_log_level %V; }",
+            "error", "notice", "limiting connections", "!limiting connections")
+        {
+            Http = Places, Send = Second, Up = "~deaf~",
+        },
+        new("limit_conn_dry_run", Held1 + "limit_conn %ID% 1; limit_conn_dry_run %V; }", "off", "on", " 503 ", " 200 ")
+        {
+            Http = Places, Send = Second, Up = "~deaf~",
         },
         new("map", "return 200 \"m=$m_%ID%.\";", "a", "b", "m=a.", "m=b.")
         {

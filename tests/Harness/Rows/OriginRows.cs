@@ -23,6 +23,9 @@ public static class OriginRows
         .. Shared("proxy", Http, static (body, headers) => Ok(body, headers), "http://%ID%/%ID%/"),
         .. Shared("fastcgi", Cgi, static (body, headers) => Said(body, headers), "%ID%"),
         .. Timed("proxy", Http), .. Timed("fastcgi", Cgi), .. Timed("memcached", Mem),
+        .. Unconnected("proxy", "location / { proxy_pass http://"), .. Unconnected("fastcgi",
+            "location / { fastcgi_param ROW %ID%; fastcgi_pass "),
+        .. Unconnected("memcached", "location / { set $memcached_key %ID%; memcached_pass "),
         .. Next("proxy", "location / { proxy_pass http://%ID%/%ID%/; ", "%UPHOST%"),
         .. Next("fastcgi", "location / { fastcgi_pass %ID%; fastcgi_param ROW %ID%; ", "%CGI%"),
         .. Next("memcached", "location / { set $memcached_key %ID%; memcached_pass %ID%; ", "%MEM%"),
@@ -48,6 +51,11 @@ public static class OriginRows
         },
         new("proxy_set_header", Http + "proxy_set_header X-A %V; }", "a", "b", "X-A: a", "X-A: b"),
         new("proxy_set_body", Http + "proxy_set_body %V; }", "bodya", "bodyb", "bodya", "bodyb"),
+        new("proxy_pass_trailers", Http + "proxy_pass_trailers %V; }", "on", "off", "X-T: t", "!X-T: t")
+        {
+            Send = Get("/", "TE: trailers"), IsNewer = true,
+            Up = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-T: t\r\n\r\n",
+        },
         new("proxy_method", Http + "proxy_method %V; }", "PUT", "PATCH", "PUT /%ID%", "PATCH /%ID%"),
         new("proxy_http_version", Http + "proxy_http_version %V; }", "1.0", "1.1", " HTTP/1.0\r\nHost",
             " HTTP/1.1\r\nHost"),
@@ -71,6 +79,9 @@ public static class OriginRows
             "peer=127.9.9.9"),
         new("memcached_socket_keepalive", Mem + "memcached_socket_keepalive %V; }", "on", "off", "timer=02",
             "!timer=02"),
+        new("memcached_send_timeout", "large_client_header_buffers 2 16m; location / { "
+            + "set $memcached_key %ID%${http_long}; memcached_pass %MEM%; memcached_send_timeout %V; }", "200ms", "60s",
+            " 504 ", "<open>") { Send = Get("/", "Long: " + new string('k', 12 << 20)) + Until, Up = "~deaf~" },
         new("memcached_buffer_size", Mem + "memcached_buffer_size %V; }", "4k", "16k", " 502 ", " 200 ")
         {
             Up = $"VALUE %ID% {new string('0', 6000)} 4\r\nbody\r\nEND\r\n",
@@ -79,6 +90,11 @@ public static class OriginRows
         new("upstream", "location / { proxy_pass http://%V; }", "%ID%", "none_%ID%", " 200 ", " 502 ")
         {
             Http = "upstream %ID% { server %UPHOST%; } upstream none_%ID% { server 127.0.0.1:1; }",
+        },
+        new("zone", "location /api/ { api; } location / { proxy_pass http://%ID%; }", "zone z_%ID% 64k;", "",
+            "\"peers\"", " 404 ")
+        {
+            Http = "upstream %ID% { %V server %UPHOST%; }", Send = Get("/api/9/http/upstreams/%ID%"), IsNewer = true,
         },
         new("keepalive", "location / { proxy_http_version 1.1; proxy_set_header Connection ''; "
             + "proxy_pass http://%ID%/%ID%/; }", "1", "0", "nth=2", "!nth=2")
@@ -134,6 +150,27 @@ public static class OriginRows
             "to a temporary file", "!to a temporary file") { Up = "~large~", LogFirst = true },
         new($"{family}_temp_path", to + $"error_log %LOG% warn; {family}_temp_path %DIR%/%V; }}", $"{family}a",
             $"{family}b", $"/{family}a", $"/{family}b") { Up = "~large~", LogFirst = true },
+        new($"{family}_buffers", to + $"error_log %LOG% warn; {family}_buffers %V; }}", "8 4k", "4000 4k",
+            "to a temporary file", "!to a temporary file") { Up = "~large~", LogFirst = true },
+        new($"{family}_temp_file_write_size", to + $"error_log %LOG% warn; {family}_read_timeout 2s; "
+            + $"{family}_temp_file_write_size %V; }}", "16k",
+            "64m", "to a temporary file", "!to a temporary file")
+        {
+            Up = answer(new string('l', 8 << 20), []).Replace("Length: 8", "Length: 9") + "~hold~", LogFirst = true,
+        },
+        new($"{family}_store", to + $"{family}_store %DIR%/stored-%ID%-%V; }}", "one", "two", "-one.", "-two.")
+        {
+            Up = answer("x", []),
+        },
+        new($"{family}_store_access", to + $"{family}_store %DIR%/stored-%ID%-it; {family}_store_access %V; }}",
+            "user:rw", "user:rw all:r", ". UserWrite, UserRead.", "OtherRead, UserWrite, UserRead.") { Up = answer("x", []) },
+        new($"{family}_cache_path", to + $"{family}_cache %ID%; {family}_cache_key $uri; {family}_cache_valid 1h; }}",
+            "one", "two", "-one/", "-two/")
+        {
+            Http = $"{family}_cache_path %DIR%/stored-%ID%-%V keys_zone=%ID%:64k;", Up = answer("x", []),
+        },
+        new($"{family}_ignore_client_abort", to + $"access_log %LOG% row; {family}_ignore_client_abort %V; }}", "on",
+            "off", "logged / 200", "logged / 499") { Send = Get("/") + Row.Drop, Up = "~2000~" + answer("x", []) },
         new($"{family}_pass_header", to + $"{family}_pass_header %V; }}", "X-Accel-Expires", "X-Pad",
             "X-Accel-Expires: 1",
             "!X-Accel-Expires") { Up = answer("x", ["X-Accel-Expires: 1"]) },
@@ -168,6 +205,21 @@ public static class OriginRows
                 : Said("x")),
         },
     ];
+
+    /// <summary>What is asked never lets anybody in.</summary>
+    private static Row[] Unconnected(string family, string to) =>
+    [
+        new($"{family}_connect_timeout", to + $"%FULL%; {family}_connect_timeout %V; }}", "200ms", "60s", " 504 ",
+            "<open>") { Send = Get("/") + Until },
+        new($"{family}_next_upstream_timeout", to + $"%ID%{(family == "proxy" ? "/%ID%/" : "")}; "
+            + $"{family}_connect_timeout 300ms; {family}_next_upstream_timeout %V; }}", "60s", "100ms", " 200 ", " 504 ")
+        {
+            Http = $"upstream %ID% {{ server %FULL%; server {Origin(family)} backup; }}",
+        },
+    ];
+
+    private static string Origin(string family) =>
+        family switch { "proxy" => "%UPHOST%", "fastcgi" => "%CGI%", _ => "%MEM%" };
 
     private static Row[] Next(string family, string to, string address) =>
     [

@@ -3,8 +3,11 @@
 //   %V the value           %ID% the row's name, with the value's letter    %HOST% the row's own address
 //   %LOG% a log of its own  %UP% HOTS:PORT/ID of an HTTP origin            %UPHOST% its HOST:PORT
 //   %CGI% a FastCGI origin  %MEM% a memcached origin
+//   %FULL% an address that lets no connection in (and refuses none)
+//   %NAMES% and %SILENT% name servers: 127.0.0.1 for every name, and no answer       %UPPORT% the HTTP origin's port
 // The request may hold marks: Until waits for an answer's end or its absence, Wait for a while, Touch reads one answer
-// and then changes the file held-ID; Poke goes on sending after the server's end.
+// and then changes the file held-ID; Poke goes on sending after the server's end; Beside sends what is between two of it
+// on a connection beside, until an origin has it; Drop leaves without reading.
 namespace Weir.Tests.Harness.Rows;
 
 /// <summary>A row. A text that begins with "!" must not be said.</summary>
@@ -20,6 +23,13 @@ public sealed record Row(string Directive, string Server, string A, string B, st
 
     /// <summary>Sends more after the end, half a second apart: the server takes it or resets the connection.</summary>
     public const string Poke = "\u0004";
+
+    /// <summary>Between two of them: a request on a connection of its own, which is at the origin before the row goes
+    /// on.</summary>
+    public const string Beside = "\u0005";
+
+    /// <summary>The client leaves once an origin has its request.</summary>
+    public const string Drop = "\u0006";
 
     public string Send { get; init; } = Get("/");
 
@@ -37,6 +47,9 @@ public sealed record Row(string Directive, string Server, string A, string B, st
 
     /// <summary>Whether the machine's nginx does not know it so.</summary>
     public bool IsNewer { get; init; }
+
+    /// <summary>Whether a file "stored-ID-…" in the server's folder is awaited; its rights are told.</summary>
+    public bool HasStored => (Server + Http + After).Contains("stored-%ID%");
 
     public bool HasLog => (Server + Http + After).Contains("%LOG%");
 

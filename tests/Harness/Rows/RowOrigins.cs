@@ -3,6 +3,7 @@
 //   ~700~ so many milliseconds later   ~early~ before the body   ~large~ twelve mebibytes   ~ss~ what the
 //   kernel says of the connection   ~deaf~ never, and nothing is read   !!text!! to standard error
 //   ~hold~ at the end: then nothing more until the server ends it
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
@@ -16,12 +17,31 @@ internal sealed class RowOrigins : IDisposable
     private const int Deaf = 60_000;
     private readonly Func<string, string?> _answer;
     private readonly TcpListener[] _listeners;
+    private readonly List<Socket> _fillers = [];
+    private readonly NameServer _names = new();
+    private readonly UdpClient _silent = new(new IPEndPoint(IPAddress.Loopback, 0));
+    private readonly ConcurrentDictionary<string, bool> _seen = [];
 
     /// <param name="answer">What a row wants to be answered, by its name.</param>
     public RowOrigins(Func<string, string?> answer)
     {
         _answer = answer;
-        _listeners = [Listen(Http), Listen(FastCgi), Listen(Memcached)];
+        _listeners = [Listen(Http), Listen(FastCgi), Listen(Memcached), new TcpListener(IPAddress.Loopback, 0)];
+        // Nobody accepts here; one connection more than the queue holds makes the kernel drop what asks for more.
+        _listeners[3].Start(1);
+        for (int i = 0; i < 3; i++)
+        {
+            var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { Blocking = false };
+            _fillers.Add(socket);
+            try
+            {
+                socket.Connect(_listeners[3].LocalEndpoint);
+            }
+            catch (SocketException)
+            {
+                // It is under way, or the queue is full already.
+            }
+        }
     }
 
     public int HttpPort => PortOf(0);
@@ -30,12 +50,33 @@ internal sealed class RowOrigins : IDisposable
 
     public int MemcachedPort => PortOf(2);
 
+    /// <summary>Where connections wait for ever.</summary>
+    public int FullPort => PortOf(3);
+
+    /// <summary>Where every name is 127.0.0.1.</summary>
+    public int NamesPort => _names.Port;
+
+    /// <summary>A name server that never answers.</summary>
+    public int SilentPort => ((IPEndPoint)_silent.Client.LocalEndPoint!).Port;
+
+    /// <summary>Whether a row's request has come.</summary>
+    public bool HasSeen(string id) => _seen.ContainsKey(id);
+
+    private string? Wanted(string id)
+    {
+        _seen[id] = true;
+        return _answer(id);
+    }
+
     public void Dispose()
     {
         foreach (TcpListener listener in _listeners)
         {
             listener.Dispose();
         }
+        _fillers.ForEach(static s => s.Dispose());
+        _names.Dispose();
+        _silent.Dispose();
     }
 
     private int PortOf(int index) => ((IPEndPoint)_listeners[index].LocalEndpoint).Port;
@@ -96,7 +137,7 @@ internal sealed class RowOrigins : IDisposable
             {
                 head += (char)ReadByte(stream);
             }
-            string answer = _answer(head.Split(' ')[1].Split('/')[1]) ?? "";
+            string answer = Wanted(head.Split(' ')[1].Split('/')[1]) ?? "";
             string? length = head.Split("\r\n").FirstOrDefault(static l =>
                 l.StartsWith("Content-Length: ", StringComparison.OrdinalIgnoreCase));
             string body = "";
@@ -162,10 +203,15 @@ internal sealed class RowOrigins : IDisposable
             while (!line.EndsWith("\r\n", StringComparison.Ordinal))
             {
                 line += (char)ReadByte(stream);
+                if (line.Length > 1000)
+                {
+                    // Deaf to a key of that length.
+                    new ManualResetEventSlim().Wait(Deaf);
+                }
             }
             string id = line.Trim().Split(' ')[1];
             string tell = Tell(socket, 1);
-            string answer = _answer(id) ?? $"VALUE {id} 0 {tell.Length}\r\n{tell}\r\nEND\r\n";
+            string answer = Wanted(id) ?? $"VALUE {id} 0 {tell.Length}\r\n{tell}\r\nEND\r\n";
             Answer(stream, answer, static (s, text) => s.Write(Encoding.Latin1.GetBytes(text)));
         }
     }
@@ -187,7 +233,7 @@ internal sealed class RowOrigins : IDisposable
             string id = parameters.Split('\n').FirstOrDefault(static l => l.StartsWith("ROW=",
                 StringComparison.Ordinal))
                 ?[4..] ?? "";
-            string? wanted = _answer(id);
+            string? wanted = head[1] == 4 && content.Length == 0 ? Wanted(id) : _answer(id);
             bool early = wanted is not null && wanted.StartsWith("~early~", StringComparison.Ordinal);
             if (wanted == "~deaf~" && head[1] == 4 && content.Length == 0)
             {

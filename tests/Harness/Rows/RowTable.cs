@@ -1,5 +1,6 @@
 // Serves all rows with one process and asks each server of them.
 using System.Collections.Concurrent;
+using System.Globalization;
 using System.IO.Compression;
 using System.Net;
 using System.Text;
@@ -33,15 +34,32 @@ public static partial class RowTable
         WriteFiles(files, answers.Keys);
         string text = Text(rows).Replace("%UPHOST%", $"127.0.0.1:{origins.HttpPort}", StringComparison.Ordinal)
             .Replace("%CGI%", $"127.0.0.1:{origins.FastCgiPort}", StringComparison.Ordinal)
-            .Replace("%MEM%", $"127.0.0.1:{origins.MemcachedPort}", StringComparison.Ordinal);
+            .Replace("%MEM%", $"127.0.0.1:{origins.MemcachedPort}", StringComparison.Ordinal)
+            .Replace("%NAMES%", $"127.0.0.1:{origins.NamesPort}", StringComparison.Ordinal)
+            .Replace("%SILENT%", $"127.0.0.1:{origins.SilentPort}", StringComparison.Ordinal)
+            .Replace("%UPPORT%", $"{origins.HttpPort}", StringComparison.Ordinal)
+            .Replace("%FULL%", $"127.0.0.1:{origins.FullPort}", StringComparison.Ordinal);
         using var server = ServerProcess.Start(binary, Conf.Full(text), files);
-        var wrong = new ConcurrentBag<string>();
-        Parallel.For(0, rows.Length, new ParallelOptions { MaxDegreeOfParallelism = 12 }, i =>
+        // The server listens at one address after the other.
+        Wait.For("the last address", () =>
         {
-            string? a = Check(server, rows[i], i, "a", rows[i].SaysA, isNginx, out string toldA);
-            string? b = Check(server, rows[i], i, "b", rows[i].SaysB, isNginx, out string toldB);
+            try
+            {
+                using var last = RawClient.Connect(Address(server, rows.Length - 1, "b"));
+                return true;
+            }
+            catch (System.Net.Sockets.SocketException)
+            {
+                return false;
+            }
+        });
+        var wrong = new ConcurrentBag<string>();
+        Parallel.For(0, rows.Length, new ParallelOptions { MaxDegreeOfParallelism = 24 }, i =>
+        {
+            string? a = Check(server, origins, rows[i], i, "a", rows[i].SaysA, isNginx, out string toldA);
+            string? b = Check(server, origins, rows[i], i, "b", rows[i].SaysB, isNginx, out string toldB);
             string? fault = a ?? b ?? (toldA == toldB ? "both values answer the same\n" + toldA : null);
-            if (fault is null && rows[i].SaysA == "" && Check(server, rows[i], i, "a", "", isNginx, out string again)
+            if (fault is null && rows[i].SaysA == "" && Check(server, origins, rows[i], i, "a", "", isNginx, out string again)
                 is null && again != toldA)
             {
                 fault = "the same value answers otherwise the second time";
@@ -55,6 +73,9 @@ public static partial class RowTable
     }
 
     private static string Host(int row, string letter) => $"127.{7 + row / 250}.{row % 250}.{(letter == "a" ? 1 : 2)}";
+
+    private static IPEndPoint Address(ServerProcess server, int row, string letter) =>
+        new(IPAddress.Parse(Host(row, letter)), server.Port);
 
     private static string Expand(string text, Row row, int index, string letter)
     {
@@ -94,7 +115,7 @@ public static partial class RowTable
     }
 
     /// <summary>Asks one server; null, or what it should have said.</summary>
-    private static string? Check(ServerProcess server, Row row, int index, string letter, string says, bool isNginx,
+    private static string? Check(ServerProcess server, RowOrigins origins, Row row, int index, string letter, string says, bool isNginx,
         out string told)
     {
         says = Expand(says, row, index, letter).Replace("%NAME%", isNginx ? "nginx" : "weir", StringComparison.Ordinal)
@@ -104,7 +125,10 @@ public static partial class RowTable
         string log = server.Dir.At($"r{index}{letter}.log");
         bool Logged() => File.Exists(log) && File.ReadAllText(log).Contains(words, StringComparison.Ordinal);
 
-        using RawClient client = RawClient.Connect(new IPEndPoint(IPAddress.Parse(Host(index, letter)), server.Port));
+        IPEndPoint address = Address(server, index, letter);
+        using RawClient client = RawClient.Connect(address);
+        using RawClient? beside = row.Send.Contains(Row.Beside) ? RawClient.Connect(address) : null;
+        bool isBeside = false, isDropped = false;
         var bytes = new StringBuilder();
         string send = Expand(row.Send, row, index, letter);
         foreach (string piece in MarkPattern().Split(send).Where(static p => p.Length > 0))
@@ -130,8 +154,20 @@ public static partial class RowTable
                     ReadUntil(client, bytes, "<end>");
                     bytes.Append(Pokes(client, words == "<broken>" ? 60 : 3) ? "<taken>" : "<broken>");
                     break;
+                case Row.Beside:
+                    isBeside = !isBeside;
+                    if (!isBeside)
+                    {
+                        Wait.For("a request at the origin", () => origins.HasSeen($"r{index}{letter}"));
+                    }
+                    break;
+                case Row.Drop:
+                    Wait.For("a request at the origin", () => origins.HasSeen($"r{index}{letter}"));
+                    client.Dispose();
+                    isDropped = true;
+                    break;
                 default:
-                    client.TrySend(Encoding.Latin1.GetBytes(piece));
+                    (isBeside ? beside! : client).TrySend(Encoding.Latin1.GetBytes(piece));
                     break;
             }
         }
@@ -139,7 +175,7 @@ public static partial class RowTable
         {
             Wait.Until(Logged, must ? PatientMs : QuietMs);
         }
-        if (!send.EndsWith(Row.Until, StringComparison.Ordinal) && !send.EndsWith(Row.Poke, StringComparison.Ordinal))
+        if (!isDropped && !send.EndsWith(Row.Until, StringComparison.Ordinal) && !send.EndsWith(Row.Poke, StringComparison.Ordinal))
         {
             ReadUntil(client, bytes, "<end>");
         }
@@ -147,9 +183,17 @@ public static partial class RowTable
         {
             Wait.Until(() => bytes.ToString().Contains(words, StringComparison.Ordinal) || Logged(), PatientMs);
         }
+        if (row.HasStored)
+        {
+            // Itself, or a file in it where it is a folder.
+            string? stored = null;
+            Wait.For("the file", () => (stored = Directory.EnumerateFiles(server.Dir.Path, "*",
+                SearchOption.AllDirectories).FirstOrDefault(f => f.Contains($"/stored-r{index}{letter}-"))) is not null);
+            bytes.Append(CultureInfo.InvariantCulture, $"{stored}. {File.GetUnixFileMode(stored!)}.");
+        }
         told = DatePattern().Replace(bytes.ToString(), "Date: *");
         told = (told.Length > ShownChars ? told[..ShownChars] : told)
-            + (client.Ending == Ending.Open ? "<open>" : "<end>") + (File.Exists(log) ? File.ReadAllText(log) : "");
+            + (isDropped ? "<gone>" : client.Ending == Ending.Open ? "<open>" : "<end>") + (File.Exists(log) ? File.ReadAllText(log) : "");
         return told.Contains(words, StringComparison.Ordinal) == must ? null
             : $"\"{(letter == "a" ? row.A : row.B)}\" does not say \"{says}\"\n{told}";
     }
@@ -215,7 +259,7 @@ public static partial class RowTable
         }
     }
 
-    [GeneratedRegex("([\u0001\u0002\u0003\u0004])")]
+    [GeneratedRegex("([\u0001\u0002\u0003\u0004\u0005\u0006])")]
     private static partial Regex MarkPattern();
 
     [GeneratedRegex("Date: [^\r]*")]

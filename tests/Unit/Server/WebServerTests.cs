@@ -54,6 +54,71 @@ public sealed class WebServerTests
         File.Delete(path);
     }
 
+    /// <summary>The kernel is asked about the server's end of the connection, which is in this process too.</summary>
+    [Theory]
+    [InlineData("on", true)]
+    [InlineData("off", false)]
+    public void An_answer_in_several_writes_does_not_wait_for_acknowledgements(string tcpNoDelay, bool isSet)
+    {
+        string folder = Directory.CreateTempSubdirectory("weir-library-").FullName;
+        File.WriteAllBytes(Path.Combine(folder, "large"), new byte[1 << 20]);
+        using var free = new TcpListener(System.Net.IPAddress.Loopback, 0);
+        free.Start();
+        int port = ((System.Net.IPEndPoint)free.LocalEndpoint).Port;
+        free.Stop();
+        using var ready = new ManualResetEventSlim();
+        EventLoop? loop = null;
+        WebServer? server = null;
+        string failure = "";
+        var thread = new Thread(() =>
+        {
+            loop = Engines.Open("epoll", out _);
+            server = WebServer.TryStart(loop!, WebServerOptions.FromText($$"""
+                error_log /dev/null; events { }
+                http { server { listen 127.0.0.1:{{port}}; root {{folder}}; tcp_nodelay {{tcpNoDelay}}; } }
+                """), out ConfErrors errors);
+            failure = string.Join('\n', errors.All.Select(static e => e.Format()));
+            ready.Set();
+            if (server is not null)
+            {
+                server.Drained = loop!.Stop;
+                loop.Run();
+                server.Dispose();
+            }
+            loop!.Dispose();
+        });
+        thread.Start();
+        Assert.True(ready.Wait(30_000));
+        Assert.True(server is not null, failure);
+        using (var client = new TcpClient("127.0.0.1", port))
+        {
+            client.Client.Send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n"u8);
+            byte[] buffer = new byte[65536];
+            for (int got = 0; got < 1 << 20;)
+            {
+                got += client.Client.Receive(buffer);
+            }
+            int own = ((System.Net.IPEndPoint)client.Client.LocalEndPoint!).Port;
+            Assert.Equal(isSet, NoDelayOf(port, own));
+        }
+        loop!.Post(server!.Quit);
+        Assert.True(thread.Join(30_000), "the server ends when the last connection has");
+        Directory.Delete(folder, recursive: true);
+    }
+
+    /// <summary>What the end with these ports has.</summary>
+    private static bool NoDelayOf(int local, int remote)
+    {
+        string key = $"0100007F:{local:X4} 0100007F:{remote:X4} ";
+        string line = File.ReadLines("/proc/net/tcp").Single(l => l.Contains(key));
+        string inode = line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[9];
+        string path = Directory.GetFiles("/proc/self/fd").Single(f => new FileInfo(f).LinkTarget == $"socket:[{inode}]");
+        using var handle = new SafeSocketHandle(nint.Parse(Path.GetFileName(path),
+            System.Globalization.CultureInfo.InvariantCulture), ownsHandle: false);
+        using var socket = new Socket(handle);
+        return socket.NoDelay;
+    }
+
     [Fact]
     public void A_text_with_errors_is_not_served_and_all_of_them_are_told()
     {
