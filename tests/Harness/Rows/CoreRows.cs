@@ -112,7 +112,7 @@ public static class CoreRows
         },
         new("keepalive_time", "keepalive_time %V; location / { return 200 ok; }", "1ms", "1h", "<end>", "<open>")
         {
-            Send = Keep("/") + Row.Wait + Keep("/") + Until,
+            Send = Keep("/") + Row.Wait + Row.Wait + Keep("/") + Until,
         },
         new("keepalive_timeout", "keepalive_timeout %V; location / { return 200 ok; }", "0", "30", "!keep-alive",
             "keep-alive")

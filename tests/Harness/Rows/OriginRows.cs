@@ -111,7 +111,7 @@ public static class OriginRows
         "nth=3", "!nth=3")
     {
         Http = $"upstream %ID% {{ server %UPHOST%; keepalive 1; {name} %V; }}",
-        Send = Keep("/") + Row.Wait + Keep("/") + Row.Wait + Get("/"),
+        Send = Keep("/") + Row.Wait + Row.Wait + Keep("/") + Row.Wait + Row.Wait + Get("/"),
     };
 
     private static Row[] Shared(string family, string to, Func<string, string[], string> answer, string group) =>
@@ -163,7 +163,10 @@ public static class OriginRows
             Up = answer("x", []),
         },
         new($"{family}_store_access", to + $"{family}_store %DIR%/stored-%ID%-it; {family}_store_access %V; }}",
-            "user:rw", "user:rw all:r", ". UserWrite, UserRead.", "OtherRead, UserWrite, UserRead.") { Up = answer("x", []) },
+            "user:rw", "user:rw all:r", ". UserWrite, UserRead.", "OtherRead, UserWrite, UserRead.")
+        {
+            Up = answer("x", []),
+        },
         new($"{family}_cache_path", to + $"{family}_cache %ID%; {family}_cache_key $uri; {family}_cache_valid 1h; }}",
             "one", "two", "-one/", "-two/")
         {
@@ -212,7 +215,8 @@ public static class OriginRows
         new($"{family}_connect_timeout", to + $"%FULL%; {family}_connect_timeout %V; }}", "200ms", "60s", " 504 ",
             "<open>") { Send = Get("/") + Until },
         new($"{family}_next_upstream_timeout", to + $"%ID%{(family == "proxy" ? "/%ID%/" : "")}; "
-            + $"{family}_connect_timeout 300ms; {family}_next_upstream_timeout %V; }}", "60s", "100ms", " 200 ", " 504 ")
+            + $"{family}_connect_timeout 300ms; {family}_next_upstream_timeout %V; }}", "60s", "100ms", " 200 ",
+            " 504 ")
         {
             Http = $"upstream %ID% {{ server %FULL%; server {Origin(family)} backup; }}",
         },

@@ -6,8 +6,8 @@
 //   %FULL% an address that lets no connection in (and refuses none)
 //   %NAMES% and %SILENT% name servers: 127.0.0.1 for every name, and no answer       %UPPORT% the HTTP origin's port
 // The request may hold marks: Until waits for an answer's end or its absence, Wait for a while, Touch reads one answer
-// and then changes the file held-ID; Poke goes on sending after the server's end; Beside sends what is between two of it
-// on a connection beside, until an origin has it; Drop leaves without reading.
+// and then changes the file held-ID; Poke goes on sending after the server's end; Beside sends what is between two
+// of it on a connection beside, until an origin has it; Drop leaves without reading.
 namespace Weir.Tests.Harness.Rows;
 
 /// <summary>A row. A text that begins with "!" must not be said.</summary>
@@ -51,7 +51,7 @@ public sealed record Row(string Directive, string Server, string A, string B, st
     /// <summary>Whether a file "stored-ID-…" in the server's folder is awaited; its rights are told.</summary>
     public bool HasStored => (Server + Http + After).Contains("stored-%ID%");
 
-    public bool HasLog => (Server + Http + After).Contains("%LOG%");
+    public bool HasLog => (Server + Http + After + A + B).Contains("%LOG%");
 
     public static string Get(string target, params string[] headers) => Ask("GET", target, headers);
 

@@ -31,7 +31,8 @@ internal sealed class RowOrigins : IDisposable
         _listeners[3].Start(1);
         for (int i = 0; i < 3; i++)
         {
-            var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { Blocking = false };
+            var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            socket.Blocking = false;
             _fillers.Add(socket);
             try
             {

@@ -54,13 +54,13 @@ public static partial class RowTable
             }
         });
         var wrong = new ConcurrentBag<string>();
-        Parallel.For(0, rows.Length, new ParallelOptions { MaxDegreeOfParallelism = 24 }, i =>
+        Parallel.For(0, rows.Length, new ParallelOptions { MaxDegreeOfParallelism = 16 }, i =>
         {
             string? a = Check(server, origins, rows[i], i, "a", rows[i].SaysA, isNginx, out string toldA);
             string? b = Check(server, origins, rows[i], i, "b", rows[i].SaysB, isNginx, out string toldB);
             string? fault = a ?? b ?? (toldA == toldB ? "both values answer the same\n" + toldA : null);
-            if (fault is null && rows[i].SaysA == "" && Check(server, origins, rows[i], i, "a", "", isNginx, out string again)
-                is null && again != toldA)
+            if (fault is null && rows[i].SaysA == "" && Check(server, origins, rows[i], i, "a", "", isNginx,
+                out string again) is null && again != toldA)
             {
                 fault = "the same value answers otherwise the second time";
             }
@@ -115,8 +115,8 @@ public static partial class RowTable
     }
 
     /// <summary>Asks one server; null, or what it should have said.</summary>
-    private static string? Check(ServerProcess server, RowOrigins origins, Row row, int index, string letter, string says, bool isNginx,
-        out string told)
+    private static string? Check(ServerProcess server, RowOrigins origins, Row row, int index, string letter,
+        string says, bool isNginx, out string told)
     {
         says = Expand(says, row, index, letter).Replace("%NAME%", isNginx ? "nginx" : "weir", StringComparison.Ordinal)
             .Replace("%PORT%", $"{server.Port}", StringComparison.Ordinal);
@@ -175,7 +175,8 @@ public static partial class RowTable
         {
             Wait.Until(Logged, must ? PatientMs : QuietMs);
         }
-        if (!isDropped && !send.EndsWith(Row.Until, StringComparison.Ordinal) && !send.EndsWith(Row.Poke, StringComparison.Ordinal))
+        if (!isDropped && !send.EndsWith(Row.Until, StringComparison.Ordinal)
+            && !send.EndsWith(Row.Poke, StringComparison.Ordinal))
         {
             ReadUntil(client, bytes, "<end>");
         }
@@ -187,13 +188,15 @@ public static partial class RowTable
         {
             // Itself, or a file in it where it is a folder.
             string? stored = null;
+            string name = $"/stored-r{index}{letter}-";
             Wait.For("the file", () => (stored = Directory.EnumerateFiles(server.Dir.Path, "*",
-                SearchOption.AllDirectories).FirstOrDefault(f => f.Contains($"/stored-r{index}{letter}-"))) is not null);
+                SearchOption.AllDirectories).FirstOrDefault(f => f.Contains(name))) is not null);
             bytes.Append(CultureInfo.InvariantCulture, $"{stored}. {File.GetUnixFileMode(stored!)}.");
         }
         told = DatePattern().Replace(bytes.ToString(), "Date: *");
         told = (told.Length > ShownChars ? told[..ShownChars] : told)
-            + (isDropped ? "<gone>" : client.Ending == Ending.Open ? "<open>" : "<end>") + (File.Exists(log) ? File.ReadAllText(log) : "");
+            + (isDropped ? "<gone>" : client.Ending == Ending.Open ? "<open>" : "<end>")
+            + (File.Exists(log) ? File.ReadAllText(log) : "");
         return told.Contains(words, StringComparison.Ordinal) == must ? null
             : $"\"{(letter == "a" ? row.A : row.B)}\" does not say \"{says}\"\n{told}";
     }

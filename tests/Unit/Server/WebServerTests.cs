@@ -112,7 +112,8 @@ public sealed class WebServerTests
         string key = $"0100007F:{local:X4} 0100007F:{remote:X4} ";
         string line = File.ReadLines("/proc/net/tcp").Single(l => l.Contains(key));
         string inode = line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[9];
-        string path = Directory.GetFiles("/proc/self/fd").Single(f => new FileInfo(f).LinkTarget == $"socket:[{inode}]");
+        string path = Directory.GetFiles("/proc/self/fd").Single(f =>
+            new FileInfo(f).LinkTarget == $"socket:[{inode}]");
         using var handle = new SafeSocketHandle(nint.Parse(Path.GetFileName(path),
             System.Globalization.CultureInfo.InvariantCulture), ownsHandle: false);
         using var socket = new Socket(handle);
