@@ -67,7 +67,7 @@ public sealed class ProcessSettingsTests
             && started.All(static w => Proc(w, "status").Contains("Cpus_allowed_list:\t0\n")));
     }
 
-    /// <summary>Passwords are hashed on blocking threads; there are never more of them than the pool may have.</summary>
+    /// <summary>Passwords are hashed on blocking threads; there are never more than the pool may have.</summary>
     [Theory]
     [InlineData("default threads=1", 1)]
     [InlineData("default threads=3", 3)]
