@@ -7,54 +7,36 @@ using Weir.Kernel.Net;
 namespace Weir.Loop;
 
 /// <summary>The server's end.</summary>
-internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop), IInMemoryEnd, IInMemoryTarget
+internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : ManagedStream(loop), IInMemoryEnd, IInMemoryTarget
 {
     private readonly InMemoryLoop _loop = loop;
-    private readonly LoopOperation<RecvLease> _receive = new();
-    private readonly LoopOperation<IoResult> _drain = new();
-    private readonly LoopOperation<ConnectOutcome> _connect = new();
-    private CallbackTimer? _readTimer;
-    private CallbackTimer? _sendTimer;
     private InMemoryPipe _in = new();
     private InMemoryPipe _out = new();
-    private BufferChain? _sending;
-    private long _drainKept;
-    private int _sendError;
-    private int _receiveMax;
     private bool _queued;
-    private bool _blocked;
-    private bool _peerClosed;
-    private bool _broken;
 
     /// <summary>Connecting is never answered: a plan says so.</summary>
     private bool _isUnanswered;
 
     /// <summary>The end of the connection that had this slot before is still to be delivered: a planted bug.</summary>
     private bool _hasStaleEnd;
-    private byte[] _peer = [];
-    private byte[] _local = [];
     private uint _generation;
     internal InMemoryStream? NextFree;
 
     uint IInMemoryTarget.Generation => _generation;
 
-    /// <summary>Nobody waits on it any more.</summary>
-    internal bool IsQuiet => !_receive.IsPending && !_drain.IsPending && !_connect.IsPending;
-
     internal InMemoryStream OpenAccepted(InMemoryCall call, InMemoryListener listener)
     {
         Start(listener);
-        _peer = call.Source;
-        _local = listener.Address;
+        Peer = call.Source;
+        Local = listener.Address;
         Attach(call.ToServer, call.ToPeer);
         return this;
     }
 
     private void Start(Listener? listener)
     {
-        Listener = listener;
-        Number = _loop.NextConnectionNumber();
-        StartMs = _loop.NowMs;
+        _hasStaleEnd = IsPeerEnded && _loop.Plan is { Planted: PlantedBug.StaleCompletion };
+        Begin(listener);
         IsClosed = false;
         SentBytes = 0;
         SendTimeoutMs = 0;
@@ -64,14 +46,9 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         Guest = null;
         _in = new InMemoryPipe();
         _out = new InMemoryPipe();
-        _sendError = 0;
         _queued = false;
-        _hasStaleEnd = _peerClosed && _loop.Plan is { Planted: PlantedBug.StaleCompletion };
-        _peerClosed = false;
-        _broken = false;
         _isUnanswered = false;
         _generation++;
-        _loop.ConnectionCount++;
     }
 
     private void Attach(InMemoryPipe incoming, InMemoryPipe outgoing)
@@ -90,20 +67,16 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
     internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs)
     {
         Start(null);
-        _peer = address.ToArray();
-        _local = local.IsEmpty ? _loop.NextPeerAddress() : local.Address.ToArray();
-        LoopTask<ConnectOutcome> task = _connect.Begin();
-        if (timeoutMs > 0)
-        {
-            SetReadDeadline(_loop.NowMs + timeoutMs);
-        }
+        Peer = address.ToArray();
+        Local = local.IsEmpty ? _loop.NextPeerAddress() : local.Address.ToArray();
+        LoopTask<ConnectOutcome> task = BeginConnect(timeoutMs);
         Poke();
         return task;
     }
 
     private void TryConnect()
     {
-        InMemoryListener? listener = _loop.FindForServer(_peer);
+        InMemoryListener? listener = _loop.FindForServer(Peer);
         if (listener is { IsSilent: true } || _isUnanswered)
         {
             return;
@@ -139,19 +112,9 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         }
         else
         {
-            listener.Enqueue(new InMemoryCall(toServer, toClient, _local));
+            listener.Enqueue(new InMemoryCall(toServer, toClient, Local));
         }
         FinishConnect(0);
-    }
-
-    private void FinishConnect(int errno)
-    {
-        DisarmRead();
-        if (errno != 0)
-        {
-            CloseQuietly(reset: false);
-        }
-        _connect.SetResult(new ConnectOutcome(errno));
     }
 
     public void Poke()
@@ -170,29 +133,29 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         {
             return;
         }
-        if (_connect.IsWaiting)
+        if (IsConnecting)
         {
             TryConnect();
             return;
         }
         _in.Reveal(_loop.Plan);
-        bool news = (_in.IsEnded && !_peerClosed && !_in.HasHidden) || (_in.IsBroken && !_broken);
-        _peerClosed |= (_in.IsEnded && !_in.HasHidden) || _in.IsBroken;
-        _broken |= _in.IsBroken;
-        if (_blocked && (_out.Room > 0 || _out.IsBroken || _out.IsDeaf))
+        bool news = (_in.IsEnded && !IsPeerEnded && !_in.HasHidden) || (_in.IsBroken && !IsBroken);
+        IsPeerEnded |= (_in.IsEnded && !_in.HasHidden) || _in.IsBroken;
+        IsBroken |= _in.IsBroken;
+        if (IsBlocked && (_out.Room > 0 || _out.IsBroken || _out.IsDeaf))
         {
-            ContinueSend();
+            Continue(0);
         }
         if (!IsClosed && _in.IsReadable)
         {
-            if (_receive.IsWaiting)
+            if (Receiving.IsWaiting)
             {
                 DisarmRead();
-                _receive.SetResult(Take());
+                Receiving.SetResult(Take());
             }
             else if (news && Watcher is { } watcher)
             {
-                watcher.PeerGone(this, _broken);
+                watcher.PeerGone(this, IsBroken);
             }
         }
         if (!IsClosed && _in.HasHidden)
@@ -201,23 +164,19 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         }
     }
 
-    public override ReadOnlySpan<byte> PeerAddress => _peer;
-    public override ReadOnlySpan<byte> LocalAddress => _local;
-    public override int SendError => _sendError;
-    public override bool PeerClosed => _peerClosed || _broken;
     public override bool MayHaveInput => !IsClosed && _in.IsReadable;
 
     public override LoopTask<RecvLease> ReceiveAsync(int maxBytes = BufferPool.StandardSize)
     {
-        _receiveMax = maxBytes;
-        if (!IsClosed && _in.IsReadable && !_receive.IsPending && !IsSlow())
+        ReceiveMax = maxBytes;
+        if (!IsClosed && _in.IsReadable && !Receiving.IsPending && !IsSlow())
         {
             return new LoopTask<RecvLease>(Take());
         }
-        LoopTask<RecvLease> task = _receive.Begin();
+        LoopTask<RecvLease> task = Receiving.Begin();
         if (IsClosed)
         {
-            _receive.SetResult(RecvLease.Failed(Errno.ECANCELED));
+            Receiving.SetResult(RecvLease.Failed(Errno.ECANCELED));
         }
         return task;
     }
@@ -237,78 +196,25 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
     {
         if (_in.Visible > 0)
         {
-            BufferSlab slab = _loop.Buffers.Rent(_receiveMax);
-            int room = Math.Min(slab.Capacity, Math.Max(_receiveMax, 1));
+            BufferSlab slab = _loop.Buffers.Rent(ReceiveMax);
+            int room = Math.Min(slab.Capacity, Math.Max(ReceiveMax, 1));
             return RecvLease.Bytes(slab, _in.Read(slab.Span[..room]));
         }
         return _in.IsBroken ? RecvLease.Failed(Errno.ECONNRESET) : RecvLease.End;
     }
 
-    public override bool Send(BufferChain chain)
-    {
-        if (_blocked)
-        {
-            return _sendError == 0;
-        }
-        if (IsClosed)
-        {
-            chain.Clear();
-            return false;
-        }
-        if (_sendError == 0)
-        {
-            Transmit(chain);
-        }
-        if (_sendError != 0)
-        {
-            chain.Clear();
-        }
-        return _sendError == 0;
-    }
+    public override LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0) =>
+        IsBlocked && SendError == 0 && _loop.Plan is { Planted: PlantedBug.DrainTooEarly } plan
+            && chain.Length > keptBytes && plan.Random.Chance(500)
+            ? new LoopTask<IoResult>(IoResult.Ok()) : base.DrainAsync(chain, keptBytes);
 
-    public override LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0)
+    protected override void Transmit(BufferChain chain)
     {
-        if (_sendError != 0 || IsClosed)
-        {
-            return new LoopTask<IoResult>(IoResult.Failed(_sendError != 0 ? _sendError : Errno.ECANCELED));
-        }
-        if (!_blocked || chain.Length <= keptBytes
-            || (_loop.Plan is { Planted: PlantedBug.DrainTooEarly } plan && plan.Random.Chance(500)))
-        {
-            return new LoopTask<IoResult>(IoResult.Ok());
-        }
-        _drainKept = keptBytes;
-        return _drain.Begin();
-    }
-
-    private void ContinueSend()
-    {
-        BufferChain chain = _sending!;
-        long before = SentBytes;
-        _blocked = false;
-        Transmit(chain);
-        if (_sendError != 0)
-        {
-            chain.Clear();
-        }
-        else if (_blocked && SentBytes != before && SendTimeoutMs > 0)
-        {
-            ArmSend();
-        }
-        if (_drain.IsWaiting && (_sendError != 0 || chain.Length <= _drainKept))
-        {
-            _drain.SetResult(_sendError != 0 ? IoResult.Failed(_sendError) : IoResult.Ok());
-        }
-    }
-
-    private void Transmit(BufferChain chain)
-    {
-        while (!chain.IsEmpty && _sendError == 0)
+        while (!chain.IsEmpty && SendError == 0)
         {
             if (_out.IsBroken || _out.IsEnded)
             {
-                _sendError = _out.IsEnded ? Errno.EPIPE : Errno.ECONNRESET;
-                _broken = true;
+                Fail(_out.IsEnded ? Errno.EPIPE : Errno.ECONNRESET);
                 break;
             }
             ref ChainSegment first = ref chain[0];
@@ -323,8 +229,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
             }
             if (n < 0)
             {
-                _sendError = -n;
-                _broken = true;
+                Fail(-n);
                 break;
             }
             if (n == 0 || n == limit && limit < first.Length && !first.IsFile)
@@ -332,8 +237,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
                 if (n > 0)
                 {
                     // A short write: the socket says when it takes more.
-                    SentBytes += n;
-                    chain.Consume(n);
+                    Sent(chain, n);
                     Overtake(chain);
                     Poke();
                 }
@@ -342,23 +246,12 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
                     // Cut in the middle: the next write says so.
                     continue;
                 }
-                bool wasSending = _sending is not null;
-                _blocked = true;
-                _sending = chain;
-                if (!wasSending && SendTimeoutMs > 0)
-                {
-                    ArmSend();
-                }
+                Block(chain);
                 return;
             }
-            SentBytes += n;
-            chain.Consume(n);
+            Sent(chain, n);
         }
-        _sending = null;
-        if (_sendTimer is not null)
-        {
-            _loop.Timers.Disarm(_sendTimer);
-        }
+        Unblock();
     }
 
     /// <summary>The planted bug of that name.</summary>
@@ -394,75 +287,6 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
         return moved;
     }
 
-    private void ArmSend()
-    {
-        _sendTimer ??= new CallbackTimer(SendTimedOut);
-        _loop.Timers.Set(_sendTimer, _loop.NowMs + SendTimeoutMs);
-    }
-
-    private void SendTimedOut()
-    {
-        if (_blocked)
-        {
-            _sendError = Errno.ETIMEDOUT;
-            BufferChain chain = _sending!;
-            _blocked = false;
-            _sending = null;
-            chain.Clear();
-            if (_drain.IsWaiting)
-            {
-                _drain.SetResult(IoResult.Failed(Errno.ETIMEDOUT));
-            }
-        }
-    }
-
-    public override void SetReadDeadline(long dueMs)
-    {
-        if (dueMs == 0)
-        {
-            DisarmRead();
-            return;
-        }
-        _readTimer ??= new CallbackTimer(ReadTimedOut);
-        _loop.Timers.Set(_readTimer, dueMs);
-    }
-
-    private void DisarmRead()
-    {
-        if (_readTimer is not null)
-        {
-            _loop.Timers.Disarm(_readTimer);
-        }
-    }
-
-    private void ReadTimedOut()
-    {
-        if (_connect.IsWaiting)
-        {
-            FinishConnect(Errno.ETIMEDOUT);
-        }
-        else if (_receive.IsWaiting)
-        {
-            _receive.SetResult(RecvLease.Failed(Errno.ETIMEDOUT));
-        }
-    }
-
-    public override void CancelReceive()
-    {
-        if (_receive.IsWaiting)
-        {
-            _receive.SetResult(RecvLease.Failed(Errno.ECANCELED));
-        }
-    }
-
-    public override void CancelDrain()
-    {
-        if (_drain.IsWaiting)
-        {
-            _drain.SetResult(IoResult.Failed(Errno.ECANCELED));
-        }
-    }
-
     public override void ShutdownSend()
     {
         if (!IsClosed)
@@ -475,37 +299,8 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : Connection(loop
     {
     }
 
-    public override void Close(bool reset = false)
+    protected override void CloseTransport(bool reset)
     {
-        if (IsClosed)
-        {
-            return;
-        }
-        CloseQuietly(reset);
-        if (_connect.IsWaiting)
-        {
-            _connect.SetResult(new ConnectOutcome(Errno.ECANCELED));
-        }
-        CancelReceive();
-        CancelDrain();
-    }
-
-    private void CloseQuietly(bool reset)
-    {
-        IsClosed = true;
-        _loop.LeaveIdle(this);
-        _loop.ConnectionCount--;
-        if (_readTimer is not null)
-        {
-            _loop.Timers.Cancel(_readTimer);
-        }
-        if (_sendTimer is not null)
-        {
-            _loop.Timers.Cancel(_sendTimer);
-        }
-        _sending = null;
-        _blocked = false;
-        Watcher = null;
         _in.IsDeaf = true;
         _loop.ReturnStream(this);
         // As Linux: bytes that nobody read make the close a reset.

@@ -8,45 +8,9 @@ namespace Weir.Loop;
 
 internal sealed partial class PortableStream
 {
-    public override bool Send(BufferChain chain)
+    protected override void Transmit(BufferChain chain)
     {
-        if (_blocked)
-        {
-            return _sendError == 0;
-        }
-        if (IsClosed)
-        {
-            chain.Clear();
-            return false;
-        }
-        if (_sendError == 0)
-        {
-            Transmit(chain);
-        }
-        if (_sendError != 0)
-        {
-            chain.Clear();
-        }
-        return _sendError == 0;
-    }
-
-    public override LoopTask<IoResult> DrainAsync(BufferChain chain, long keptBytes = 0)
-    {
-        if (_sendError != 0 || IsClosed)
-        {
-            return new LoopTask<IoResult>(IoResult.Failed(_sendError != 0 ? _sendError : Errno.ECANCELED));
-        }
-        if (!_blocked || chain.Length <= keptBytes)
-        {
-            return new LoopTask<IoResult>(IoResult.Ok());
-        }
-        _drainKept = keptBytes;
-        return _drain.Begin();
-    }
-
-    private void Transmit(BufferChain chain)
-    {
-        while (!chain.IsEmpty && _sendError == 0)
+        while (!chain.IsEmpty && SendError == 0)
         {
             ref ChainSegment first = ref chain[0];
             if (_sendUnderWay)
@@ -75,28 +39,9 @@ internal sealed partial class PortableStream
                 Fail(PortableLoop.ErrnoOf(error));
                 break;
             }
-            SentBytes += n;
-            chain.Consume(n);
+            Sent(chain, n);
         }
-        _sending = null;
-        _loop.Timers.Disarm(_sendTimer);
-    }
-
-    private void Fail(int errno)
-    {
-        _sendError = errno;
-        _broken = true;
-    }
-
-    private void Block(BufferChain chain)
-    {
-        bool first = _sending is null;
-        _blocked = true;
-        _sending = chain;
-        if (first && SendTimeoutMs > 0)
-        {
-            _loop.Timers.Set(_sendTimer, _loop.NowMs + SendTimeoutMs);
-        }
+        Unblock();
     }
 
     /// <summary>A piece of a file into the stream's own buffer, on a thread that may wait, and then out.</summary>
@@ -109,7 +54,7 @@ internal sealed partial class PortableStream
         file.AddReference();
         await _loop.Blocking.RunAsync(_fileRead);
         file.Release();
-        if (!_blocked || IsClosed)
+        if (!IsBlocked || IsClosed)
         {
             _sendUnderWay = false;
             return;
@@ -119,7 +64,7 @@ internal sealed partial class PortableStream
             // The file became shorter than was promised.
             _sendUnderWay = false;
             Fail(Errno.EIO);
-            Finished(0);
+            Continue(0);
             return;
         }
         _sendCount = _fileRead.Count;
@@ -144,7 +89,7 @@ internal sealed partial class PortableStream
     private void OnSent()
     {
         _sendUnderWay = false;
-        if (IsClosed || !_blocked)
+        if (IsClosed || !IsBlocked)
         {
             return;
         }
@@ -152,54 +97,7 @@ internal sealed partial class PortableStream
         {
             Fail(PortableLoop.ErrnoOf(_send.SocketError));
         }
-        Finished(_send.BytesTransferred);
-    }
-
-    /// <summary>Bytes of the chain have left: goes on with the rest.</summary>
-    private void Finished(int count)
-    {
-        BufferChain chain = _sending!;
-        _blocked = false;
-        SentBytes += count;
-        if (count > 0)
-        {
-            chain.Consume(count);
-        }
-        if (_sendError == 0)
-        {
-            if (SendTimeoutMs > 0 && count > 0)
-            {
-                _loop.Timers.Set(_sendTimer, _loop.NowMs + SendTimeoutMs);
-            }
-            Transmit(chain);
-        }
-        if (_sendError != 0)
-        {
-            _sending = null;
-            _loop.Timers.Disarm(_sendTimer);
-            chain.Clear();
-        }
-        if (_drain.IsWaiting && (_sendError != 0 || chain.Length <= _drainKept))
-        {
-            _drain.SetResult(_sendError != 0 ? IoResult.Failed(_sendError) : IoResult.Ok());
-        }
-    }
-
-    private void SendTimedOut()
-    {
-        if (!_blocked)
-        {
-            return;
-        }
-        _sendError = Errno.ETIMEDOUT;
-        BufferChain chain = _sending!;
-        _blocked = false;
-        _sending = null;
-        chain.Clear();
-        if (_drain.IsWaiting)
-        {
-            _drain.SetResult(IoResult.Failed(Errno.ETIMEDOUT));
-        }
+        Continue(_send.BytesTransferred);
     }
 
     /// <summary>A read of a file on a thread that may wait.</summary>

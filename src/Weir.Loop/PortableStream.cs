@@ -9,7 +9,7 @@ using Weir.Kernel.Net;
 
 namespace Weir.Loop;
 
-internal sealed partial class PortableStream : Connection
+internal sealed partial class PortableStream : ManagedStream
 {
     private const int SendBytes = 64 * 1024;
     private const int ImmediateMax = 64;
@@ -18,19 +18,13 @@ internal sealed partial class PortableStream : Connection
     private const int LookMs = 100;
 
     private readonly PortableLoop _loop;
-    private readonly LoopOperation<RecvLease> _receive = new();
-    private readonly LoopOperation<IoResult> _drain = new();
-    private readonly LoopOperation<ConnectOutcome> _connect = new();
     private readonly Action _onReadable;
     private readonly Action _onSent;
-    private readonly CallbackTimer _readTimer;
-    private readonly CallbackTimer _sendTimer;
     private CallbackTimer? _watchTimer;
     private Socket? _socket;
     private SocketAsyncEventArgs? _wait;
     private SocketAsyncEventArgs? _send;
     private FileRead? _fileRead;
-    private BufferChain? _sending;
     private byte[]? _sendBuffer;
     private int _sendCount;
 
@@ -38,41 +32,33 @@ internal sealed partial class PortableStream : Connection
     private BufferSlab? _ahead;
     private int _aheadStart;
     private int _aheadEnd;
-    private long _drainKept;
-    private int _sendError;
-    private int _receiveMax;
     private int _immediate;
     private bool _waiting;
     private bool _sendUnderWay;
     private bool _readReady;
-    private bool _peerClosed;
-    private bool _broken;
-    private bool _blocked;
-    private byte[] _peer = [];
-    private byte[] _local = [];
 
     internal PortableStream(PortableLoop loop) : base(loop)
     {
         _loop = loop;
         _onReadable = OnReadable;
         _onSent = OnSent;
-        _readTimer = new CallbackTimer(ReadTimedOut);
-        _sendTimer = new CallbackTimer(SendTimedOut);
     }
 
     private void Start(Socket socket, Listener? listener)
     {
         _socket = socket;
-        Listener = listener;
-        Number = _loop.NextConnectionNumber();
-        StartMs = _loop.NowMs;
-        _loop.ConnectionCount++;
+        Begin(listener);
         _loop.Streams.Add(this);
     }
 
     internal void Open(Socket socket, Listener listener)
     {
         Start(socket, listener);
+        OnConnected();
+    }
+
+    protected override void OnConnected()
+    {
         Prepare();
         Arm();
     }
@@ -82,13 +68,13 @@ internal sealed partial class PortableStream : Connection
         _socket!.Blocking = false;
         try
         {
-            _peer = PortableLoop.ToNative(_socket.RemoteEndPoint);
-            _local = PortableLoop.ToNative(_socket.LocalEndPoint);
+            Peer = PortableLoop.ToNative(_socket.RemoteEndPoint);
+            Local = PortableLoop.ToNative(_socket.LocalEndPoint);
         }
         catch (SocketException)
         {
             // The peer went while it was accepted; the first read says so.
-            _broken = true;
+            IsBroken = true;
         }
     }
 
@@ -96,7 +82,7 @@ internal sealed partial class PortableStream : Connection
 
     internal LoopTask<ConnectOutcome> Connect(ReadOnlySpan<byte> address, LocalEnd local, int timeoutMs)
     {
-        _peer = address.ToArray();
+        Peer = address.ToArray();
         EndPoint to = PortableLoop.ToEndPoint(address);
         var socket = new Socket(to.AddressFamily, SocketType.Stream,
             to.AddressFamily == AddressFamily.Unix ? ProtocolType.Unspecified : ProtocolType.Tcp);
@@ -121,11 +107,7 @@ internal sealed partial class PortableStream : Connection
         var connect = new SocketAsyncEventArgs { RemoteEndPoint = to };
         Action deliver = () => Connected(connect);
         connect.Completed += (_, _) => _loop.Post(deliver);
-        LoopTask<ConnectOutcome> task = _connect.Begin();
-        if (timeoutMs > 0)
-        {
-            SetReadDeadline(_loop.NowMs + timeoutMs);
-        }
+        LoopTask<ConnectOutcome> task = BeginConnect(timeoutMs);
         if (!socket.ConnectAsync(connect))
         {
             _loop.Ready(deliver);
@@ -137,33 +119,14 @@ internal sealed partial class PortableStream : Connection
     {
         SocketError error = connect.SocketError;
         connect.Dispose();
-        if (_connect.IsWaiting)
+        if (IsConnecting)
         {
             FinishConnect(PortableLoop.ErrnoOf(error));
         }
     }
 
-    private void FinishConnect(int errno)
-    {
-        _loop.Timers.Disarm(_readTimer);
-        if (errno != 0)
-        {
-            CloseQuietly(reset: false);
-        }
-        else
-        {
-            Prepare();
-            Arm();
-        }
-        _connect.SetResult(new ConnectOutcome(errno));
-    }
-
     // Receiving.
 
-    public override ReadOnlySpan<byte> PeerAddress => _peer;
-    public override ReadOnlySpan<byte> LocalAddress => _local;
-    public override int SendError => _sendError;
-    public override bool PeerClosed => _peerClosed || _broken;
     public override bool MayHaveInput => !IsClosed && (_readReady || _ahead is not null);
 
     /// <summary>Waits for bytes without a buffer, if it does not yet.</summary>
@@ -196,14 +159,14 @@ internal sealed partial class PortableStream : Connection
         }
         _immediate = 0;
         _readReady = true;
-        if (_receive.IsWaiting)
+        if (Receiving.IsWaiting)
         {
             ContinueReceive();
             return;
         }
         if (Look() && Watcher is { } watcher)
         {
-            watcher.PeerGone(this, _broken);
+            watcher.PeerGone(this, IsBroken);
         }
     }
 
@@ -225,9 +188,9 @@ internal sealed partial class PortableStream : Connection
         }
         bool isEnd = error == SocketError.Success && n == 0;
         bool isBroken = error != SocketError.Success;
-        bool isNews = (isEnd && !_peerClosed) || (isBroken && !_broken);
-        _peerClosed |= isEnd || isBroken;
-        _broken |= isBroken;
+        bool isNews = (isEnd && !IsPeerEnded) || (isBroken && !IsBroken);
+        IsPeerEnded |= isEnd || isBroken;
+        IsBroken |= isBroken;
         if (isEnd && !isBroken && Watcher is not null)
         {
             // A waiting receive ends at once from now on: only looking tells of a reset.
@@ -239,13 +202,13 @@ internal sealed partial class PortableStream : Connection
 
     private void LookForReset()
     {
-        if (Watcher is not { } watcher || _broken)
+        if (Watcher is not { } watcher || IsBroken)
         {
             return;
         }
         if (_socket!.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.Error) is int and not 0)
         {
-            _broken = true;
+            IsBroken = true;
             watcher.PeerGone(this, reset: true);
             return;
         }
@@ -278,8 +241,8 @@ internal sealed partial class PortableStream : Connection
 
     private RecvLease TakeAhead()
     {
-        BufferSlab part = _loop.Buffers.Rent(_receiveMax);
-        int count = Math.Min(Math.Min(part.Capacity, Math.Max(_receiveMax, 1)), _aheadEnd - _aheadStart);
+        BufferSlab part = _loop.Buffers.Rent(ReceiveMax);
+        int count = Math.Min(Math.Min(part.Capacity, Math.Max(ReceiveMax, 1)), _aheadEnd - _aheadStart);
         _ahead!.Span.Slice(_aheadStart, count).CopyTo(part.Span);
         _aheadStart += count;
         if (_aheadStart == _aheadEnd)
@@ -291,7 +254,7 @@ internal sealed partial class PortableStream : Connection
 
     public override LoopTask<RecvLease> ReceiveAsync(int maxBytes = BufferPool.StandardSize)
     {
-        _receiveMax = maxBytes;
+        ReceiveMax = maxBytes;
         if (_ahead is not null && !IsClosed)
         {
             return new LoopTask<RecvLease>(TakeAhead());
@@ -304,10 +267,10 @@ internal sealed partial class PortableStream : Connection
                 return new LoopTask<RecvLease>(lease);
             }
         }
-        LoopTask<RecvLease> task = _receive.Begin();
+        LoopTask<RecvLease> task = Receiving.Begin();
         if (IsClosed)
         {
-            _receive.SetResult(RecvLease.Failed(Errno.ECANCELED));
+            Receiving.SetResult(RecvLease.Failed(Errno.ECANCELED));
         }
         else if (_readReady)
         {
@@ -320,13 +283,13 @@ internal sealed partial class PortableStream : Connection
     private void ContinueReceive()
     {
         _immediate = 0;
-        if (_receive.IsWaiting && _readReady && !IsClosed)
+        if (Receiving.IsWaiting && _readReady && !IsClosed)
         {
             RecvLease lease = TryReceive(out bool wouldBlock);
             if (!wouldBlock)
             {
-                _loop.Timers.Disarm(_readTimer);
-                _receive.SetResult(lease);
+                DisarmRead();
+                Receiving.SetResult(lease);
             }
         }
     }
@@ -334,12 +297,12 @@ internal sealed partial class PortableStream : Connection
     private RecvLease TryReceive(out bool wouldBlock)
     {
         wouldBlock = false;
-        BufferSlab slab = _loop.Buffers.Rent(_receiveMax);
-        int room = Math.Min(slab.Capacity, Math.Max(_receiveMax, 1));
+        BufferSlab slab = _loop.Buffers.Rent(ReceiveMax);
+        int room = Math.Min(slab.Capacity, Math.Max(ReceiveMax, 1));
         int n = _socket!.Receive(slab.Span[..room], SocketFlags.None, out SocketError error);
         if (error == SocketError.Success && n > 0)
         {
-            if (n < room && !_peerClosed)
+            if (n < room && !IsPeerEnded)
             {
                 _readReady = false;
                 Arm();
@@ -354,54 +317,16 @@ internal sealed partial class PortableStream : Connection
             Arm();
             return default;
         }
-        _peerClosed = true;
+        IsPeerEnded = true;
         if (error == SocketError.Success)
         {
             return RecvLease.End;
         }
-        _broken = true;
+        IsBroken = true;
         return RecvLease.Failed(PortableLoop.ErrnoOf(error));
     }
 
-    // Deadlines, cancelling, closing.
-
-    public override void SetReadDeadline(long dueMs)
-    {
-        if (dueMs == 0)
-        {
-            _loop.Timers.Disarm(_readTimer);
-            return;
-        }
-        _loop.Timers.Set(_readTimer, dueMs);
-    }
-
-    private void ReadTimedOut()
-    {
-        if (_connect.IsWaiting)
-        {
-            FinishConnect(Errno.ETIMEDOUT);
-        }
-        else if (_receive.IsWaiting)
-        {
-            _receive.SetResult(RecvLease.Failed(Errno.ETIMEDOUT));
-        }
-    }
-
-    public override void CancelReceive()
-    {
-        if (_receive.IsWaiting)
-        {
-            _receive.SetResult(RecvLease.Failed(Errno.ECANCELED));
-        }
-    }
-
-    public override void CancelDrain()
-    {
-        if (_drain.IsWaiting)
-        {
-            _drain.SetResult(IoResult.Failed(Errno.ECANCELED));
-        }
-    }
+    // Options, closing.
 
     public override void ShutdownSend()
     {
@@ -425,7 +350,7 @@ internal sealed partial class PortableStream : Connection
 
     public override void SetNoDelay()
     {
-        if (!IsClosed && _socket!.AddressFamily != AddressFamily.Unix && !_broken)
+        if (!IsClosed && _socket!.AddressFamily != AddressFamily.Unix && !IsBroken)
         {
             try
             {
@@ -433,7 +358,7 @@ internal sealed partial class PortableStream : Connection
             }
             catch (SocketException)
             {
-                _broken = true;
+                IsBroken = true;
             }
         }
     }
@@ -447,48 +372,25 @@ internal sealed partial class PortableStream : Connection
             Sys.SO_SNDBUF => SocketOptionName.SendBuffer,
             _ => null,
         };
-        if (name is { } known && !_broken)
+        if (name is { } known && !IsBroken)
         {
             _socket!.SetSocketOption(SocketOptionLevel.Socket, known, value);
         }
     }
 
-    public override void Close(bool reset = false)
+    protected override void CloseTransport(bool reset)
     {
-        if (IsClosed)
-        {
-            return;
-        }
-        CloseQuietly(reset);
-        if (_connect.IsWaiting)
-        {
-            _connect.SetResult(new ConnectOutcome(Errno.ECANCELED));
-        }
-        CancelReceive();
-        CancelDrain();
-    }
-
-    private void CloseQuietly(bool reset)
-    {
-        IsClosed = true;
-        _loop.LeaveIdle(this);
-        _loop.ConnectionCount--;
         _loop.Streams.Remove(this);
-        _loop.Timers.Cancel(_readTimer);
-        _loop.Timers.Cancel(_sendTimer);
         if (_watchTimer is not null)
         {
             _loop.Timers.Cancel(_watchTimer);
         }
-        _sending = null;
-        _blocked = false;
-        Watcher = null;
         // As the kernel: bytes that nobody read make the close a reset.
         if (reset || _ahead is not null)
         {
             _socket!.LingerState = new LingerOption(true, 0);
         }
-        else if (!_connect.IsPending)
+        else if (!IsConnectPending)
         {
             // The framework resets a connection that is closed under a waiting receive, unless it was shut down before.
             TryShutdown();
