@@ -9,26 +9,41 @@ namespace Weir.Http;
 
 internal static class PostAction
 {
+    /// <summary>As many as a request may take internal redirects.</summary>
+    private const int StepsMax = 10;
+
+    /// <summary>The location that a post_action leads to may have one of its own, and so on.</summary>
     internal static async LoopTask<Unit> RunAsync(HttpRequest r)
     {
         NativeSlice target = r.Location.Settings.PostActionBytes;
-        if (SubRequest.Start(r, target, default) is not { } sub)
+        for (int steps = 0; !target.IsEmpty; steps++)
         {
-            return default;
-        }
-        sub.SubStream!.Detach();
-        sub.IsPostAction = true;
-        sub.Response.Status = r.Response.Status;
-        sub.HeadBytesSent = r.HeadBytesSent;
-        sub.WireBodyBytes = r.WireBodyBytes;
-        sub.BodyBytesSent = r.BodyBytesSent;
-        try
-        {
-            await (target.Span[0] == '@' ? sub.RunNamedAsync(target) : SubRequest.RunAsync(sub));
-        }
-        finally
-        {
-            SubRequest.End(sub, keepsVariables: false);
+            if (steps == StepsMax)
+            {
+                r.LogError(LogLevel.Error,
+                    $"rewrite or internal redirection cycle while internally redirecting to \"{target}\"");
+                r.Response.Status = 500;
+                break;
+            }
+            if (SubRequest.Start(r, target, default) is not { } sub)
+            {
+                break;
+            }
+            sub.SubStream!.Detach();
+            sub.IsPostAction = true;
+            sub.Response.Status = r.Response.Status;
+            sub.HeadBytesSent = r.HeadBytesSent;
+            sub.WireBodyBytes = r.WireBodyBytes;
+            sub.BodyBytesSent = r.BodyBytesSent;
+            try
+            {
+                await (target.Span[0] == '@' ? sub.RunNamedAsync(target) : SubRequest.RunAsync(sub));
+            }
+            finally
+            {
+                target = sub.Location.Settings.PostActionBytes;
+                SubRequest.End(sub, keepsVariables: false);
+            }
         }
         return default;
     }

@@ -254,6 +254,15 @@ public sealed class ProxyFormTests() : DifferentialTests(ProxyFormCases.All)
     public void A_passed_request_reads_as_nginx_s(string id) => Compare(id);
 }
 
+/// <summary>What leads back to where it began.</summary>
+public sealed class CircleTests() : DifferentialTests(CircleCases.All)
+{
+    public static TheoryData<string> All => Ids(CircleCases.All);
+
+    [NeedsTheory("nginx"), MemberData(nameof(All))]
+    public void A_circle_ends_where_nginx_ends_it(string id) => Compare(id);
+}
+
 /// <summary>The list of differences names cases that exist.</summary>
 public sealed class KnownDifferenceTests
 {

@@ -138,6 +138,11 @@ internal sealed class IndexHandler(Template[] names) : PhaseHandler
     /// <summary>Whether the directory is there at all. 0, or the status.</summary>
     private static int TestDirectory(HttpRequest r, NativeSlice path, int length)
     {
+        if (path.Span[length] != '/')
+        {
+            // An alias without a slash at its end.
+            length++;
+        }
         byte kept = path.Span[length];
         path.Span[length] = 0;
         NativeSlice directory = path.Slice(0, length);

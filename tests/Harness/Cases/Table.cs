@@ -10,7 +10,7 @@ public static class Table
         .. ConnectionCases.All, .. FramingCases.All, .. FileCases.All, .. RoutingCases.All, .. ProxyCases.All,
         .. RewriteCases.All, .. AccessCases.All, .. ModuleCases.All,
         .. FilterCases.All, .. UriCases.All, .. LogCases.All, .. ProxyMoreCases.All,
-        .. LocationCases.All, .. RewriteMoreCases.All, .. ProxyFormCases.All,
+        .. LocationCases.All, .. RewriteMoreCases.All, .. ProxyFormCases.All, .. CircleCases.All,
     ];
 
     /// <summary>Scripts that say themselves what must come back.</summary>

@@ -17,8 +17,8 @@ public sealed class CompatibilityTests
         ("URI and location choice", 50, [.. UriCases.All, .. LocationCases.All]),
         ("files and ranges", 40, FileCases.All),
         ("proxy", 60, [.. ProxyCases.All, .. ProxyMoreCases.All, .. ProxyFormCases.All]),
-        ("rewrite, if, error_page", 40, [.. RewriteCases.All, .. RoutingCases.All, .. RewriteMoreCases.All
-            .Where(static c => c.Area != "logs")]),
+        ("rewrite, if, error_page", 40, [.. RewriteCases.All, .. RoutingCases.All, .. CircleCases.All,
+            .. RewriteMoreCases.All.Where(static c => c.Area != "logs")]),
         ("access", 0, AccessCases.All),
         ("filters and compression", 20, [.. FilterCases.All, .. ModuleCases.All]),
         ("logs", 20, [.. LogCases.All, .. RewriteMoreCases.All.Where(static c => c.Area == "logs")]),
