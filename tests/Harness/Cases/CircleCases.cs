@@ -51,7 +51,8 @@ public static class CircleCases
             location /n { post_action @n; return 200 n; } location @n { post_action @n; return 200 n; }
             """, "/a", "/b", "/n"),
         Circle("X-Accel-Redirect to where it came from", """
-            location / { proxy_pass http://127.0.0.1:%UPSTREAM%; proxy_http_version 1.1; proxy_set_header Connection ""; }
+            location / { proxy_pass http://127.0.0.1:%UPSTREAM%; proxy_http_version 1.1;
+                proxy_set_header Connection ""; }
             """, "/a", "/b?c") with
         {
             Origin = Origin.Answering(Upstream.Ok("", "X-Accel-Redirect: /again")),
