@@ -396,7 +396,17 @@ internal sealed partial class Http1Driver
         }
         else if (error != Errno.ECANCELED)
         {
-            r.LogError(LogLevel.Info, "writev() failed", error);
+            r.LogError(LogLevel.Info, _connection.Fault ?? "writev() failed",
+                HttpRequest.FailureNumber(_connection, error));
+        }
+    }
+
+    /// <summary>TLS was given up with an answer to send: nobody will read to be told.</summary>
+    private void NoteFault(HttpRequest r)
+    {
+        if (_connection.Fault is { } fault)
+        {
+            r.LogError(LogLevel.Info, fault);
         }
     }
 

@@ -220,6 +220,7 @@ internal sealed partial class Http1Driver : ClientStream, IWaitingDriver
                 if (!_connection.Send(output))
                 {
                     _aborted = true;
+                    NoteFault(r);
                 }
                 else if (!output.IsEmpty)
                 {
@@ -410,6 +411,7 @@ internal sealed partial class Http1Driver : ClientStream, IWaitingDriver
         if (_out is { IsEmpty: false } output && !_connection.Send(output))
         {
             _aborted = true;
+            NoteFault(r);
             return false;
         }
         // The time is for the whole head, however small the pieces are in which a client lets it trickle.

@@ -381,6 +381,7 @@ internal sealed partial class Http2Driver
             LogInfo("client timed out");
             _reset = _binding.Group.DefaultServer.Location.ResetTimedOutConnection.Value;
         }
+        LogFault();
         _isFailed = true;
         FailStreams();
         _connection.CancelReceive();

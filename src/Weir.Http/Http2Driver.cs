@@ -157,6 +157,7 @@ internal sealed partial class Http2Driver : IParkOwner, IWaitingDriver
             Pump();
             if (_isFailed || _connection.SendError != 0 || _hasLeft && _streamCount == 0)
             {
+                LogFault();
                 return false;
             }
             if (UnsentBytes >= UnsentBytesMax)
@@ -299,6 +300,16 @@ internal sealed partial class Http2Driver : IParkOwner, IWaitingDriver
             _server.Log.Write(LogLevel.Info, $"client timed out while sending a header block, client: {ClientText}",
                 Errno.ETIMEDOUT, _connection.Number);
             WriteGoAway(_numbers.Last, Http2Error.ProtocolError);
+        }
+    }
+
+    /// <summary>TLS was given up while there was something to send: nobody will read to be told.</summary>
+    private void LogFault()
+    {
+        if (!_isFailed && _connection.SendError != 0 && _connection.Fault is { } fault)
+        {
+            _server.Log.Write(LogLevel.Info, $"{fault} while processing HTTP/2 connection, client: {ClientText}", 0,
+                _connection.Number);
         }
     }
 

@@ -1,7 +1,6 @@
 // A TLS 1.2 client by hand (ECDHE on P-256, an ECDSA certificate, AES-128-GCM) for what no library lets a test do: any
 // record at any time, asking for new handshakes without end, records that are cut or forged. Certificates are not
 // looked at.
-using System.Buffers.Binary;
 using System.Security.Cryptography;
 using System.Text;
 
@@ -11,14 +10,11 @@ namespace Weir.Tests.Harness;
 public sealed class Tls12Client : IDisposable
 {
     public const byte ChangeCipher = 20, Alert = 21, Handshake = 22, ApplicationData = 23;
-    private const int TagBytes = 16, SaltBytes = 4;
 
     private readonly RawClient _client;
     private readonly byte[] _random = RandomNumberGenerator.GetBytes(32);
     private readonly List<byte> _transcript = [];
-    private AesGcm? _sending, _receiving;
-    private byte[] _sendingSalt = [], _receivingSalt = [];
-    private ulong _sent, _received;
+    private Tls12Keys? _sending, _receiving;
     private bool _unlocks;
     private readonly string? _alpn;
 
@@ -51,22 +47,13 @@ public sealed class Tls12Client : IDisposable
         return Message(1, body);
     }
 
-    private static byte[] Message(byte type, byte[] body) =>
+    internal static byte[] Message(byte type, byte[] body) =>
         [type, (byte)(body.Length >> 16), (byte)(body.Length >> 8), (byte)body.Length, .. body];
 
     /// <summary>The bytes of a record, encrypted when keys are there.</summary>
     public byte[] Record(byte type, ReadOnlySpan<byte> content)
     {
-        byte[] payload = content.ToArray();
-        if (_sending is not null)
-        {
-            byte[] nonce = new byte[12], locked = new byte[payload.Length], tag = new byte[TagBytes];
-            _sendingSalt.CopyTo(nonce, 0);
-            BinaryPrimitives.WriteUInt64BigEndian(nonce.AsSpan(SaltBytes), _sent);
-            _sending.Encrypt(nonce, payload, locked, tag, Additional(_sent, type, payload.Length));
-            payload = [.. nonce[SaltBytes..], .. locked, .. tag];
-            _sent++;
-        }
+        byte[] payload = _sending?.Lock(type, content) ?? content.ToArray();
         return [type, 3, 3, (byte)(payload.Length >> 8), (byte)payload.Length, .. payload];
     }
 
@@ -83,25 +70,7 @@ public sealed class Tls12Client : IDisposable
             return (0, []);
         }
         byte[] payload = _client.ReadBytes(head[3] << 8 | head[4]);
-        if (!_unlocks)
-        {
-            return (head[0], payload);
-        }
-        byte[] nonce = [.. _receivingSalt, .. payload.AsSpan(0, 8)];
-        byte[] clear = new byte[payload.Length - 8 - TagBytes];
-        _receiving!.Decrypt(nonce, payload.AsSpan(8, clear.Length), payload.AsSpan(payload.Length - TagBytes), clear,
-            Additional(_received++, head[0], clear.Length));
-        return (head[0], clear);
-    }
-
-    private static byte[] Additional(ulong number, byte type, int length)
-    {
-        byte[] bytes = new byte[13];
-        BinaryPrimitives.WriteUInt64BigEndian(bytes, number);
-        bytes[8] = type;
-        bytes[9] = bytes[10] = 3;
-        BinaryPrimitives.WriteUInt16BigEndian(bytes.AsSpan(11), (ushort)length);
-        return bytes;
+        return (head[0], _unlocks ? _receiving!.Unlock(head[0], payload) : payload);
     }
 
     private void Shake()
@@ -134,10 +103,8 @@ public sealed class Tls12Client : IDisposable
         _transcript.AddRange(exchange);
         Send(Handshake, exchange);
         Send(ChangeCipher, [1]);
-        _sending = new AesGcm(keys.AsSpan(0, 16), TagBytes);
-        _receiving = new AesGcm(keys.AsSpan(16, 16), TagBytes);
-        _sendingSalt = keys[32..36];
-        _receivingSalt = keys[36..40];
+        _sending = new Tls12Keys(keys[0..16], keys[32..36]);
+        _receiving = new Tls12Keys(keys[16..32], keys[36..40]);
         Send(Handshake, Message(20, Derive(master, "client finished", SHA256.HashData([.. _transcript]), 12)));
         while (true)
         {
@@ -178,7 +145,7 @@ public sealed class Tls12Client : IDisposable
     }
 
     /// <summary>The PRF of RFC 5246 §5 with SHA-256.</summary>
-    private static byte[] Derive(byte[] secret, string label, byte[] seed, int count)
+    internal static byte[] Derive(byte[] secret, string label, byte[] seed, int count)
     {
         byte[] all = [.. Encoding.ASCII.GetBytes(label), .. seed], a = all;
         List<byte> bytes = [];

@@ -142,6 +142,22 @@ public sealed class TlsBadInputTests
         Assert.Equal("ok", Ask(weir));
     }
 
+    /// <summary>What was given up with an answer to send is told all the same.</summary>
+    [Theory]
+    [InlineData("http/1.1")]
+    [InlineData("h2")]
+    public void Who_asks_for_new_handshakes_behind_a_request_is_left_with_one_line(string alpn)
+    {
+        using ServerProcess weir = Serve("http2 on; location / { return 200 ok; }", headTime: "60s");
+        using OpenSslClient client = OpenSslClient.Connect(weir.Port, alpn);
+        client.WriteWithKeys(alpn == "h2" ? [.. Http2Limits.Preface, .. Http2Client.Settings(), .. Http2Client.Ping()]
+            : System.Text.Encoding.ASCII.GetBytes(Asks), 500);
+        Assert.True(Wait.Until(() => Count(weir, "the peer asks for new handshakes or keys again and again") == 1),
+            weir.ErrorLog);
+        Assert.Equal(1, Count(weir, "[info]"));
+        Assert.Equal("ok", Ask(weir));
+    }
+
     /// <summary>RFC 9113 §9.2.1.</summary>
     [Fact]
     public void A_renegotiation_ends_an_HTTP2_connection()
@@ -180,11 +196,13 @@ public sealed class TlsBadInputTests
         }
         client.Write(alpn == "h2" ? Http2Client.Ping() : System.Text.Encoding.ASCII.GetBytes(Asks));
         Assert.NotEmpty(client.Read());
-        for (int i = 0; i < 100_000 && client.UpdateKeys(asks); i++)
+        int updates = 0;
+        while (updates < 100_000 && client.UpdateKeys(asks))
         {
+            updates++;
         }
         Assert.True(Wait.Until(() => Count(weir, "the peer asks for new handshakes or keys again and again") == 1),
-            weir.ErrorLog);
+            $"after {updates} updates: {client.Trouble} {weir.ErrorLog}");
         Assert.Equal("ok", Ask(weir));
     }
 

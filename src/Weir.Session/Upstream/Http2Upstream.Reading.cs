@@ -4,6 +4,7 @@
 using Weir.Kernel;
 using Weir.Loop;
 using Weir.Protocol.Http2;
+using Weir.Tls;
 
 namespace Weir.Session.Upstream;
 
@@ -22,7 +23,11 @@ public sealed partial class Http2Upstream
             RecvLease lease = await Inner.ReceiveAsync();
             if (lease.IsError || lease.IsEnd)
             {
-                if (!_isClosed)
+                if (!_isClosed && Inner is TlsConnection { Session.HasRenegotiated: true })
+                {
+                    Fail(Http2Reason.Renegotiation);
+                }
+                else if (!_isClosed)
                 {
                     Fail(lease.Error);
                 }
