@@ -1,5 +1,5 @@
-// What an upstream server can do wrong with TLS: new handshakes and keys without end, forged and cut records, bytes that
-// are no TLS. The client has its answer in bounded time, the log one line, and the next request is served.
+// What an upstream server can do wrong with TLS: new handshakes and keys without end, forged and cut records, bytes
+// that are no TLS. The client has its answer in bounded time, the log one line, and the next request is served.
 using Weir.Protocol.Http2;
 using Weir.Tests.Harness;
 using Xunit;
@@ -13,7 +13,8 @@ public sealed class ProxyTlsBadInputTests
 
     private const string Answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-    private static ServerProcess Serve(Upstream upstream, string location = "", string connectTime = "30s") => ServerProcess.Weir(Conf.Http($$"""
+    private static ServerProcess Serve(Upstream upstream, string location = "",
+        string connectTime = "30s") => ServerProcess.Weir(Conf.Http($$"""
         upstream back { server 127.0.0.1:%UPSTREAM%; keepalive 4; }
         server {
             listen 127.0.0.1:%PORT%;
@@ -44,7 +45,8 @@ public sealed class ProxyTlsBadInputTests
     private static void IsOneLine(ServerProcess weir, string text)
     {
         Assert.True(Wait.Until(() => Count(weir, text) == 1), weir.ErrorLog);
-        string[] lines = [.. weir.ErrorLog.Split('\n').Where(static l => l.Contains("[error]") || l.Contains("[info]"))];
+        string[] lines = [.. weir.ErrorLog.Split('\n').Where(static l =>
+            l.Contains("[error]") || l.Contains("[info]"))];
         Assert.True(lines.Length == 1, string.Join('\n', lines));
         Assert.Equal("fine", weir.Get("/fine").Text);
     }
