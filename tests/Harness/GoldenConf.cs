@@ -1,6 +1,8 @@
 // Configurations and what nginx's -t says of them: Golden/*.txt. A case is a line "=== name kind", the text, and a
 // line "--- accepted" or "--- refused: message". A line "+++ …" says what Weir says instead, and behind "##" why.
-// The kind is the block that the text stands in: server, http, or main for a whole file.
+// The kind is the block that the text stands in: server, http, or main for a whole file. Behind it the origin may stand:
+// the package of Debian 12 and the file in it that the text was cut out of (without comments, and without what hangs on
+// the machine: certificates, includes, logs, addresses).
 using System.Runtime.CompilerServices;
 using System.Text.RegularExpressions;
 
@@ -8,15 +10,18 @@ namespace Weir.Tests.Harness;
 
 /// <summary>One golden configuration.</summary>
 public sealed partial record GoldenConf(string Source, string Name, string Kind, string Text, string Nginx,
-    string? Weir, string? Reason)
+    string? Weir, string? Reason, string Origin)
 {
     /// <summary>Shapes of sites that are about.</summary>
     public static IReadOnlyList<GoldenConf> Sites { get; } = Read("sites.txt");
 
+    /// <summary>Cut out of configurations that packages of Debian ship.</summary>
+    public static IReadOnlyList<GoldenConf> Debian { get; } = Read("debian.txt");
+
     /// <summary>Mistakes.</summary>
     public static IReadOnlyList<GoldenConf> Faulty { get; } = Read("faulty.txt");
 
-    public static IEnumerable<GoldenConf> All => Sites.Concat(Faulty);
+    public static IEnumerable<GoldenConf> All => Sites.Concat(Debian).Concat(Faulty);
 
     public string Id => Path.GetFileNameWithoutExtension(Source) + ": " + Name;
 
@@ -64,7 +69,7 @@ public sealed partial record GoldenConf(string Source, string Name, string Kind,
             int said = Array.FindLastIndex(lines, static l => l.StartsWith("--- ", StringComparison.Ordinal));
             string[]? ours = said + 1 < lines.Length ? lines[said + 1][4..].Split(" ## ") : null;
             cases.Add(new GoldenConf(name, head[0], head[1], string.Join('\n', lines[1..said]), lines[said][4..],
-                ours?[0], ours?[1]));
+                ours?[0], ours?[1], head.Length > 2 ? head[2] : ""));
         }
         return cases;
     }

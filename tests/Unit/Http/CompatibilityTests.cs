@@ -107,7 +107,15 @@ public sealed class CompatibilityTests
 
             """);
         Row("shapes of real sites", GoldenConf.Sites);
+        Row("shipped by packages of Debian", GoldenConf.Debian);
         Row("mistakes", GoldenConf.Faulty);
+        Row("**all**", [.. GoldenConf.All]);
+        IEnumerable<IGrouping<string, GoldenConf>> packages = GoldenConf.Debian.GroupBy(static g =>
+            g.Origin.Split(':')[0]);
+        text.Append("\nThe packages, and how many each gave (the file that each was cut out of is named beside it in "
+            + "`debian.txt`):\n");
+        text.AppendJoin(", ", packages.OrderBy(static p => p.Key, StringComparer.Ordinal).Select(static p =>
+            $"{p.Key} {p.Count()}")).Append(".\n");
         text.Append("""
 
             Judged otherwise, and why:
