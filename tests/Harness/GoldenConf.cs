@@ -1,8 +1,8 @@
 // Configurations and what nginx's -t says of them: Golden/*.txt. A case is a line "=== name kind", the text, and a
 // line "--- accepted" or "--- refused: message". A line "+++ …" says what Weir says instead, and behind "##" why.
-// The kind is the block that the text stands in: server, http, or main for a whole file. Behind it the origin may stand:
-// the package of Debian 12 and the file in it that the text was cut out of (without comments, and without what hangs on
-// the machine: certificates, includes, logs, addresses).
+// The kind is the block that the text stands in: server, http, or main for a whole file. Behind it the origin may
+// stand: the package of Debian 12 and the file in it that the text was cut out of (without comments, and without what
+// hangs on the machine: certificates, includes, logs, addresses).
 using System.Runtime.CompilerServices;
 using System.Text.RegularExpressions;
 
