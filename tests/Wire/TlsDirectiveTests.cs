@@ -52,7 +52,8 @@ public sealed class TlsDirectiveTests
         "Server Temp Key: ECDH, prime256v1")]
     [InlineData("ssl_session_timeout 77s;", "ssl_session_timeout 99s;", "-tls1_2", "lifetime hint: 77 ",
         "lifetime hint: 99 ")]
-    [InlineData("ssl_session_tickets off;", "ssl_session_tickets on;", "-tls1_2", "Verification", "TLS session ticket:")]
+    [InlineData("ssl_session_tickets off;", "ssl_session_tickets on;", "-tls1_2", "Verification",
+        "TLS session ticket:")]
     [InlineData("ssl_verify_client on; ssl_client_certificate %FILES%/ca.crt;",
         "ssl_verify_client on; ssl_trusted_certificate %FILES%/ca.crt;", "", "Acceptable client certificate CA names",
         "No client certificate CA names sent")]
