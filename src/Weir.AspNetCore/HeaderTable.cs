@@ -388,7 +388,9 @@ internal sealed class RequestHeaderTable : HeaderTable
             {
                 continue;
             }
-            string value = ValueAt(place++, field.Value(head));
+            // RFC 9112 §3.2.2: the host of an absolute target stands for what the field says.
+            bool isNamed = field.KnownId == (byte)KnownHeader.Host && exchange.Head.Form == TargetForm.Absolute;
+            string value = ValueAt(place++, isNamed ? HostOf(exchange.Head, head) : field.Value(head));
             ref Entry entry = ref Next();
             string name = field.KnownId != 0 ? s_known[field.KnownId] : Name(entry.Name, field.Name(head));
             int same = Find(name);
@@ -402,6 +404,12 @@ internal sealed class RequestHeaderTable : HeaderTable
             Take();
         }
         Length = exchange.Head.ContentLength;
+    }
+
+    private static ReadOnlySpan<byte> HostOf(RequestHead head, ReadOnlySpan<byte> bytes)
+    {
+        TextRange port = head.HostPort;
+        return port.Length == 0 ? head.Host.Of(bytes) : bytes[head.Host.Start..(port.Start + port.Length)];
     }
 
     private string ValueAt(int place, ReadOnlySpan<byte> bytes)
