@@ -244,4 +244,44 @@ public sealed class AppPassTests
         Assert.Contains("no application \"nobody\" in this process", text);
         Assert.Contains(":3", text);
     }
+
+    [Theory]
+    [InlineData("proxy_cache one")]
+    [InlineData("proxy_store on")]
+    [InlineData("fastcgi_cache two")]
+    [InlineData("fastcgi_store on")]
+    public void A_cache_of_upstream_answers_beside_an_application_is_an_error_with_its_place(string directive)
+    {
+        using var directory = new TempDir();
+        string text = string.Create(System.Globalization.CultureInfo.InvariantCulture, $$"""
+            events { }
+            http {
+                proxy_cache_path {{directory.At("one")}} keys_zone=one:1m;
+                fastcgi_cache_path {{directory.At("two")}} keys_zone=two:1m;
+                proxy_cache one;
+                server { listen 127.0.0.1:1; location / { app_pass app;
+                    {{directive}}; } }
+            }
+            """);
+        string name = directive[..directive.IndexOf(' ')];
+        string said = Refused(text);
+        Assert.Contains($"\"{name}\" keeps nothing of what an application answers", said);
+        Assert.Contains(":7", said);
+        Assert.DoesNotContain(":5", said);
+        Assert.DoesNotContain("keeps nothing", Refused(text.Replace(directive, name + " off") + "nonsense"));
+    }
+
+    private static string Refused(string text)
+    {
+        using var loop = new EpollLoop();
+        WebServer? server = WebServer.TryStart(loop, WebServerOptions.FromText(text) with
+        {
+            Applications = new Dictionary<string, HostedApplication>
+            {
+                ["app"] = new HostedApplication(static (_, response) => response.Write("answer")),
+            },
+        }, out ConfErrors errors);
+        Assert.Null(server);
+        return string.Join('\n', errors.All.Select(static e => e.Format()));
+    }
 }

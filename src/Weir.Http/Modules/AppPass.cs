@@ -25,10 +25,26 @@ internal sealed class AppPassModule : HttpModule
             if (walker.Need<HttpBuild>().Resources.Application(directive[0]) is { } handler)
             {
                 block.Core.ContentHandler = handler;
+                RefuseCaching(walker, block);
                 return;
             }
             walker.Error(directive.Args[0], $"no application \"{directive[0]}\" in this process",
                 "app_pass needs the library: Weir.Server, or Weir.AspNetCore, embedded in a program of yours");
         },
     });
+
+    /// <summary>Caches and stores keep what upstream servers answer. Beside app_pass they would do nothing and seem to;
+    /// what the levels around say is for other locations.</summary>
+    private static void RefuseCaching(ConfWalker walker, HttpBlock block)
+    {
+        foreach (ConfDirective directive in block.Directive.Block ?? [])
+        {
+            if (directive.Name is "proxy_cache" or "proxy_store" or "fastcgi_cache" or "fastcgi_store"
+                && directive.Args is [{ Text: not "off" }, ..])
+            {
+                walker.Error(directive, $"\"{directive.Name}\" keeps nothing of what an application answers",
+                    "the application caches by itself, or stands behind proxy_pass");
+            }
+        }
+    }
 }
