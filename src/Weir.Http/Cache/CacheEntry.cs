@@ -50,6 +50,9 @@ internal struct CacheMeta
     /// <summary>How often the zone had been repaired when <see cref="Bytes"/> was last counted.</summary>
     public int RepairsSeen;
 
+    /// <summary>How often marks of purges were taken out: whoever stands at one looks whether it changed.</summary>
+    public uint MarkDrops;
+
     /// <summary>The loader has been through all files.</summary>
     public byte IsLoaded;
 

@@ -166,35 +166,98 @@ public sealed partial class CacheIndex
 
     internal const int MarkBytesMax = 1024;
 
-    /// <summary>Whether a response that was stored at a time is purged: by its key's text or by one of its
-    /// tags.</summary>
+    /// <summary>So many marks, or so many bytes of them, are looked at while the lock is held.</summary>
+    internal const int MarksPerHold = 64, MarkBytesPerHold = 4096;
+
+    /// <summary>The most marks that this index has looked at in one critical section.</summary>
+    internal int MostMarksOfHold { get; private set; }
+
+    /// <summary>Whether a response that was stored at a time is purged: by its key's text or by one of its tags. Marks
+    /// are copied out a few at a time and compared without the lock. What is marked meanwhile has a greater number than
+    /// <paramref name="purges"/>, so that it is looked at again.</summary>
     internal bool IsPurged(ReadOnlySpan<byte> keyText, ReadOnlySpan<byte> tags, long storedMs, long unixMs,
         out uint purges)
     {
-        using ZoneLock held = _zone.Lock();
-        purges = Meta.Purges;
-        for (uint at = _marks.Oldest; at != 0; at = _marks.Newer(at))
+        Span<byte> copied = stackalloc byte[MarkBytesPerHold];
+        var place = new MarkPlace();
+        purges = 0;
+        for (bool isFirst = true; isFirst || place.At != 0; isFirst = false)
         {
-            ReadOnlySpan<byte> key = _marks.Key(at);
-            // From the future: stored before the clock was set back, and so before whatever was purged since.
-            if (_marks.Value<PurgeMark>(at).AtMs < storedMs && storedMs <= unixMs + FutureMsMax)
+            int length = CopyMarks(copied, ref place, storedMs, unixMs, out uint number);
+            purges = isFirst ? number : purges;
+            for (ReadOnlySpan<byte> rest = copied[..length]; !rest.IsEmpty;)
             {
-                continue;
-            }
-            if (key[0] == (byte)PurgeKind.Prefix ? keyText.StartsWith(key[1..]) : CacheTags.Has(tags, key[1..]))
-            {
-                return true;
+                int end = 3 + (rest[0] << 8 | rest[1]);
+                ReadOnlySpan<byte> text = rest[3..end];
+                if (rest[2] == (byte)PurgeKind.Prefix ? keyText.StartsWith(text) : CacheTags.Has(tags, text))
+                {
+                    return true;
+                }
+                rest = rest[end..];
             }
         }
         return false;
     }
 
+    /// <summary>Where a walk over marks goes on: a mark, 0 at the end, and how often marks had gone.</summary>
+    private struct MarkPlace
+    {
+        internal uint At;
+        internal uint Drops;
+    }
+
+    /// <summary>Copies the marks from a place on that may mean a response: two bytes of length, kind, text.</summary>
+    private int CopyMarks(Span<byte> to, ref MarkPlace place, long storedMs, long unixMs, out uint purges)
+    {
+        using ZoneLock held = _zone.Lock();
+        ref CacheMeta meta = ref Meta;
+        purges = meta.Purges;
+        // Where marks have gone since, the place may be one of them: from the oldest again.
+        uint at = place.At != 0 && place.Drops == meta.MarkDrops ? place.At : _marks.Oldest;
+        int length = 0, seen = 0;
+        for (; at != 0 && seen < MarksPerHold; at = _marks.Newer(at), seen++)
+        {
+            // From the future: stored before the clock was set back, and so before whatever was purged since.
+            if (_marks.Value<PurgeMark>(at).AtMs < storedMs && storedMs <= unixMs + FutureMsMax)
+            {
+                continue;
+            }
+            ReadOnlySpan<byte> key = _marks.Key(at);
+            if (length + 2 + key.Length > to.Length)
+            {
+                break;
+            }
+            to[length] = (byte)(key.Length - 1 >> 8);
+            to[length + 1] = (byte)(key.Length - 1);
+            key.CopyTo(to[(length + 2)..]);
+            length += 2 + key.Length;
+        }
+        place = new MarkPlace { At = at, Drops = meta.MarkDrops };
+        MostMarksOfHold = Math.Max(MostMarksOfHold, seen);
+        return length;
+    }
+
     /// <summary>Purges up to this number are carried out on the disk.</summary>
     internal void DropMarks(uint upTo)
     {
+        var place = new MarkPlace();
+        do
+        {
+            DropSomeMarks(upTo, ref place);
+        }
+        while (place.At != 0);
+    }
+
+    private void DropSomeMarks(uint upTo, ref MarkPlace place)
+    {
         using ZoneLock held = _zone.Lock();
-        uint next;
-        for (uint at = _marks.Oldest; at != 0; at = next)
+        ref CacheMeta meta = ref Meta;
+        uint at = place.At != 0 && place.Drops == meta.MarkDrops ? place.At : _marks.Oldest;
+        // First of all: whoever stands at a mark in another process must not go on from there.
+        meta.MarkDrops++;
+        _zone.Wrote();
+        int seen = 0;
+        for (uint next; at != 0 && seen < MarksPerHold; at = next, seen++)
         {
             next = _marks.Newer(at);
             if (_marks.Value<PurgeMark>(at).Number <= upTo)
@@ -202,6 +265,8 @@ public sealed partial class CacheIndex
                 _marks.Remove(at);
             }
         }
+        place = new MarkPlace { At = at, Drops = meta.MarkDrops };
+        MostMarksOfHold = Math.Max(MostMarksOfHold, seen);
     }
 
     internal bool HasMarks

@@ -11,7 +11,7 @@ namespace Weir.Http.Cache;
 /// <summary>The shared index of one cache.</summary>
 public sealed partial class CacheIndex
 {
-    public const ulong Layout = 0x4361_6368_6500_0004;
+    public const ulong Layout = 0x4361_6368_6500_0005;
 
     /// <summary>A file's number is the time at which its answer was asked for, and so many random bits.</summary>
     public const int IdTimeShift = 20;

@@ -121,6 +121,58 @@ public sealed class CacheIndexTests : IDisposable
         Directory.Delete(directory, recursive: true);
     }
 
+    /// <summary>However many purges there are: whoever compares with them, and whoever drops them, has the lock for a
+    /// few of them at a time.</summary>
+    [Fact]
+    public void A_thousand_marks_are_looked_at_a_few_in_each_critical_section()
+    {
+        using Zone zone = Zone.CreatePrivate(new ZoneSpec("cache:marks", 4 * 1024 * 1024, CacheIndex.Layout));
+        CacheIndex index = CacheIndex.Open(zone, ZoneOwner.Alone)!;
+        for (int i = 0; i < 1000; i++)
+        {
+            Assert.NotEqual(0u, index.Mark(PurgeKind.Tag, Encoding.ASCII.GetBytes($"tag-{i:D4}"), NowMs));
+        }
+        index.Mark(PurgeKind.Prefix, new byte[CacheIndex.MarkBytesMax], NowMs);
+        Assert.True(index.IsPurged("key"u8, "tag-0999"u8, NowMs - 1, NowMs, out uint _));
+        Assert.True(index.IsPurged(new byte[CacheIndex.MarkBytesMax + 1], default, NowMs - 1, NowMs, out uint purges));
+        Assert.Equal(1001u, purges);
+        Assert.False(index.IsPurged("key"u8, "tag-1000"u8, NowMs - 1, NowMs, out uint _));
+        Assert.False(index.IsPurged("key"u8, "tag-0999"u8, NowMs + 1, NowMs, out uint _));
+        index.DropMarks(500);
+        Assert.False(index.IsPurged("key"u8, "tag-0499"u8, NowMs - 1, NowMs, out uint _));
+        Assert.True(index.IsPurged("key"u8, "tag-0500"u8, NowMs - 1, NowMs, out uint _));
+        index.DropMarks(uint.MaxValue);
+        Assert.False(index.HasMarks);
+        Assert.InRange(index.MostMarksOfHold, 1, CacheIndex.MarksPerHold);
+    }
+
+    [Fact]
+    public async Task Marks_that_go_meanwhile_hide_no_other()
+    {
+        using Zone zone = Zone.CreatePrivate(new ZoneSpec("cache:marks", 4 * 1024 * 1024, CacheIndex.Layout));
+        CacheIndex index = CacheIndex.Open(zone, ZoneOwner.Alone)!;
+        CacheIndex other = CacheIndex.Open(zone, ZoneOwner.Alone)!;
+        uint last = 0;
+        for (int i = 0; i < 500; i++)
+        {
+            last = index.Mark(PurgeKind.Tag, Encoding.ASCII.GetBytes($"old-{i}"), NowMs);
+        }
+        index.Mark(PurgeKind.Tag, "red"u8, NowMs);
+        Task drops = Task.Run(() =>
+        {
+            for (uint i = 1; i <= last; i++)
+            {
+                other.DropMarks(i);
+            }
+        });
+        do
+        {
+            Assert.True(index.IsPurged("key"u8, "red"u8, NowMs - 1, NowMs, out uint _));
+        }
+        while (!drops.IsCompleted);
+        await drops;
+    }
+
     [Theory]
     [InlineData(true, 3, 77)]
     [InlineData(false, 1, 50)]
