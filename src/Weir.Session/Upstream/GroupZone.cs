@@ -1,7 +1,8 @@
 // Groups whose state all workers share (`zone` in an upstream): a table of groups and one of servers in a zone. A
-// server's entry holds its PeerRecord and a word per worker: life, lists that name it, connections. The total of
-// connections is kept beside and made anew when a worker has gone or the zone was repaired, so that no kill leaks a
-// connection. Everything but Lock itself is called under the zone's lock.
+// server's entry holds its PeerRecord and a word per worker: life, lists that name it, connections; workers beyond
+// those the zone was laid out for have their words in further entries. The total of connections is kept beside and
+// made anew when a worker has gone or the zone was repaired, so that no kill leaks a connection. Everything but Lock
+// itself is called under the zone's lock.
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
@@ -12,13 +13,14 @@ namespace Weir.Session.Upstream;
 /// <summary>One zone with groups in it, as one process sees it.</summary>
 public sealed partial class GroupZone
 {
-    public const ulong Layout = 0x5053_0000_0000_0006;
+    public const ulong Layout = 0x5053_0000_0000_0007;
 
     /// <summary>About what a server takes, for the size that a zone must have at least.</summary>
     public const int PeerBytesTypical = 1024 + 32;
 
     private const int WordsMin = 16, WordsMax = 128;
     private const int UseShift = 24;
+    private const int GroupBytes = 2;
     private const uint ConnectionsMask = (1u << UseShift) - 1;
 
     private readonly Zone _zone;
@@ -26,11 +28,13 @@ public sealed partial class GroupZone
     private readonly SharedTable _peers;
     private readonly SharedTable _lines;
     private readonly SharedTable _rows;
+    private readonly SharedTable _beyond;
     private readonly int _words;
 
     private GroupZone(Zone zone, SharedTable groups, SharedTable peers, SharedTable lines, SharedTable rows,
-        ZoneOwner owner, int words)
+        SharedTable beyond, ZoneOwner owner, int words)
     {
+        _beyond = beyond;
         _rows = rows;
         _zone = zone;
         _groups = groups;
@@ -49,7 +53,8 @@ public sealed partial class GroupZone
         SharedTable? peers = SharedTable.Open(zone, 1, 256);
         SharedTable? lines = SharedTable.Open(zone, 2, 256);
         SharedTable? rows = SharedTable.Open(zone, 3, 64);
-        if (groups is null || peers is null || lines is null || rows is null)
+        SharedTable? beyond = SharedTable.Open(zone, 4, 64);
+        if (groups is null || peers is null || lines is null || rows is null || beyond is null)
         {
             return null;
         }
@@ -60,7 +65,7 @@ public sealed partial class GroupZone
             zone.UserWords.Layout = System.Numerics.BitOperations.RoundUpToPowerOf2((uint)wanted);
             zone.Wrote();
         }
-        return new GroupZone(zone, groups, peers, lines, rows, owner, (int)zone.UserWords.Layout);
+        return new GroupZone(zone, groups, peers, lines, rows, beyond, owner, (int)zone.UserWords.Layout);
     }
 
     /// <summary>Takes the lock, and counts anew when that is due.</summary>
@@ -104,6 +109,10 @@ public sealed partial class GroupZone
             {
                 return 0;
             }
+        }
+        if (!MakeOwnWord(entry))
+        {
+            return 0;
         }
         ref PeerRecord record = ref Record(entry);
         if (record.SpecStamp == 0)
@@ -171,13 +180,12 @@ public sealed partial class GroupZone
 
     private bool Change(uint entry, int uses, int connections)
     {
-        int index = Owner.Slot - 1;
-        if (index >= _words)
+        uint holder = Holder(entry, (Owner.Slot - 1) / _words);
+        if (holder == 0)
         {
-            // More workers at once than the zone was laid out for: this one's connections are not counted.
             return false;
         }
-        ref long word = ref Words(entry)[index];
+        ref long word = ref WordsOf(entry, holder)[(Owner.Slot - 1) % _words];
         uint low = (uint)(word >> 32) == Owner.Life ? (uint)word : 0;
         int open = Math.Max((int)(low & ConnectionsMask) + connections, 0);
         int used = Math.Clamp((int)(low >> UseShift) + uses, 0, 255);
@@ -246,19 +254,64 @@ public sealed partial class GroupZone
     /// <summary>Uses and connections of the processes that live.</summary>
     internal (int Uses, int Connections) Living(uint entry)
     {
-        Span<long> words = Words(entry);
         int uses = 0, connections = 0;
-        for (int i = 0; i < words.Length; i++)
+        int groups = ((Owner.SlotsUsed - 1) / _words) + 1;
+        for (int group = 0; group < groups; group++)
         {
-            long word = words[i];
-            if (word != 0 && Owner.IsLive(i + 1, (uint)(word >> 32)))
+            uint holder = Holder(entry, group);
+            Span<long> words = holder == 0 ? default : WordsOf(entry, holder);
+            for (int i = 0; i < words.Length; i++)
             {
-                uses += (int)((uint)word >> UseShift);
-                connections += (int)((uint)word & ConnectionsMask);
+                long word = words[i];
+                if (word != 0 && Owner.IsLive((group * _words) + i + 1, (uint)(word >> 32)))
+                {
+                    uses += (int)((uint)word >> UseShift);
+                    connections += (int)((uint)word & ConnectionsMask);
+                }
             }
         }
         return (uses, connections);
     }
+
+    // Words of workers whose slots come in groups as large as the zone was laid out for: those of the first group stand
+    // in the server's own entry, those of each further one in an entry of its own, made by the first who needs it.
+
+    /// <summary>The entry that has the words of a group of slots; 0 when nobody made it.</summary>
+    private uint Holder(uint entry, int group)
+    {
+        if (group == 0)
+        {
+            return entry;
+        }
+        ReadOnlySpan<byte> key = _peers.Key(entry);
+        Span<byte> grouped = stackalloc byte[key.Length + GroupBytes];
+        Grouped(key, group, grouped);
+        return _beyond.Find(grouped, SharedTable.HashOf(grouped));
+    }
+
+    /// <summary>Makes room for this process's word; false when there is none.</summary>
+    private bool MakeOwnWord(uint entry)
+    {
+        int group = (Owner.Slot - 1) / _words;
+        if (Holder(entry, group) != 0)
+        {
+            return true;
+        }
+        ReadOnlySpan<byte> key = _peers.Key(entry);
+        Span<byte> grouped = stackalloc byte[key.Length + GroupBytes];
+        Grouped(key, group, grouped);
+        return _beyond.Add(grouped, SharedTable.HashOf(grouped), _words * sizeof(long)) != 0;
+    }
+
+    private static void Grouped(ReadOnlySpan<byte> key, int group, Span<byte> into)
+    {
+        key.CopyTo(into);
+        into[^2] = (byte)group;
+        into[^1] = (byte)(group >> 8);
+    }
+
+    private Span<long> WordsOf(uint entry, uint holder) => MemoryMarshal.Cast<byte, long>(holder == entry
+        ? _peers.Value(entry)[Unsafe.SizeOf<PeerRecord>()..] : _beyond.Value(holder))[.._words];
 
     private bool DropUnused()
     {
@@ -266,13 +319,17 @@ public sealed partial class GroupZone
         {
             if (Living(entry) == (0, 0))
             {
+                for (int group = (Owner.SlotsUsed - 1) / _words; group > 0; group--)
+                {
+                    if (Holder(entry, group) is not 0 and uint holder)
+                    {
+                        _beyond.Remove(holder);
+                    }
+                }
                 _peers.Remove(entry);
                 return true;
             }
         }
         return false;
     }
-
-    private Span<long> Words(uint entry) =>
-        MemoryMarshal.Cast<byte, long>(_peers.Value(entry)[Unsafe.SizeOf<PeerRecord>()..])[.._words];
 }

@@ -179,6 +179,7 @@ public sealed class FeatureFaultPointTests
     [Theory]
     [InlineData("attach")]
     [InlineData("attach another")]
+    [InlineData("attach beyond the layout")]
     [InlineData("connect")]
     [InlineData("disconnect")]
     [InlineData("detach")]
@@ -191,6 +192,10 @@ public sealed class FeatureFaultPointTests
         {
             using var pair = new DyingHolder(spec);
             using CounterSlots slots = CounterSlots.CreatePrivate();
+            for (int i = 0; work == "attach beyond the layout" && i < 20; i++)
+            {
+                slots.Claim();
+            }
             var dying = new ZoneOwner(slots, slots.Claim());
             int gone = slots.Claim();
             GroupZone next = GroupZone.Open(pair.Next, new ZoneOwner(slots, slots.Claim()), 2)!;
@@ -227,6 +232,7 @@ public sealed class FeatureFaultPointTests
                         mine.Attach("app 1"u8, s_peer);
                         break;
                     case "attach another":
+                    case "attach beyond the layout":
                         mine.Attach("app 2"u8, s_peer);
                         break;
                     case "connect":

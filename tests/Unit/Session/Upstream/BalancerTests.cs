@@ -182,6 +182,38 @@ public sealed class BalancerTests
         Assert.Contains(Enumerable.Range(0, 20), _ => PortOf(workers[1].Enter(ref walk)!) == 1000);
     }
 
+    /// <summary>A zone is laid out for the workers there are when it is made; a reload may want more of them, and old
+    /// ones may stay for long.</summary>
+    [Fact]
+    public void Workers_beyond_those_a_zone_was_laid_out_for_count_for_the_limit_of_connections()
+    {
+        InMemoryLoop loop = NewLoop();
+        using var zone = Zone.CreatePrivate(new ZoneSpec("g", 1 << 20, GroupZone.Layout));
+        using CounterSlots slots = CounterSlots.CreatePrivate();
+        int[] claimed = [.. Enumerable.Range(0, 40).Select(_ => slots.Claim())];
+        int dying = claimed[^1];
+        GroupState[] workers = [.. new[] { claimed[0], claimed[20], dying }.Select(s =>
+            UpstreamStates.Of(loop).For(Group([Spec(1, connections: 3)], null,
+                GroupZone.Open(zone, new ZoneOwner(slots, s), 1))))];
+        PeerWalk walk = default;
+        foreach (GroupState worker in workers)
+        {
+            worker.StartWalk(ref walk, 0);
+            Assert.NotNull(worker.Enter(ref walk));
+        }
+        foreach (GroupState worker in workers)
+        {
+            worker.StartWalk(ref walk, 0);
+            Assert.Null(worker.Enter(ref walk));
+        }
+        // One connection was the dead worker's.
+        slots.Release(dying);
+        workers[0].StartWalk(ref walk, 0);
+        Assert.NotNull(workers[0].Enter(ref walk));
+        workers[1].StartWalk(ref walk, 0);
+        Assert.Null(workers[1].Enter(ref walk));
+    }
+
     [Fact]
     public void The_server_that_answers_sooner_is_asked()
     {
