@@ -185,6 +185,8 @@ internal sealed class WeirHostServer : IServer
             Http2BodyWindowBytes = limits.Http2BodyWindowBytes,
             // How long a stop may take is the host's to say: it cancels the token.
             StopTimeout = TimeSpan.FromDays(10),
+            // ASP.NET Core measures requests itself, under the same names.
+            RequestMetrics = false,
             LogLevel = LevelOf(_log),
             Log = Write,
         };

@@ -1,5 +1,6 @@
 // The server's numbers as System.Diagnostics.Metrics instruments: gauges that read the counters when somebody asks, and
-// the standard http.server.request.duration, recorded only while somebody listens.
+// histograms (how long connections were open, the standard http.server.request.duration), recorded only while somebody
+// listens. What a framework above measures itself (http.server.*) is left to it.
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using Weir.Protocol.Http1;
@@ -11,13 +12,16 @@ internal sealed class AppInstruments : IDisposable
     internal const string MeterName = "Weir.Server";
 
     private readonly Meter _meter;
-    private readonly Histogram<double> _duration;
+    private readonly Histogram<double> _connectionDuration;
+    private readonly Histogram<double>? _duration;
 
-    internal AppInstruments(AppCounters counters, string model)
+    internal AppInstruments(AppCounters counters, string model, bool ofRequests)
     {
         _meter = new Meter(MeterName, null, [new KeyValuePair<string, object?>("weir.server.model", model)]);
         Gauge("weir.server.connections", "{connection}", "Connections that are open.", static m => m.Connections);
         Gauge("weir.server.idle", "{connection}", "Connections that wait for a request.", static m => m.Idle);
+        Gauge("weir.server.upgraded", "{connection}", "Connections that speak another protocol (WebSockets).",
+            static m => m.Upgraded);
         Gauge("weir.server.queued", "{request}", "Requests that wait for a thread.", static m => m.Queued);
         Gauge("weir.server.threads", "{thread}", "Threads of the server.", static m => m.Threads);
         Gauge("weir.server.stuck", "{handler}", "Handlers past their time that have not come back.",
@@ -26,14 +30,19 @@ internal sealed class AppInstruments : IDisposable
             static m => m.ThreadStackReservedBytes);
         Gauge("weir.server.thread.stack_committed", "By", "Memory that one thread's stack holds.",
             static m => m.ThreadStackCommittedBytes);
-        Gauge("http.server.active_requests", "{request}", "Handlers that run.", static m => m.Running);
         Total("weir.server.accepted", "{connection}", "Connections accepted.", static m => m.Accepted);
         Total("weir.server.refused", "{request}", "Requests and connections turned away.", static m => m.Refused);
         Total("weir.server.answered", "{request}", "Answers given.", static m => m.Answered);
         Total("weir.server.failed", "{request}", "Handlers that threw.", static m => m.Failed);
         Total("weir.server.timed_out", "{request}", "Handlers that were answered for.", static m => m.TimedOut);
-        _duration = _meter.CreateHistogram<double>("http.server.request.duration", "s",
-            "Duration of HTTP server requests.");
+        _connectionDuration = _meter.CreateHistogram<double>("weir.server.connection.duration", "s",
+            "How long connections were open.");
+        if (ofRequests)
+        {
+            Gauge("http.server.active_requests", "{request}", "Handlers that run.", static m => m.Running);
+            _duration = _meter.CreateHistogram<double>("http.server.request.duration", "s",
+                "Duration of HTTP server requests.");
+        }
 
         void Gauge(string name, string unit, string description, Func<AppServerMetrics, long> value) =>
             _meter.CreateObservableUpDownCounter(name, () => value(counters.Snapshot()), unit, description);
@@ -43,7 +52,15 @@ internal sealed class AppInstruments : IDisposable
     }
 
     /// <summary>Somebody wants durations.</summary>
-    internal bool MeasuresDuration => _duration.Enabled;
+    internal bool MeasuresDuration => _duration is { Enabled: true };
+
+    internal void RecordConnection(long milliseconds)
+    {
+        if (_connectionDuration.Enabled)
+        {
+            _connectionDuration.Record(milliseconds / 1000.0);
+        }
+    }
 
     internal void Record(ReadOnlySpan<byte> method, int status, long milliseconds)
     {
@@ -53,7 +70,7 @@ internal sealed class AppInstruments : IDisposable
             { "http.response.status_code", status },
             { "network.protocol.name", "http" },
         };
-        _duration.Record(milliseconds / 1000.0, tags);
+        _duration!.Record(milliseconds / 1000.0, tags);
     }
 
     public void Dispose() => _meter.Dispose();

@@ -89,7 +89,9 @@ public sealed class AppServer : IAsyncDisposable, IDisposable
                 throw new InvalidOperationException("a server serves once");
             }
             List<OpenListener> listeners = OpenListener.OpenAll(_options, _log);
-            _instruments = _options.Metrics ? new AppInstruments(_counters, _options.Concurrency.Name) : null;
+            _instruments = !_options.Metrics ? null
+                : new AppInstruments(_counters, _options.Concurrency.Name, _options.RequestMetrics);
+            _counters.Instruments = _instruments;
             ServerModel model = _options.Concurrency.Kind switch
             {
                 ConcurrencyKind.Sequential => new SequentialModel(_options, application, _counters, _log, _instruments),

@@ -14,6 +14,9 @@ public sealed record AppServerMetrics
     /// <summary>Open connections that wait for their next request.</summary>
     public long Idle { get; init; }
 
+    /// <summary>Open connections that speak another protocol since an answer of 101 (WebSockets).</summary>
+    public long Upgraded { get; init; }
+
     /// <summary>Connections accepted since the start.</summary>
     public long Accepted { get; init; }
 
@@ -52,7 +55,7 @@ public sealed record AppServerMetrics
 internal sealed class AppCounters(IAppServerObserver? observer)
 {
     private long _connections, _accepted, _queued, _running, _threads, _stuck, _timedOut, _refused, _answered, _failed;
-    private long _idle;
+    private long _idle, _upgraded;
     private long _stackReserved, _stackCommitted;
 
     internal IAppServerObserver? Observer { get; } = observer;
@@ -73,7 +76,16 @@ internal sealed class AppCounters(IAppServerObserver? observer)
         Interlocked.Increment(ref _connections);
     }
 
-    internal void Closed() => Interlocked.Decrement(ref _connections);
+    /// <summary>Hears how long each connection was open, milliseconds; null while nobody measures.</summary>
+    internal AppInstruments? Instruments { get; set; }
+
+    internal void Closed(long openMs)
+    {
+        Interlocked.Decrement(ref _connections);
+        Instruments?.RecordConnection(openMs);
+    }
+
+    internal void Upgrade(int change) => Interlocked.Add(ref _upgraded, change);
 
     internal void Idle(int change) => Interlocked.Add(ref _idle, change);
 
@@ -112,6 +124,7 @@ internal sealed class AppCounters(IAppServerObserver? observer)
     {
         Connections = Volatile.Read(ref _connections),
         Idle = Volatile.Read(ref _idle) + (MoreIdle?.Invoke() ?? 0),
+        Upgraded = Volatile.Read(ref _upgraded),
         Accepted = Volatile.Read(ref _accepted),
         Queued = Volatile.Read(ref _queued),
         Running = Volatile.Read(ref _running),

@@ -253,6 +253,10 @@ public sealed class AppServerOptions
 
     /// <summary>Whether System.Diagnostics.Metrics instruments are made (meter "Weir.Server").</summary>
     public bool Metrics { get; set; } = true;
+
+    /// <summary>Whether the standard instruments of requests (<c>http.server.*</c>) are among them: not where a
+    /// framework above this server makes its own, or every request would be counted twice.</summary>
+    public bool RequestMetrics { get; set; } = true;
 }
 
 /// <summary>How important a log line is.</summary>

@@ -366,6 +366,10 @@ public sealed class ConcurrencyTests
         // Several servers run in this process: the tag of an instrument's meter is not among those of a measurement.
         listener.SetMeasurementEventCallback<double>((instrument, value, tags, _) =>
         {
+            if (tags.Length == 0)
+            {
+                seen[instrument.Name] = value;
+            }
             foreach (KeyValuePair<string, object?> tag in tags)
             {
                 if (tag is { Key: "http.response.status_code", Value: 418 })
@@ -380,5 +384,8 @@ public sealed class ConcurrencyTests
         Assert.Equal(418, client.ReadResponse(timeoutMs: Long).Status);
         running.Await(m => seen.ContainsKey("http.server.request.duration"));
         Assert.InRange(seen["http.server.request.duration"], 0, 30);
+        client.Dispose();
+        running.Await(m => m.Connections == 0 && seen.ContainsKey("weir.server.connection.duration"));
+        Assert.InRange(seen["weir.server.connection.duration"], 0, 300);
     }
 }

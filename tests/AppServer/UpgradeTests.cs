@@ -57,10 +57,11 @@ public sealed class UpgradeTests
         Assert.Null(answer["Transfer-Encoding"]);
         client.Send("hello");
         Assert.Equal("HELLO", Read(client, 5));
+        Assert.Equal(1, running.Metrics.Upgraded);
         client.Send("and bye");
         Assert.Equal("AND BYE", Read(client, 7));
         Assert.Empty(client.ReadToEnd(Long));
-        running.Await(static m => m is { Running: 0, Connections: 0, Failed: 0, Answered: 1 });
+        running.Await(static m => m is { Running: 0, Connections: 0, Upgraded: 0, Failed: 0, Answered: 1 });
     }
 
     [Theory]

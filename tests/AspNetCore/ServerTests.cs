@@ -288,10 +288,12 @@ public sealed class ServerTests
     public async Task The_servers_instruments_and_the_standard_ones_tell_of_requests()
     {
         var seen = new System.Collections.Concurrent.ConcurrentDictionary<string, double>();
+        var published = new System.Collections.Concurrent.ConcurrentBag<string>();
         using var listener = new System.Diagnostics.Metrics.MeterListener
         {
-            InstrumentPublished = static (instrument, l) =>
+            InstrumentPublished = (instrument, l) =>
             {
+                published.Add($"{instrument.Meter.Name} {instrument.Name}");
                 if (instrument.Meter.Name is "Weir.Server" or "Microsoft.AspNetCore.Hosting")
                 {
                     l.EnableMeasurementEvents(instrument);
@@ -325,6 +327,10 @@ public sealed class ServerTests
         goOn.SetResult();
         using HttpResponseMessage answer = await asked;
         Assert.Equal(418, (int)answer.StatusCode);
+        // Once each: what the framework measures is not measured again beneath it.
+        Assert.DoesNotContain(published, static name => name.StartsWith("Weir.Server http.", StringComparison.Ordinal));
+        Assert.Contains("Weir.Server weir.server.connection.duration", published);
+        Assert.Contains("Weir.Server weir.server.upgraded", published);
         foreach (string name in new[] { "weir.server.connections", "weir.server.accepted" })
         {
             Assert.InRange(seen["Weir.Server " + name], 1, long.MaxValue);

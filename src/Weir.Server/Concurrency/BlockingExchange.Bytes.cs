@@ -221,6 +221,25 @@ internal sealed partial class BlockingExchange
 
     private bool _upgraded;
 
+    private void BeginUpgrade()
+    {
+        if (Status == 101 && !_upgraded)
+        {
+            _upgraded = true;
+            _counters.Upgrade(1);
+        }
+    }
+
+    /// <summary>The connection ends; another request never comes on one that was upgraded.</summary>
+    private void EndUpgrade()
+    {
+        if (_upgraded)
+        {
+            _upgraded = false;
+            _counters.Upgrade(-1);
+        }
+    }
+
     private void BeginAnswer()
     {
         _begun = false;
@@ -340,7 +359,7 @@ internal sealed partial class BlockingExchange
         {
             length = -1;
         }
-        _upgraded = Status == 101;
+        BeginUpgrade();
         if (length < 0 && HasBody)
         {
             _chunked = Version >= 11;

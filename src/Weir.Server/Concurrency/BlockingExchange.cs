@@ -55,8 +55,9 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
     private static ParseOptions ParseAs => new() { UnderscoresInHeaders = true };
 
     /// <summary>Serves one client until its connection ends. Does not throw.</summary>
-    internal void Serve(Socket socket, long number, ListenerTls? tls)
+    internal void Serve(BlockingModel.Accepted accepted)
     {
+        (Socket socket, long number, ListenerTls? tls, long startMs) = accepted;
         _socket = socket;
         _tls = null;
         ConnectionNumber = number;
@@ -99,7 +100,8 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
             session.Dispose();
             _tls = null;
         }
-        _counters.Closed();
+        EndUpgrade();
+        _counters.Closed(Sys.MonotonicMs() - startMs);
         _counters.Tell(AppServerEventKind.Closed, number);
         if (_mustLinger && !_broken)
         {

@@ -105,7 +105,8 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
             {
                 if (entries[i].Returned != 0 && TryAccept(_sockets[i]) is { } client)
                 {
-                    accepted = new Accepted(client, Interlocked.Increment(ref _numbers), _listeners[i].Tls);
+                    accepted = new Accepted(client, Interlocked.Increment(ref _numbers), _listeners[i].Tls,
+                        Sys.MonotonicMs());
                     Counters.Opened();
                     Counters.Tell(AppServerEventKind.Accepted, accepted.Number);
                     if (Counters.Open <= Options.MaxConnections)
@@ -135,8 +136,8 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
         }
     }
 
-    /// <summary>A client's connection, its number, and the TLS of the address that it came to.</summary>
-    protected readonly record struct Accepted(Socket Client, long Number, ListenerTls? Tls);
+    /// <summary>A client's connection, its number, the TLS of the address that it came to, and when.</summary>
+    internal readonly record struct Accepted(Socket Client, long Number, ListenerTls? Tls, long AtMs);
 
     /// <summary>There is no room: 503 with Retry-After, or nothing but the end. A handshake would take the time that
     /// nobody has, so over TLS it is the end.</summary>
@@ -164,7 +165,7 @@ internal abstract class BlockingModel(AppServerOptions options, GuestApplication
         {
             client.Dispose();
         }
-        Counters.Closed();
+        Counters.Closed(Sys.MonotonicMs() - accepted.AtMs);
         Counters.Tell(AppServerEventKind.Closed, number);
     }
 
@@ -384,7 +385,7 @@ internal sealed class SequentialModel(AppServerOptions options, GuestApplication
         var exchange = new BlockingExchange(this);
         while (Accept(out Accepted accepted))
         {
-            exchange.Serve(accepted.Client, accepted.Number, accepted.Tls);
+            exchange.Serve(accepted);
         }
     }
 
@@ -422,7 +423,7 @@ internal sealed class ThreadPerConnectionModel(AppServerOptions options, GuestAp
             StartThread("weir-connection", () =>
             {
                 var exchange = new BlockingExchange(this);
-                exchange.Serve(served.Client, served.Number, served.Tls);
+                exchange.Serve(served);
                 lock (Gate)
                 {
                     Gone(exchange);
@@ -545,7 +546,7 @@ internal sealed class ThreadPoolModel(AppServerOptions options, GuestApplication
                 Monitor.PulseAll(Gate);
             }
             Counters.Queue(-1);
-            exchange.Serve(next.Client, next.Number, next.Tls);
+            exchange.Serve(next);
             lock (Gate)
             {
                 Gone(exchange);

@@ -359,7 +359,7 @@ internal sealed class ConnectionEvents(GuestLoop guests, int connectionsMax) : I
 
     public void Closed(Connection connection)
     {
-        guests.Counters.Closed();
+        guests.Counters.Closed(connection.Loop.NowMs - connection.StartMs);
         guests.Counters.Tell(AppServerEventKind.Closed, guests.ConnectionNumber(connection), 0, guests.Index);
     }
 }

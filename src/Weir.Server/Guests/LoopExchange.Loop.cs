@@ -141,7 +141,7 @@ internal sealed partial class LoopExchange
         }
         head.NotModifiedDisabled = true;
         head.ExpectTrailers = ExpectsTrailers || Trailers.Count > 0;
-        head.IsUpgrade = Status == 101;
+        head.IsUpgrade = BeginsUpgrade();
         if (Guests.ServerName is { } server)
         {
             head.Server = r.Arena.Store(server);
@@ -584,7 +584,7 @@ internal sealed partial class LoopExchange
         }
         EndSpilling();
         _r = null;
-        Guests.Remove(this);
+        Leave();
         _finished.SetResult(_result);
     }
 

@@ -45,6 +45,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
     private int _state = Over;
     private int _run;
     private bool _begun;
+    private bool _upgraded;
     private bool _draining;
     private bool _reading;
     private bool _ending;
@@ -162,6 +163,26 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
         ReleaseSlabs();
         Finish(AnswerLater(r));
         Guests.CameBack();
+    }
+
+    private bool BeginsUpgrade()
+    {
+        if (Status == 101 && !_upgraded)
+        {
+            _upgraded = true;
+            Guests.Counters.Upgrade(1);
+        }
+        return Status == 101;
+    }
+
+    private void Leave()
+    {
+        if (_upgraded)
+        {
+            _upgraded = false;
+            Guests.Counters.Upgrade(-1);
+        }
+        Guests.Remove(this);
     }
 
     /// <summary>503 with Retry-After: come again.</summary>
