@@ -1,5 +1,6 @@
 // What one request asks of the server, timed on a request that is alive: the in-memory engine serves it, and a handler
-// of its log phase runs each path again and again. Whole requests, with and without a log line, come last.
+// of its log phase runs the path again and again. And whole requests, with and without a log line.
+using BenchmarkDotNet.Attributes;
 using Weir.Conf;
 using Weir.Http;
 using Weir.Kernel;
@@ -10,7 +11,7 @@ using Weir.Session;
 
 namespace Weir.Bench.Micro;
 
-internal static class RequestPaths
+public class RequestBenchmarks
 {
     private const string Request = "GET /docs/page-17.html?a=1&b=2 HTTP/1.1\r\nHost: www.example.org\r\n"
         + "User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: text/html,*/*;q=0.8\r\n"
@@ -30,43 +31,63 @@ internal static class RequestPaths
         location ~* \\.(woff2?|ttf|eot)$ { return 404; } location / { return 404; }
         """;
 
-    internal static void Time()
-    {
-        const string used = "'$request_uri $http_x_own $arg_b $cookie_theme $mapped $remote_addr'";
-        using (var server = new Served($"log_format used {used};"
-            + "map $uri $mapped { default 0; ~^/docs/ docs; }", "access_log /dev/null used;"))
-        {
-            server.Probe(static r =>
-            {
-                VariableTable variables = r.Configuration.Variables;
-                LocationTree locations = r.Server.Locations;
-                Batches.Time("header lookup, known", () => r.Header(KnownHeader.UserAgent));
-                Batches.Time("header lookup, by name", () => Get(r, variables.Use("http_x_own")));
-                Batches.Time("location, 20 of which 5 are regex", () => locations.Find(r));
-                foreach (string name in (string[])["request_uri", "arg_b", "cookie_theme", "mapped", "remote_addr"])
-                {
-                    Variable variable = variables.Use(name);
-                    Batches.Time("variable, $" + name, () => Get(r, variable), 10_000);
-                }
-            });
-        }
-        using (var plain = new Served("", "access_log off;"))
-        {
-            plain.Exchange();
-            Batches.Time("a whole request, no log", plain.Exchange, 10_000);
-        }
-        using (var logged = new Served("", "access_log /dev/null combined;"))
-        {
-            logged.Exchange();
-            Batches.Time("a whole request, combined log line", logged.Exchange, 10_000);
-        }
-    }
+    /// <summary>How often the path runs in one request, so that the request itself no longer counts.</summary>
+    private const int PerRequest = 10_000;
 
-    private static void Get(HttpRequest r, Variable variable)
+    private const string Used = "log_format used '$request_uri $http_x_own $arg_b $cookie_theme $mapped $remote_addr';"
+        + "map $uri $mapped { default 0; ~^/docs/ docs; }";
+
+    private Served? _server;
+    private Action<HttpRequest>? _path;
+
+    [GlobalSetup(Targets = [nameof(HeaderKnown), nameof(HeaderByName), nameof(Location), nameof(VariableValue)])]
+    public void SetUpPaths() => _server = new Served(Used, "access_log /dev/null used;");
+
+    [GlobalSetup(Target = nameof(WholeRequest))]
+    public void SetUpPlain() => _server = new Served("", "access_log off;");
+
+    [GlobalSetup(Target = nameof(WholeRequestLogged))]
+    public void SetUpLogged() => _server = new Served("", "access_log /dev/null combined;");
+
+    [GlobalCleanup]
+    public void CleanUp() => _server!.Dispose();
+
+    [Benchmark(Description = "header lookup, known", OperationsPerInvoke = PerRequest)]
+    public void HeaderKnown() => _server!.Probe(static r => r.Header(KnownHeader.UserAgent));
+
+    [Benchmark(Description = "header lookup, by name", OperationsPerInvoke = PerRequest)]
+    public void HeaderByName() => Get("http_x_own");
+
+    [Benchmark(Description = "location, 20 of which 5 are regex", OperationsPerInvoke = PerRequest)]
+    public void Location() => _server!.Probe(static r => r.Server.Locations.Find(r));
+
+    [Benchmark(Description = "variable", OperationsPerInvoke = PerRequest)]
+    [Arguments("request_uri")]
+    [Arguments("arg_b")]
+    [Arguments("cookie_theme")]
+    [Arguments("mapped")]
+    [Arguments("remote_addr")]
+    public void VariableValue(string name) => Get(name);
+
+    [Benchmark(Description = "a whole request, no log")]
+    public void WholeRequest() => _server!.Exchange();
+
+    [Benchmark(Description = "a whole request, combined log line")]
+    public void WholeRequestLogged() => _server!.Exchange();
+
+    private void Get(string name)
     {
-        // Past the cache of values that a request has.
-        NativeSlice value = default;
-        variable.Get!(r, variable, ref value);
+        if (_path is null)
+        {
+            Variable variable = _server!.Variables.Use(name);
+            _path = r =>
+            {
+                // Past the cache of values that a request has.
+                NativeSlice value = default;
+                variable.Get!(r, variable, ref value);
+            };
+        }
+        _server!.Probe(_path);
     }
 
     /// <summary>A server on the in-memory engine with one connection to it.</summary>
@@ -75,6 +96,7 @@ internal static class RequestPaths
         private readonly InMemoryLoop _loop = new() { WindowBytes = 1 << 20 };
         private readonly WebServer _server;
         private readonly InMemoryPeer _peer;
+        private readonly ProbeHandler _probe = new();
         private readonly byte[] _request = System.Text.Encoding.Latin1.GetBytes(Request);
         private readonly byte[] _answer = new byte[4096];
 
@@ -85,6 +107,7 @@ internal static class RequestPaths
                 + $"listen 127.0.0.1:80; server_name www.example.org; {server} {Locations} }} }}";
             _server = WebServer.TryStart(_loop, WebServerOptions.FromText(text, "/nonexistent"), out ConfErrors errors)
                 ?? throw new InvalidOperationException(string.Join('\n', errors.All.Select(static e => e.Format())));
+            _server.Http.Configuration!.LogHandlers.Add(_probe);
             _peer = _loop.Connect(SocketAddress.Parse("127.0.0.1:80").Native);
         }
 
@@ -97,9 +120,11 @@ internal static class RequestPaths
             }
         }
 
-        internal void Probe(Action<HttpRequest> paths)
+        internal VariableTable Variables => _server.Http.Configuration!.Variables;
+
+        internal void Probe(Action<HttpRequest> path)
         {
-            _server.Http.Configuration!.LogHandlers.Add(new ProbeHandler(paths));
+            _probe.Path = path;
             Exchange();
         }
 
@@ -110,8 +135,16 @@ internal static class RequestPaths
         }
     }
 
-    private sealed class ProbeHandler(Action<HttpRequest> paths) : LogHandler
+    private sealed class ProbeHandler : LogHandler
     {
-        public override void OnLog(HttpRequest r) => paths(r);
+        internal Action<HttpRequest>? Path { get; set; }
+
+        public override void OnLog(HttpRequest r)
+        {
+            for (int i = 0; Path is { } path && i < PerRequest; i++)
+            {
+                path(r);
+            }
+        }
     }
 }
