@@ -87,9 +87,9 @@ public sealed class ListenTable : IDisposable
             if (attempt == AttemptsMax)
             {
                 log.Write(LogLevel.Emerg, "still could not bind()");
-                if (taken.Address.UnixPath is null && !taken.Datagram)
+                if (!taken.Datagram)
                 {
-                    log.Write(LogLevel.Emerg, $"{taken.Address} is in use by {PortOwner.Describe(taken.Address.Port)}");
+                    log.Write(LogLevel.Emerg, $"{taken.Address} {PortOwner.Describe(taken.Address)}");
                 }
                 Abort();
                 return false;

@@ -358,6 +358,20 @@ public sealed class LifeTests
         Assert.Contains($"(pid {Environment.ProcessId})", e.Message);
     }
 
+    [Fact]
+    public void The_path_of_a_unix_socket_in_use_names_who_holds_it()
+    {
+        using var directory = new TempDir();
+        string path = directory.At("a b.sock");
+        using Running running = Running.Sync("event-driven", Hello, o => o.Listen.Add("unix:" + path));
+        var options = new AppServerOptions();
+        options.Listen.Add("unix:" + path);
+        IOException e = Assert.Throws<IOException>(() => new Server.AppServer(options).Start(Hello));
+        Assert.Contains(": it is in use by ", e.Message);
+        Assert.Contains($"(pid {Environment.ProcessId})", e.Message);
+        Assert.True(File.Exists(path));
+    }
+
     [Theory]
     [MemberData(nameof(All))]
     public void Unix_sockets_and_IPv6_are_served_too(string model)

@@ -118,6 +118,22 @@ public sealed class CommandLineTests : IDisposable
     }
 
     [Fact]
+    public void The_path_of_a_unix_socket_that_is_taken_is_named_with_its_holder()
+    {
+        string socket = _dir.At("held.sock");
+        using var holder = new System.Net.Sockets.Socket(System.Net.Sockets.AddressFamily.Unix,
+            System.Net.Sockets.SocketType.Stream, System.Net.Sockets.ProtocolType.Unspecified);
+        holder.Bind(new System.Net.Sockets.UnixDomainSocketEndPoint(socket));
+        holder.Listen();
+        string path = Write("daemon off; pid p.pid; error_log e.log; events { } http { access_log off; server { "
+            + $"listen unix:{socket}; }} }}");
+        (int code, _, string errors) = Run("-p", _dir.Path + "/", "-c", path);
+        Assert.Equal(1, code);
+        Assert.Contains($"bind() to unix:{socket} failed (98: Address already in use)", errors);
+        Assert.Matches($"unix:{socket} is in use by .* \\(pid {Environment.ProcessId}\\)", errors);
+    }
+
+    [Fact]
     public void A_daemon_leaves_the_terminal_and_its_pid_file_behind()
     {
         using Port port = Port.Lease();

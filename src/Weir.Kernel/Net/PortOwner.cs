@@ -1,10 +1,10 @@
-// Who listens on a TCP port of this machine: /proc/net/tcp names the socket's inode, the descriptors of /proc/PID/fd
-// name its owner. For messages to people at start-up; sees only what the caller may see, and says so.
+// Who listens on a TCP port or a unix socket of this machine: /proc/net/tcp and /proc/net/unix name the socket's inode,
+// the descriptors of /proc/PID/fd name its owner. For messages to people at start-up; sees only what the caller may see, and says so.
 using System.Globalization;
 
 namespace Weir.Kernel;
 
-/// <summary>Finds the process that holds a port.</summary>
+/// <summary>Finds the process that holds a port or a path.</summary>
 public static class PortOwner
 {
     private const string ListenState = "0A";
@@ -14,6 +14,32 @@ public static class PortOwner
     {
         string? inode = FindInode("/proc/net/tcp", port) ?? FindInode("/proc/net/tcp6", port);
         return (inode is null ? null : FindProcess($"socket:[{inode}]")) ?? "another process";
+    }
+
+    /// <summary>What is wrong with an address that is in use, as the end of a sentence about it.</summary>
+    public static string Describe(SocketAddress address)
+    {
+        if (address.UnixPath is not { } path)
+        {
+            return "is in use by " + Describe(address.Port);
+        }
+        string? inode = FindPath(path);
+        return inode is not null ? "is in use by " + (FindProcess($"socket:[{inode}]") ?? "another process")
+            : "is there and nobody listens on it: remove the file";
+    }
+
+    private static string? FindPath(string path)
+    {
+        foreach (string line in Lines("/proc/net/unix"))
+        {
+            // Num RefCount Protocol Flags Type St Inode Path; the path may hold blanks. The flag is that of listen().
+            string[] columns = line.Split(' ', 8, StringSplitOptions.RemoveEmptyEntries);
+            if (columns.Length == 8 && columns[3] == "00010000" && columns[7] == path)
+            {
+                return columns[6];
+            }
+        }
+        return null;
     }
 
     private static string? FindInode(string table, int port)

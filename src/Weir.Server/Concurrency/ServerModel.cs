@@ -116,8 +116,7 @@ internal sealed class OpenListener
         }
         if (fd < 0)
         {
-            string who = failure.Errno == Errno.EADDRINUSE && path is null
-                ? $": it is in use by {PortOwner.Describe(address.Port)}" : "";
+            string who = failure.Errno == Errno.EADDRINUSE ? $": it {PortOwner.Describe(address)}" : "";
             throw new IOException($"cannot listen on {address}{who} ({failure.Call} failed, {failure.Errno}: "
                 + $"{Errno.Describe(failure.Errno)})");
         }
