@@ -1,5 +1,6 @@
-// Who listens on a TCP port or a unix socket of this machine: /proc/net/tcp and /proc/net/unix name the socket's inode,
-// the descriptors of /proc/PID/fd name its owner. For messages to people at start-up; sees only what the caller may see, and says so.
+// Who listens on a TCP port or a unix socket of this machine: /proc/net/tcp and /proc/net/unix name the socket's
+// inode, the descriptors of /proc/PID/fd name its owner. For messages to people at start-up; sees only what the caller
+// may see, and says so.
 using System.Globalization;
 
 namespace Weir.Kernel;
