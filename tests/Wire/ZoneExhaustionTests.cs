@@ -113,4 +113,34 @@ public sealed class ZoneExhaustionTests
         Assert.Equal(2, Asked(1).Length);
         Assert.DoesNotContain("[alert]", weir.ErrorLog, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void A_zone_of_servers_that_is_full_refuses_one_more_with_a_line_and_has_room_again_without_one()
+    {
+        const string Servers = "/api/9/http/upstreams/pool/servers/";
+        using Upstream upstream = Upstream.Answering(Upstream.Ok("body"));
+        using var weir = ServerProcess.Weir(Conf.Server(
+            "keepalive_requests 10000; location / { proxy_pass http://pool; } location /api/ { api write=on; }",
+            "upstream pool { zone pool 32k; server 127.0.0.1:%UPSTREAM%; }"), upstreamPort: upstream.Port);
+        using RawClient client = weir.Connect();
+        HttpResponse Ask(string method, string path, string body = "") =>
+            client.Send(RawClient.Request(method, path, ["Content-Type: application/json"], body)).ReadResponse();
+        HttpResponse Add(int n) => Ask("POST", Servers, $"{{\"server\":\"127.1.{n / 250}.{n % 250}:1\",\"down\":true}}");
+        int added = 0;
+        HttpResponse last;
+        while ((last = Add(added)).Status == 201)
+        {
+            Assert.True(++added < 10_000);
+        }
+        Assert.Equal(400, last.Status);
+        Assert.Contains("memory exhausted", last.Text, StringComparison.Ordinal);
+        Assert.InRange(added, 20, 9999);
+        Wait.For("a line", () => Count(weir.ErrorLog, "no room for one more server") == 1, PatientMs);
+        Assert.Equal("body", client.Get("/").Text);
+        Assert.Equal(200, Ask("DELETE", Servers + "1").Status);
+        Assert.Equal(201, Add(added).Status);
+        Assert.Equal("body", client.Get("/").Text);
+        Assert.Equal(1, Count(weir.ErrorLog, "no room for one more server"));
+        Assert.DoesNotContain("[alert]", weir.ErrorLog, StringComparison.Ordinal);
+    }
 }

@@ -330,6 +330,10 @@ internal sealed class ApiHandler(CounterSlots? counters, Variable requestId, boo
             return Refuse(r, error!);
         }
         ListChange change = from is null ? state.Add(ref line) : state.Change(line);
+        if (change == ListChange.NoRoom)
+        {
+            r.LogError(LogLevel.Error, $"no room for one more server in the zone of upstream \"{state.Group.Name}\"");
+        }
         if (change != ListChange.Done)
         {
             return Refuse(r, change switch

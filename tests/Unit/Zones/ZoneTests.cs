@@ -202,4 +202,25 @@ public sealed class ZoneTests
         byte[] bytes = Encoding.ASCII.GetBytes(key);
         return table.Add(bytes, SharedTable.HashOf(bytes), 24);
     }
+
+    [Fact]
+    public void A_zone_of_TLS_sessions_that_is_full_forgets_those_resumed_longest_ago()
+    {
+        using Zone zone = Zone.CreatePrivate(new ZoneSpec("ssl:full", Zone.SizeBytesMin, 1));
+        var sessions = new Weir.Http.Modules.SslZones.ZoneSessions(zone, SharedTable.Open(zone, 0, 64)!);
+        byte[] session = new byte[1000], found = new byte[2000];
+        bool Knows(int n) => sessions.Find(BitConverter.GetBytes(n), found) == session.Length;
+        for (int i = 0; i < 200; i++)
+        {
+            sessions.Store(BitConverter.GetBytes(i), session, 1000);
+            // Whoever comes again stays.
+            Assert.True(Knows(0) && Knows(i));
+        }
+        Assert.False(Knows(1));
+        // One for which there is no room at all costs the others nothing but their places.
+        sessions.Store("large"u8, new byte[Zone.SizeBytesMin], 1000);
+        Assert.Equal(0, sessions.Find("large"u8, found));
+        sessions.Store("next"u8, session, 1000);
+        Assert.Equal(session.Length, sessions.Find("next"u8, found));
+    }
 }
