@@ -102,12 +102,31 @@ internal sealed class FaultPoints(string name, params (int From, int Length)[] u
     /// <summary>The words from the first to the last that differ from what was seen.</summary>
     private (int From, int To) Changed(Span<byte> bytes)
     {
-        foreach ((int at, int length) in unaudited)
+        int from = 0, to = 0, at = 0;
+        bool isSame = true;
+        for (int i = 0; i <= unaudited.Length; i++)
         {
-            // Who waits for a lock writes into it.
-            bytes.Slice(at, length).CopyTo(_seen.AsSpan(at));
+            // Who waits for a lock writes into it at any moment: what is not audited is not even compared.
+            (int gap, int length) = i < unaudited.Length ? unaudited[i] : (bytes.Length, 0);
+            (int first, int end) = ChangedWithin(bytes[at..gap], _seen.AsSpan(at, gap - at));
+            if (first < end)
+            {
+                from = isSame ? at + first : from;
+                to = at + end;
+                isSame = false;
+            }
+            if (length > 0)
+            {
+                bytes.Slice(gap, length).CopyTo(_seen.AsSpan(gap));
+            }
+            at = gap + length;
         }
-        int from = bytes.CommonPrefixLength(_seen) & -WordBytes;
+        return (from, to);
+    }
+
+    private static (int From, int To) ChangedWithin(Span<byte> bytes, Span<byte> seen)
+    {
+        int from = bytes.CommonPrefixLength(seen) & -WordBytes;
         if (from >= bytes.Length)
         {
             return (0, 0);
@@ -115,13 +134,13 @@ internal sealed class FaultPoints(string name, params (int From, int Length)[] u
         int to = bytes.Length;
         for (int at = to - ChunkBytes; at > from; at -= ChunkBytes)
         {
-            if (!bytes.Slice(at, ChunkBytes).SequenceEqual(_seen.AsSpan(at, ChunkBytes)))
+            if (!bytes.Slice(at, ChunkBytes).SequenceEqual(seen.Slice(at, ChunkBytes)))
             {
                 break;
             }
             to = at;
         }
-        while (bytes.Slice(to - WordBytes, WordBytes).SequenceEqual(_seen.AsSpan(to - WordBytes, WordBytes)))
+        while (bytes.Slice(to - WordBytes, WordBytes).SequenceEqual(seen.Slice(to - WordBytes, WordBytes)))
         {
             to -= WordBytes;
         }

@@ -151,4 +151,45 @@ public sealed class MachineFaultTests
         HttpResponse answer = client.ReadResponse();
         Assert.True(answer.IsComplete && answer.Text == body, $"{answer.Text.Length} bytes");
     }
+
+    /// <summary>A body that does not fit into memory has to be whole before the server is asked, as in nginx: where
+    /// there is no room for it the request fails alone, before the server has seen any of it.</summary>
+    [NeedsTheory("unshare", "root")]
+    [InlineData("", 500, "")]
+    [InlineData("proxy_request_buffering off; proxy_http_version 1.1;", 200, "POST")]
+    public void A_disk_without_room_for_a_request_body_costs_that_request_where_it_is_buffered(string settings,
+        int status, string seen)
+    {
+        using Upstream upstream = Upstream.Answering(static r => Upstream.Ok(r.Target == "/" ? "POST" : ""));
+        using var files = new TempDir();
+        files.Write("disk/", "");
+        string script = files.Write("weir", $"""
+            #!/bin/sh
+            exec unshare -m sh -c 'mount -t tmpfs -o size=600k tmpfs {files.At("disk")} && exec "$0" "$@"' \
+                {ServerProcess.WeirBinary} "$@"
+            """);
+        File.SetUnixFileMode(script, (UnixFileMode)0b111_101_101);
+        Conf conf = Conf.Server("client_max_body_size 10m; location / { proxy_pass http://127.0.0.1:%UPSTREAM%; "
+            + settings + " }");
+        using var weir = ServerProcess.Start(script, conf with
+        {
+            Text = conf.Text.Replace("%TEMP_PATHS%", "client_body_temp_path %FILES%/disk/temp;",
+                StringComparison.Ordinal),
+        }, files, upstream.Port);
+        using (RawClient client = weir.Connect())
+        {
+            client.TrySend(System.Text.Encoding.ASCII.GetBytes(
+                RawClient.Request("POST", "/", [], new string('b', 3_000_000))));
+            HttpResponse answer = client.ReadResponse();
+            Assert.Equal(status, answer.Status);
+            Assert.True(seen.Length == 0 || answer.Text == seen);
+        }
+        Assert.Equal(seen.Length > 0, upstream.Requests.Any(static r => r.AsSpan().StartsWith("POST"u8)));
+        Assert.Equal(status == 500,
+            weir.ErrorLog.Contains("(28: No space left", StringComparison.Ordinal));
+        // Room is given back with the request.
+        using RawClient next = weir.Connect();
+        next.Send(RawClient.Request("POST", "/", [], new string('s', 100_000)));
+        Assert.Equal((200, "POST"), (next.ReadResponse() is var r ? (r.Status, r.Text) : default));
+    }
 }

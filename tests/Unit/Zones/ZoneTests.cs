@@ -223,4 +223,36 @@ public sealed class ZoneTests
         sessions.Store("next"u8, session, 1000);
         Assert.Equal(session.Length, sessions.Find("next"u8, found));
     }
+
+#if DEBUG
+    [Fact]
+    public async Task An_audit_does_not_mistake_those_who_wait_for_a_lock_for_its_holder()
+    {
+        const int LockAt = 64;
+        byte[] memory = new byte[4096];
+        var points = new FaultPoints("z", (LockAt, 64)) { Audits = true };
+        points.Begin(memory);
+        bool isOver = false;
+        Task waiter = Task.Run(() =>
+        {
+            for (byte n = 0; !Volatile.Read(ref isOver); n++)
+            {
+                Volatile.Write(ref memory[LockAt + 4], n);
+            }
+        });
+        Exception? complaint = Record.Exception(() =>
+        {
+            for (int i = 1; i < 50_000; i++)
+            {
+                memory[32] = (byte)i;
+                points.Point(memory, many: false, "file", 1);
+            }
+        });
+        Volatile.Write(ref isOver, true);
+        await waiter;
+        Assert.Null(complaint);
+        memory[33]++;
+        Assert.NotNull(points.End(memory));
+    }
+#endif
 }
