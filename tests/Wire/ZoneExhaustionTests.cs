@@ -125,7 +125,8 @@ public sealed class ZoneExhaustionTests
         using RawClient client = weir.Connect();
         HttpResponse Ask(string method, string path, string body = "") =>
             client.Send(RawClient.Request(method, path, ["Content-Type: application/json"], body)).ReadResponse();
-        HttpResponse Add(int n) => Ask("POST", Servers, $"{{\"server\":\"127.1.{n / 250}.{n % 250}:1\",\"down\":true}}");
+        HttpResponse Add(int n) =>
+            Ask("POST", Servers, $"{{\"server\":\"127.1.{n / 250}.{n % 250}:1\",\"down\":true}}");
         int added = 0;
         HttpResponse last;
         while ((last = Add(added)).Status == 201)
