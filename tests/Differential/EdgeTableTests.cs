@@ -20,8 +20,9 @@ public sealed partial class EdgeTableTests
         files.Write("ten.txt", "0123456789");
         files.Write("index.html", "index");
         using Upstream upstream = Upstream.Answering(static request => Answer(request.Target));
-        using ServerProcess theirs = Start(Tools.Require("nginx"), files, upstream, isNginx: true);
-        using ServerProcess ours = Start(ServerProcess.WeirBinary, files, upstream, isNginx: false);
+        using var origins = new RowOrigins(CgiAnswer);
+        using ServerProcess theirs = Start(Tools.Require("nginx"), files, upstream, origins, isNginx: true);
+        using ServerProcess ours = Start(ServerProcess.WeirBinary, files, upstream, origins, isNginx: false);
         var wrong = new List<string>();
         for (int i = 0; i < _rows.Length; i++)
         {
@@ -97,7 +98,8 @@ public sealed partial class EdgeTableTests
         }
     }
 
-    private static ServerProcess Start(string binary, TempDir files, Upstream upstream, bool isNginx)
+    private static ServerProcess Start(string binary, TempDir files, Upstream upstream, RowOrigins origins,
+        bool isNginx)
     {
         var text = new StringBuilder("""
             types { } default_type text/plain; root %FILES%;
@@ -109,7 +111,8 @@ public sealed partial class EdgeTableTests
             if (!isNginx || _rows[i].IsWeirAlone is null)
             {
                 text.Append($"{_rows[i].Http}\nserver {{ listen {Host(i)}:%PORT%; server_name row; ")
-                    .Append(_rows[i].Server.Replace("%UP%", "127.0.0.1:%UPSTREAM%")).Append(" }\n");
+                    .Append(_rows[i].Server.Replace("%UP%", "127.0.0.1:%UPSTREAM%")
+                        .Replace("%CGI%", $"127.0.0.1:{origins.FastCgiPort}")).Append(" }\n");
             }
         }
         return ServerProcess.Start(binary, Harness.Conf.Http(text.ToString()), files, upstream.Port);
@@ -149,6 +152,13 @@ public sealed partial class EdgeTableTests
         }
         string head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ";
         return head + new string('h', number - head.Length - 4) + "\r\n\r\n";
+    }
+
+    /// <summary>A head of so many bytes.</summary>
+    private static string CgiAnswer(string number)
+    {
+        const string head = "Status: 200\r\nX: ";
+        return head + new string('h', int.Parse(number) - head.Length - 4) + "\r\n\r\n";
     }
 
     [GeneratedRegex("[0-9]+$")]

@@ -94,6 +94,29 @@ public static class EdgeRows
         // What an upstream says.
         new("proxy_buffer_size", "location / { proxy_buffer_size 1k; proxy_buffers 8 1k; proxy_busy_buffers_size 2k; "
             + "proxy_pass http://%UP%; }", 1024, static n => Get($"/head/{n}"), " 200 ", " 502 "),
+        // The eight bytes of a record's head lie in the same buffer.
+        new("fastcgi_buffer_size", "location / { fastcgi_buffer_size 1k; fastcgi_buffers 8 1k; "
+            + "fastcgi_busy_buffers_size 2k; fastcgi_param ROW $arg_n; fastcgi_pass %CGI%; }", 1024 - 8,
+            static n => Get($"/?n={n}"), " 200 ", " 502 "),
+        new("proxy_cache_min_uses", "location / { proxy_cache ec; proxy_cache_key $http_n; proxy_cache_valid 1m; "
+            + "proxy_cache_min_uses 3; add_header X-Last \"$http_last=$upstream_cache_status\"; proxy_pass http://%UP%; }", 3,
+            static n => string.Concat(Enumerable.Repeat(Keep("/", $"N: {n}"), n - 1))
+                + Get("/", $"N: {n}", "Last: yes"), "X-Last: yes=MISS", "X-Last: yes=HIT")
+        {
+            Http = "proxy_cache_path %DIR%/edge keys_zone=ec:64k;",
+        },
+        new("brotli_min_length",
+            "brotli on; brotli_types *; brotli_min_length 21; location / { proxy_pass http://%UP%; }", 20,
+            static n => Get($"/body/{n}", "Accept-Encoding: br"), "Content-Length", "Content-Encoding: br")
+        {
+            IsWeirAlone = "a module of others",
+        },
+        new("zstd_min_length",
+            "zstd on; zstd_types *; zstd_min_length 21; location / { proxy_pass http://%UP%; }", 20,
+            static n => Get($"/body/{n}", "Accept-Encoding: zstd"), "Content-Length", "Content-Encoding: zstd")
+        {
+            IsWeirAlone = "a module of others",
+        },
 
         // Circles.
         new("rewrites of one request", "location / { rewrite ^/(a*)a$ /$1 last; return 200 ok; }", 10,
