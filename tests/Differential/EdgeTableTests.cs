@@ -154,11 +154,11 @@ public sealed partial class EdgeTableTests
         return head + new string('h', number - head.Length - 4) + "\r\n\r\n";
     }
 
-    /// <summary>A head of so many bytes.</summary>
-    private static string CgiAnswer(string number)
+    /// <summary>A head of so many bytes, when the number has come.</summary>
+    private static string? CgiAnswer(string number)
     {
         const string head = "Status: 200\r\nX: ";
-        return head + new string('h', int.Parse(number) - head.Length - 4) + "\r\n\r\n";
+        return number.Length == 0 ? null : head + new string('h', int.Parse(number) - head.Length - 4) + "\r\n\r\n";
     }
 
     [GeneratedRegex("[0-9]+$")]

@@ -1,5 +1,6 @@
 // Accepting when something runs out (descriptors, connection slots), and who accepts when several workers share a
 // socket: each tier seen from the client and in the log, the registrations seen in /proc.
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.RegularExpressions;
 using Weir.Tests.Harness;
@@ -141,6 +142,29 @@ public sealed partial class AcceptingTests
         }
     }
 
+    /// <summary>Longer than the first timers of a worker take.</summary>
+    private const int RestMs = 1500;
+
+    private static string Switches(int pid) => File.ReadLines($"/proc/{pid}/status")
+        .Single(static l => l.StartsWith("voluntary_ctxt_switches", StringComparison.Ordinal));
+
+    /// <summary>Whoever has not begun yet has not tried either, and every event is a reason to try.</summary>
+    private static void WaitForRest(ServerProcess weir)
+    {
+        var rest = Stopwatch.StartNew();
+        string before = "";
+        Wait.For("both workers to rest", () =>
+        {
+            string now = string.Concat(weir.Workers().Select(Switches));
+            if (now != before)
+            {
+                before = now;
+                rest.Restart();
+            }
+            return rest.ElapsedMilliseconds > RestMs;
+        }, PatientMs);
+    }
+
     /// <summary>The master is held so that no new worker comes: whoever is left takes over after the delay, or not.
     /// </summary>
     [Theory]
@@ -151,6 +175,10 @@ public sealed partial class AcceptingTests
         using var weir = ServerProcess.Weir(
             Small("", SeenInProc + $"accept_mutex on; accept_mutex_delay {delay};", workers: 2));
         Wait.For("one listener of two", () => weir.Workers().Length == 2 && Listening(weir).Length == 1, PatientMs);
+        if (!takesOver)
+        {
+            WaitForRest(weir);
+        }
         weir.Send(Signal.Stop);
         try
         {

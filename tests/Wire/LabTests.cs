@@ -117,6 +117,60 @@ public sealed class LabTests : IDisposable
         Assert.Contains("found the queue full and got 503", text);
     }
 
+    /// <summary>The figures of one run, and what its requests were.</summary>
+    private (JsonElement Figures, JsonElement[] Requests) One(params string[] words)
+    {
+        Lab(words);
+        using JsonDocument json = Json();
+        JsonElement run = json.RootElement.GetProperty("runs")[0].Clone();
+        return (run.GetProperty("figures"), Requests(run));
+    }
+
+    [Fact]
+    public void Computing_holds_a_loop_and_so_does_blocking_while_waiting_does_not()
+    {
+        string[] loop = ["--models", "event-driven", "--requests", "4", "--delay"];
+        Assert.True(One([.. loop, "60ms"]).Figures.GetProperty("at_once").GetInt32() > 1);
+        foreach (string[] held in new string[][] { ["60ms", "--block"], ["1ms", "--cpu", "30ms"] })
+        {
+            (JsonElement figures, JsonElement[] requests) = One([.. loop, .. held]);
+            Assert.Equal(4, figures.GetProperty("answered").GetInt32());
+            long[] ends = [.. requests.Select(static r => At(r, "answered")).Order()];
+            Assert.All(ends.Zip(ends.Skip(1)), static pair =>
+                Assert.True(pair.Second - pair.First >= 25_000, "a request went on while the loop was held"));
+        }
+    }
+
+    [Fact]
+    public void Kept_connections_carry_several_requests_each()
+    {
+        string[] words = ["pool", "--requests", "2", "--delay", "1ms"];
+        Assert.Equal(2, One(words).Figures.GetProperty("answered").GetInt32());
+        (JsonElement figures, _) = One([.. words, "--keep-alive", "3"]);
+        Assert.Equal(6, figures.GetProperty("answered").GetInt32());
+        Assert.True(figures.GetProperty("peak_connections").GetInt64() <= 2, figures.ToString());
+    }
+
+    [Fact]
+    public void Who_finds_the_queue_full_waits_unaccepted_where_that_was_asked_for()
+    {
+        string[] words = ["pool", "--threads", "1", "--queue", "1", "--requests", "5", "--delay", "150ms"];
+        Assert.True(One(words).Figures.GetProperty("refused").GetInt32() > 0);
+        (JsonElement figures, _) = One([.. words, "--stop-accepting"]);
+        Assert.Equal(0, figures.GetProperty("refused").GetInt32());
+        Assert.Equal(5, figures.GetProperty("answered").GetInt32());
+    }
+
+    [Fact]
+    public void A_longer_backlog_spares_clients_the_second_try()
+    {
+        string[] words = ["backlog", "--requests", "7", "--delay", "500ms"];
+        Assert.True(One(words).Figures.GetProperty("syn_retransmits").GetInt64() > 0);
+        (JsonElement figures, _) = One([.. words, "--backlog", "100"]);
+        Assert.Equal(0, figures.GetProperty("syn_retransmits").GetInt64());
+        Assert.Equal(7, figures.GetProperty("answered").GetInt32());
+    }
+
     [Theory]
     [InlineData("there is no experiment \"pol\"", "lab", "pol")]
     [InlineData("there is no model \"treads\"", "lab", "--models", "treads")]

@@ -204,7 +204,12 @@ public sealed partial class CacheIndex
     {
         internal uint At;
         internal uint Drops;
+        internal int Repairs;
     }
+
+    /// <summary>Whether the mark is where it was: none was taken out, and no repair left one out.</summary>
+    private bool IsStill(in MarkPlace place, in CacheMeta meta) =>
+        place.At != 0 && place.Drops == meta.MarkDrops && place.Repairs == _zone.RepairCount;
 
     /// <summary>Copies the marks from a place on that may mean a response: two bytes of length, kind, text.</summary>
     private int CopyMarks(Span<byte> to, ref MarkPlace place, long storedMs, long unixMs, out uint purges)
@@ -213,7 +218,7 @@ public sealed partial class CacheIndex
         ref CacheMeta meta = ref Meta;
         purges = meta.Purges;
         // Where marks have gone since, the place may be one of them: from the oldest again.
-        uint at = place.At != 0 && place.Drops == meta.MarkDrops ? place.At : _marks.Oldest;
+        uint at = IsStill(place, in meta) ? place.At : _marks.Oldest;
         int length = 0, seen = 0;
         for (; at != 0 && seen < MarksPerHold; at = _marks.Newer(at), seen++)
         {
@@ -232,7 +237,7 @@ public sealed partial class CacheIndex
             key.CopyTo(to[(length + 2)..]);
             length += 2 + key.Length;
         }
-        place = new MarkPlace { At = at, Drops = meta.MarkDrops };
+        place = new MarkPlace { At = at, Drops = meta.MarkDrops, Repairs = _zone.RepairCount };
         MostMarksOfHold = Math.Max(MostMarksOfHold, seen);
         return length;
     }
@@ -252,7 +257,7 @@ public sealed partial class CacheIndex
     {
         using ZoneLock held = _zone.Lock();
         ref CacheMeta meta = ref Meta;
-        uint at = place.At != 0 && place.Drops == meta.MarkDrops ? place.At : _marks.Oldest;
+        uint at = IsStill(place, in meta) ? place.At : _marks.Oldest;
         // First of all: whoever stands at a mark in another process must not go on from there.
         meta.MarkDrops++;
         _zone.Wrote();
@@ -265,7 +270,7 @@ public sealed partial class CacheIndex
                 _marks.Remove(at);
             }
         }
-        place = new MarkPlace { At = at, Drops = meta.MarkDrops };
+        place = new MarkPlace { At = at, Drops = meta.MarkDrops, Repairs = _zone.RepairCount };
         MostMarksOfHold = Math.Max(MostMarksOfHold, seen);
     }
 

@@ -11,7 +11,7 @@ using System.Text;
 
 namespace Weir.Tests.Harness.Rows;
 
-internal sealed class RowOrigins : IDisposable
+public sealed class RowOrigins : IDisposable
 {
     private const int LargeBytes = 12 << 20;
     private const int Deaf = 60_000;
@@ -145,6 +145,7 @@ internal sealed class RowOrigins : IDisposable
             if (answer == "~deaf~")
             {
                 new ManualResetEventSlim().Wait(Deaf);
+                return;
             }
             if (length is not null && !answer.StartsWith("~early~", StringComparison.Ordinal))
             {
@@ -208,6 +209,7 @@ internal sealed class RowOrigins : IDisposable
                 {
                     // Deaf to a key of that length.
                     new ManualResetEventSlim().Wait(Deaf);
+                    return;
                 }
             }
             string id = line.Trim().Split(' ')[1];
@@ -239,6 +241,7 @@ internal sealed class RowOrigins : IDisposable
             if (wanted == "~deaf~" && head[1] == 4 && content.Length == 0)
             {
                 new ManualResetEventSlim().Wait(Deaf);
+                return;
             }
             bool isWhole = early ? head[1] == 4 && content.Length == 0 : head[1] == 5 && content.Length == 0;
             if (!isWhole)
