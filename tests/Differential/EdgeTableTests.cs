@@ -157,7 +157,7 @@ public sealed partial class EdgeTableTests
     /// <summary>A head of so many bytes, when the number has come.</summary>
     private static string? CgiAnswer(string number)
     {
-        const string head = "Status: 200\r\nX: ";
+        const string head = "Status: 200 OK\r\nX: ";
         return number.Length == 0 ? null : head + new string('h', int.Parse(number) - head.Length - 4) + "\r\n\r\n";
     }
 

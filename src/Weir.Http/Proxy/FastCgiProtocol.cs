@@ -181,7 +181,8 @@ internal sealed class FastCgiProtocol(FastCgiParam[] parameters, bool keepConnec
     public override ReadStep ReadHead(Exchange x)
     {
         const string Action = "reading response header from upstream";
-        int limit = (int)x.Settings.BufferSizeBytes.Value;
+        // As in nginx the head of the record lies in the same buffer.
+        int limit = (int)x.Settings.BufferSizeBytes.Value - FastCgiWriter.HeaderLength;
         while (true)
         {
             FastCgiEvent e = x.Records.Read(x.Input, out int consumed, out TextRange data);

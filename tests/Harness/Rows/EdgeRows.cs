@@ -97,9 +97,10 @@ public static class EdgeRows
         // The eight bytes of a record's head lie in the same buffer.
         new("fastcgi_buffer_size", "location / { fastcgi_buffer_size 1k; fastcgi_buffers 8 1k; "
             + "fastcgi_busy_buffers_size 2k; fastcgi_param ROW $arg_n; fastcgi_pass %CGI%; }", 1024 - 8,
-            static n => Get($"/?n={n}"), " 200 ", " 502 "),
+            static n => Get($"/?n={n}"), " 200 OK", " 502 "),
         new("proxy_cache_min_uses", "location / { proxy_cache ec; proxy_cache_key $http_n; proxy_cache_valid 1m; "
-            + "proxy_cache_min_uses 3; add_header X-Last \"$http_last=$upstream_cache_status\"; proxy_pass http://%UP%; }", 3,
+            + "proxy_cache_min_uses 3; add_header X-Last \"$http_last=$upstream_cache_status\"; "
+            + "proxy_pass http://%UP%; }", 3,
             static n => string.Concat(Enumerable.Repeat(Keep("/", $"N: {n}"), n - 1))
                 + Get("/", $"N: {n}", "Last: yes"), "X-Last: yes=MISS", "X-Last: yes=HIT")
         {
