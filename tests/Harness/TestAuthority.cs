@@ -19,7 +19,8 @@ public sealed record TestCertificate(X509Certificate2 Certificate, string Pem, s
 /// <summary>An authority; made once, shared by the tests of a class.</summary>
 public sealed class TestAuthority
 {
-    private static readonly DateTimeOffset _from = DateTimeOffset.UtcNow.AddDays(-2);
+    // Between two full days, so that the days that remain are the same for everybody who asks.
+    private static readonly DateTimeOffset _from = DateTimeOffset.UtcNow.AddDays(-2).AddHours(-1);
     private readonly ECDsa _key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
     private int _serial;
 
