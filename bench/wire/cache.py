@@ -37,6 +37,7 @@ http {
 class Bench:
     def __init__(self, options):
         self.options, self.rows, self.aims = options, {}, []
+        self.names = ("weir",) if options.smoke else ("weir", "nginx")
         self.binaries = {"weir": options.weir_binary, "nginx": options.nginx_binary}
         self.base = tempfile.mkdtemp(prefix="weir-cache-", dir=options.directory)
         os.chmod(self.base, 0o755)
@@ -101,7 +102,7 @@ class Bench:
     def load(self):
         """From the loader's start to its end with a directory of many files."""
         count = self.options.keys
-        for name in ("weir",) if self.options.smoke else ("weir", "nginx"):
+        for name in self.names:
             for _ in range(1 if name == "nginx" else self.options.rounds):
                 make_files(os.path.join(self.base, name, "cache"), count)
                 server = self.start(name, more="loader_files=1000 loader_sleep=0")
@@ -129,11 +130,11 @@ class Bench:
         more = ("loader_files=1000 loader_sleep=0 manager_files=1000 manager_sleep=1ms "
                 f"max_size={self.options.keys // 10}k")
         for _ in range(self.options.rounds):
-            for name in ("weir",) if self.options.smoke else ("weir", "nginx"):
+            for name in self.names:
                 for busy in (False, True):
                     self.upkeep_round(tool, name, busy, more)
         p99 = {n: statistics.median(v) for n, v in self.rows[("p99 of a hit", "µs")].items()}
-        for name in ("weir",) if self.options.smoke else ("weir", "nginx"):
+        for name in self.names:
             self.aim(f"{name}: p99 while manager and loader work, to p99 alone",
                      p99[f"{name}, upkeep"] / max(p99[f"{name}, quiet"], 1), None)
 

@@ -153,6 +153,9 @@ public sealed partial class HttpRequest : Session.Session
     /// <summary>Redirects left: rewrites and internal redirects together.</summary>
     public int RedirectsLeft { get; set; }
 
+    /// <summary>So many internal redirects may follow each other; nginx's number.</summary>
+    internal const int RedirectsMax = 10;
+
     /// <summary>Subrequests left below this request's main one.</summary>
     public int SubrequestsLeft { get; set; }
 
@@ -202,7 +205,7 @@ public sealed partial class HttpRequest : Session.Session
         StartUnixMs = loop.UnixMs;
         Arena.Start(loop.Buffers);
         _isDebugged = configuration.DebugConnections is not null && configuration.IsDebugged(Connection.PeerAddress);
-        RedirectsLeft = 11;
+        RedirectsLeft = RedirectsMax + 1;
         SubrequestsLeft = 50;
         StartVariables(configuration.Variables);
         configuration.AddReference();

@@ -9,16 +9,13 @@ namespace Weir.Http;
 
 internal static class PostAction
 {
-    /// <summary>As many as a request may take internal redirects.</summary>
-    private const int StepsMax = 10;
-
     /// <summary>The location that a post_action leads to may have one of its own, and so on.</summary>
     internal static async LoopTask<Unit> RunAsync(HttpRequest r)
     {
         NativeSlice target = r.Location.Settings.PostActionBytes;
         for (int steps = 0; !target.IsEmpty; steps++)
         {
-            if (steps == StepsMax)
+            if (steps == HttpRequest.RedirectsMax)
             {
                 r.LogError(LogLevel.Error,
                     $"rewrite or internal redirection cycle while internally redirecting to \"{target}\"");

@@ -93,13 +93,9 @@ public sealed class MachineFaultTests
         Assert.Empty(load.Failures);
     }
 
-    /// <summary>The cache lies on a disk of 600 KiB, which is full at once and stays so.</summary>
-    [NeedsFact("unshare", "root")]
-    public void A_full_disk_costs_stored_responses_and_never_an_answer_under_load()
+    /// <summary>Weir where `disk` in these files is a disk of 600 KiB of its own.</summary>
+    private static string OnSmallDisk(TempDir files)
     {
-        string body = new('b', 100_000);
-        using Upstream upstream = Upstream.Answering(_ => Upstream.Ok(body, "Cache-Control: max-age=1000"));
-        using var files = new TempDir();
         files.Write("disk/", "");
         string script = files.Write("weir", $"""
             #!/bin/sh
@@ -107,6 +103,17 @@ public sealed class MachineFaultTests
                 {ServerProcess.WeirBinary} "$@"
             """);
         File.SetUnixFileMode(script, (UnixFileMode)0b111_101_101);
+        return script;
+    }
+
+    /// <summary>The cache lies on a disk of 600 KiB, which is full at once and stays so.</summary>
+    [NeedsFact("unshare", "root")]
+    public void A_full_disk_costs_stored_responses_and_never_an_answer_under_load()
+    {
+        string body = new('b', 100_000);
+        using Upstream upstream = Upstream.Answering(_ => Upstream.Ok(body, "Cache-Control: max-age=1000"));
+        using var files = new TempDir();
+        string script = OnSmallDisk(files);
         using var weir = ServerProcess.Start(script, Conf.Http("""
             proxy_cache_path %FILES%/disk/cache keys_zone=one:1m use_temp_path=off;
             server { listen 127.0.0.1:%PORT%; location / { proxy_pass http://127.0.0.1:%UPSTREAM%;
@@ -133,13 +140,7 @@ public sealed class MachineFaultTests
         string body = new('b', 8_000_000);
         using Upstream upstream = Upstream.Answering(Upstream.Ok(body));
         using var files = new TempDir();
-        files.Write("disk/", "");
-        string script = files.Write("weir", $"""
-            #!/bin/sh
-            exec unshare -m sh -c 'mount -t tmpfs -o size=600k tmpfs {files.At("disk")} && exec "$0" "$@"' \
-                {ServerProcess.WeirBinary} "$@"
-            """);
-        File.SetUnixFileMode(script, (UnixFileMode)0b111_101_101);
+        string script = OnSmallDisk(files);
         Conf conf = Conf.Server("location / { proxy_pass http://127.0.0.1:%UPSTREAM%; }");
         using var weir = ServerProcess.Start(script, conf with
         {
@@ -162,13 +163,7 @@ public sealed class MachineFaultTests
     {
         using Upstream upstream = Upstream.Answering(static r => Upstream.Ok(r.Target == "/" ? "POST" : ""));
         using var files = new TempDir();
-        files.Write("disk/", "");
-        string script = files.Write("weir", $"""
-            #!/bin/sh
-            exec unshare -m sh -c 'mount -t tmpfs -o size=600k tmpfs {files.At("disk")} && exec "$0" "$@"' \
-                {ServerProcess.WeirBinary} "$@"
-            """);
-        File.SetUnixFileMode(script, (UnixFileMode)0b111_101_101);
+        string script = OnSmallDisk(files);
         Conf conf = Conf.Server("client_max_body_size 10m; location / { proxy_pass http://127.0.0.1:%UPSTREAM%; "
             + settings + " }");
         using var weir = ServerProcess.Start(script, conf with
