@@ -96,7 +96,8 @@ public abstract class DifferentialTests(IEnumerable<Case> cases)
 
         if (one.ComparesAccessLog)
         {
-            server.Stop();
+            // A request whose connection lingers is logged when that ends: longer than lingering_timeout, 5 s.
+            server.Stop(graceMs: 20_000);
             text.Append("----- access.log\n").Append(Transcript.Normalise(server.AccessLog,
                 Surroundings.Of(server, upstreamPort)));
         }
