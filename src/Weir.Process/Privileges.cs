@@ -7,12 +7,22 @@ namespace Weir.Process;
 /// <summary>Applies <see cref="ProcessSettings"/> to the process it runs in.</summary>
 public static class Privileges
 {
+    /// <summary>By so much a process that gives way is nicer: about a tenth of a worker's weight. Not more, since it
+    /// takes locks that workers wait for, and has to come to their release beside whatever else the machine runs.
+    /// </summary>
+    private const int NiceIncrement = 10;
+
     /// <summary>False when the process must not go on (the reason is in the log).</summary>
-    public static bool Apply(ProcessSettings settings, Log log)
+    public static bool Apply(ProcessSettings settings, bool givesWay, Log log)
     {
-        if (settings.Priority != 0)
+        // Workers that are to go before others do not take along who gives way to them.
+        if (givesWay ? settings.Priority > 0 : settings.Priority != 0)
         {
             Note(ProcessControl.SetPriority(settings.Priority), $"setpriority({settings.Priority}) failed");
+        }
+        if (givesWay)
+        {
+            Note(ProcessControl.GiveWay(NiceIncrement), $"nice({NiceIncrement}) failed");
         }
         if (settings.OpenFilesMax >= 0)
         {

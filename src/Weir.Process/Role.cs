@@ -21,6 +21,9 @@ public enum RestartPolicy : byte
 /// <param name="Run">The work; returns the exit code (2: cannot work, do not start again).</param>
 public sealed record Role(string Name, string Title, RestartPolicy Restart, Func<WorkerHost, int> Run)
 {
+    /// <summary>Gives way to workers that share a processor with it.</summary>
+    public bool GivesWay { get; init; }
+
     /// <summary>Exit code of a process that must not be started again.</summary>
     public const int FatalExitCode = 2;
 

@@ -185,7 +185,7 @@ public sealed class WorkerHost : IDisposable
             {
                 return Role.FatalExitCode;
             }
-            if (becomeUser && !Privileges.Apply(First.Content.Settings, Log))
+            if (becomeUser && !Privileges.Apply(First.Content.Settings, _role.GivesWay, Log))
             {
                 return Role.FatalExitCode;
             }

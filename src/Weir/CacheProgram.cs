@@ -26,10 +26,10 @@ internal sealed class CacheProgram : IWorkerProgram
 
     /// <summary>As nginx's, and like it started only where there is a cache.</summary>
     internal static Role Manager { get; } = new("cache manager process", "weir: cache manager process",
-        RestartPolicy.Always, static host => new CacheProgram(host, CacheDuties.Manages).Run());
+        RestartPolicy.Always, static host => new CacheProgram(host, CacheDuties.Manages).Run()) { GivesWay = true };
 
     internal static Role Loader { get; } = new("cache loader process", "weir: cache loader process",
-        RestartPolicy.OnFailure, static host => new CacheProgram(host, CacheDuties.Loads).Run());
+        RestartPolicy.OnFailure, static host => new CacheProgram(host, CacheDuties.Loads).Run()) { GivesWay = true };
 
     private int Run()
     {

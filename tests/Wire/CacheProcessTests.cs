@@ -1,6 +1,7 @@
 // The cache's processes and what workers share: manager and loader by name, evictions, a warm start, kills at any time,
 // locks across workers.
 using System.Diagnostics;
+using System.Globalization;
 using Weir.Tests.Harness;
 using Xunit;
 
@@ -35,6 +36,38 @@ public sealed class CacheProcessTests
             && weir.ErrorLog.Contains("cache loader process", StringComparison.Ordinal));
         Assert.Equal(2, Named(weir, "weir: worker process").Length);
     }
+
+    /// <summary>Ten nicer than a worker; a priority that workers are given above others is not theirs.</summary>
+    [Theory]
+    [InlineData(0, 0, 10)]
+    [InlineData(3, 3, 13)]
+    [InlineData(-5, -5, 10)]
+    public void Manager_and_loader_give_way_to_workers(int priority, int worker, int upkeep)
+    {
+        using Upstream upstream = Upstream.Answering(Upstream.Ok("x", Long));
+        int mine = NiceOf(Environment.ProcessId);
+        using var weir = ServerProcess.Weir(Conf.Server(CacheTests.Pass.Replace("%MORE%", ""),
+            "proxy_cache_path %DIR%/cache keys_zone=one:1m use_temp_path=off loader_files=1 loader_sleep=50ms;",
+            workers: 1, master: true, main: $"worker_priority {priority};"), upstreamPort: upstream.Port);
+        for (int i = 0; i < 100; i++)
+        {
+            weir.Get($"/{i}");
+        }
+        Wait.For("the files", () => CacheTests.Files(weir).Length == 100);
+        weir.Restart();
+        foreach (string title in (string[])["manager", "loader"])
+        {
+            Wait.For(title, () => Named(weir, $"weir: cache {title} process") is [var pid]
+                && NiceOf(pid) == Math.Min(priority > 0 ? upkeep : mine + upkeep, 19));
+        }
+        // Only root may go before others.
+        bool isSet = priority > 0 || priority < 0 && Environment.IsPrivilegedProcess;
+        Assert.Equal(isSet ? worker : mine, NiceOf(Named(weir, "weir: worker process").Single()));
+    }
+
+    /// <summary>Behind the name in parentheses: the state is field 3, the nice value 19.</summary>
+    private static int NiceOf(int pid) => int.Parse(
+        File.ReadAllText($"/proc/{pid}/stat").Split(") ")[^1].Split(' ')[19 - 3], CultureInfo.InvariantCulture);
 
     [Fact]
     public void Without_a_cache_there_are_none()

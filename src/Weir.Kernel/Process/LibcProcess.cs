@@ -192,6 +192,9 @@ internal static unsafe partial class LibcProcess
     internal static partial int getrusage(int who, void* usage);
 
     [LibraryImport("libc", SetLastError = true)]
+    internal static partial int nice(int increment);
+
+    [LibraryImport("libc", SetLastError = true)]
     internal static partial int setpriority(int which, uint who, int priority);
 
     // Identity.

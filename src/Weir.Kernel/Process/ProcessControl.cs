@@ -1,5 +1,7 @@
 // What a process does to itself and to its children: wait through a pidfd, signal, CPUs, limits, priority, session.
 // Control plane; errors are values. A pidfd belongs to the caller and names one process for ever.
+using System.Runtime.InteropServices;
+
 namespace Weir.Kernel;
 
 /// <summary>How a child ended.</summary>
@@ -131,6 +133,32 @@ public static unsafe class ProcessControl
 
     /// <summary>Nice value of this process.</summary>
     public static SysResult SetPriority(int priority) => LibcProcess.Of(LibcProcess.setpriority(0, 0, priority));
+
+    /// <summary>The calling thread gives way to others of its processor: its nice value rises, and its turns are long,
+    /// so that whoever wakes with shorter ones goes first (Linux 6.12; an older kernel takes no notice). The value is
+    /// the new nice value.</summary>
+    public static SysResult GiveWay(int niceIncrement)
+    {
+        int nice = LibcProcess.nice(niceIncrement);
+        // -1 is also a nice value.
+        if (nice == -1 && Marshal.GetLastPInvokeError() is var errno and not 0)
+        {
+            return SysResult.Error(errno);
+        }
+        // struct sched_attr, its first 48 bytes: size and policy (SCHED_OTHER), flags, nice and priority, runtime (the
+        // turn, nanoseconds; the kernel takes at most 100 ms), deadline, period.
+        long* attributes = stackalloc long[6];
+        new Span<long>(attributes, 6).Clear();
+        attributes[0] = 6 * sizeof(long);
+        attributes[2] = (uint)nice;
+        attributes[3] = 100_000_000;
+        // A refusal costs the longer turns only.
+        _ = LibcProcess.syscall(SchedSetAttrNumber, 0, (nint)attributes, 0, 0);
+        return new SysResult(nice);
+    }
+
+    private static long SchedSetAttrNumber =>
+        RuntimeInformation.ProcessArchitecture == Architecture.X64 ? 314 : 274;
 
     public static SysResult StartSession() => LibcProcess.Of(LibcProcess.setsid());
 
