@@ -1,12 +1,14 @@
 // The floor on epoll: the least a server of this kind can do. It finds the end of each head, parses the request line
-// and looks for Connection, writes a head with Date and a body of fixed text, and a log line per request.
-//   floor-epoll PORT LOGFILE
+// and looks for Connection, writes a head with Date and a body of fixed text or a file, and a log line per request.
+//   floor-epoll PORT [LOGFILE|- [FILES]]
 #define _GNU_SOURCE
 #include <sys/epoll.h>
 #include "floor.h"
 
 struct connection {
-    int fd, have;
+    int fd, have, keep;
+    struct floor_file *file;
+    off_t at;
     char in[8192];
 };
 
@@ -17,6 +19,42 @@ static void drop(struct connection *c)
     close(c->fd);
     table[c->fd] = NULL;
     free(c);
+}
+
+// Sends what is left of a file; 0 when the connection is over.
+static int send_rest(struct connection *c)
+{
+    while (c->at < c->file->length) {
+        ssize_t sent = sendfile(c->fd, c->file->fd, &c->at, c->file->length - c->at);
+        if (sent <= 0)
+            return sent < 0 && errno == EAGAIN;
+    }
+    c->file = NULL;
+    return c->keep;
+}
+
+static int work(struct connection *c)
+{
+    static char out[65536];
+    if (c->file)
+        return send_rest(c);
+    ssize_t got = recv(c->fd, c->in + c->have, sizeof c->in - c->have, 0);
+    if (got <= 0)
+        return got < 0 && errno == EAGAIN;
+    c->have += (int)got;
+    do {
+        int length = floor_answer(c->in, &c->have, out, sizeof out, &c->keep, &c->file);
+        if (length == 0)
+            break;
+        if (send(c->fd, out, length, MSG_NOSIGNAL | (c->file ? MSG_MORE : 0)) != length)
+            return 0;
+        if (c->file) {
+            c->at = 0;
+            if (!send_rest(c))
+                return 0;
+        }
+    } while (!c->file && c->keep && c->have > 0);
+    return c->file || (c->keep && c->have < (int)sizeof c->in);
 }
 
 int main(int argc, char **argv)
@@ -35,8 +73,10 @@ int main(int argc, char **argv)
                     struct connection *c = malloc(sizeof *c);
                     c->fd = got;
                     c->have = 0;
+                    c->keep = 1;
+                    c->file = NULL;
                     table[got] = c;
-                    struct epoll_event added = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = got };
+                    struct epoll_event added = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.fd = got };
                     epoll_ctl(epoll, EPOLL_CTL_ADD, got, &added);
                 } else if (got >= 0) {
                     close(got);
@@ -46,18 +86,7 @@ int main(int argc, char **argv)
             struct connection *c = table[fd];
             if (!c)
                 continue;
-            ssize_t got = recv(fd, c->in + c->have, sizeof c->in - c->have, 0);
-            if (got <= 0) {
-                if (got == 0 || errno != EAGAIN)
-                    drop(c);
-                continue;
-            }
-            c->have += (int)got;
-            static char out[65536];
-            int keep = 1, length = floor_answer(c->in, &c->have, out, sizeof out, &keep);
-            if (length > 0 && send(fd, out, length, MSG_NOSIGNAL) != length)
-                keep = 0;
-            if (!keep || c->have == (int)sizeof c->in)
+            if (!work(c))
                 drop(c);
         }
         floor_turn_ended();

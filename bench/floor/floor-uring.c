@@ -1,6 +1,7 @@
 // The floor on io_uring, by raw system calls: multishot accept, multishot receive into a ring of provided buffers, one
-// send per answer, one submit-and-wait per turn. Parsing, Date and log are floor.h's, as on epoll.
-//   floor-uring PORT LOGFILE
+// send per answer, one submit-and-wait per turn. Parsing, Date and log are floor.h's, as on epoll. Files that need sendfile
+// are not for it.
+//   floor-uring PORT [LOGFILE|- [FILES]]
 #define _GNU_SOURCE
 #include <linux/io_uring.h>
 #include <stdint.h>
@@ -128,7 +129,9 @@ static void queue_close(struct connection *c)
 
 static void answer(struct connection *c)
 {
-    int keep = 1, length = floor_answer(c->in, &c->have, c->out, sizeof c->out, &keep);
+    struct floor_file *file;
+    int keep = 1, length = floor_answer(c->in, &c->have, c->out, sizeof c->out, &keep, &file);
+    keep &= file == NULL;
     c->closing |= !keep || c->have == (int)sizeof c->in;
     if (length > 0) {
         c->sending = 1;

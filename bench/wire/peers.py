@@ -189,7 +189,7 @@ def node(place):
 
 
 def floor(place):
-    return [place.binary, str(place.port), os.path.join(place.directory, "access.log")]
+    return [place.binary, str(place.port), os.path.join(place.directory, "access.log"), place.files]
 
 
 def on_path(name):
@@ -242,6 +242,6 @@ ALL = [
     Peer("apache", ("static", "proxy"), on_path("apache2"), apache),
     Peer("kestrel", ("return", "static"), built_kestrel, kestrel),
     Peer("node", ("return", "static"), on_path("node"), node),
-    Peer("floor-epoll", ("return",), compiled("floor-epoll"), floor),
-    Peer("floor-uring", ("return",), compiled("floor-uring"), floor),
+    Peer("floor-epoll", ("return", "static"), compiled("floor-epoll"), floor),
+    Peer("floor-uring", ("return", "static"), compiled("floor-uring"), floor),
 ]
