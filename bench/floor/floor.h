@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +88,7 @@ static int floor_listen(int argc, char **argv, int flags)
     }
     if (argc > 2 && strcmp(argv[2], "-") != 0)
         floor_log = open(argv[2], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    signal(SIGPIPE, SIG_IGN);
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | flags, 0);
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[1])) };
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

@@ -40,6 +40,7 @@ public sealed class DirectiveTableTests
         ("Unit/Server/WebServerTests.cs", "An_answer_in_several_writes_does_not_wait_for_acknowledgements",
             "tcp_nodelay", ""),
         ("Wire/FilesTests.cs", "Sendfile_sends_the_pages_of_the_file_themselves", "sendfile", ""),
+        ("Wire/FilesTests.cs", "The_first_page_leaves_with_the_head_where_nothing_is_pushed", "tcp_nopush", ""),
         ("Wire/TimedOutTests.cs", "A_client_that_does_not_read_is_reset_where_that_is_asked_for",
             "reset_timedout_connection",
             "Wire/TimedOutTests.cs A_client_that_does_not_read_finds_the_end_behind_what_was_sent"),
@@ -98,7 +99,7 @@ public sealed class DirectiveTableTests
             ("server", n + " 1024", n + " x")),
         .. ((string[])
         [
-            "aio_write", "gzip_no_buffer", "open_file_cache_events", "tcp_nopush", "client_body_in_single_buffer",
+            "aio_write", "gzip_no_buffer", "open_file_cache_events", "client_body_in_single_buffer",
         ]).Select(static n => ("http", n + " on", n + " x")),
         .. ((string[])["output_buffers", "gzip_buffers", "gunzip_buffers"]).Select(static n =>
             ("http", n + " 4 8k", n + " 4 x")),

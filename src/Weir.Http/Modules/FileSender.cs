@@ -155,6 +155,7 @@ internal static class FileSender
 
     private static async LoopTask<PhaseResult> SendWindowsAsync(HttpRequest r, FileRef file, long at, long end)
     {
+        bool isFirst = true;
         while (at < end)
         {
             long length = Math.Min(end - at, WindowBytes);
@@ -169,7 +170,9 @@ internal static class FileSender
                 }
             }
             BufferChain chain = r.Loop.RentChain();
-            chain.AppendFile(file, at, length);
+            int ahead = isFirst && r.Location.TcpNoPush.Value ? Precede(r.Loop, file, chain, at) : 0;
+            isFirst = false;
+            chain.AppendFile(file, at + ahead, length - ahead);
             at += length;
             r.Push(chain, at == end ? PushFlags.Last : PushFlags.None);
             r.Loop.Return(chain);
@@ -180,6 +183,20 @@ internal static class FileSender
         }
         file.Release();
         return PhaseResult.Done;
+    }
+
+    /// <summary><c>tcp_nopush</c>: the first page goes behind the head as bytes, so that both leave in one packet;
+    /// how many bytes that were. What is not cached by now is left to the file.</summary>
+    private static int Precede(EventLoop loop, FileRef file, BufferChain chain, long at)
+    {
+        BufferSlab slab = loop.Buffers.Rent(PageBytes);
+        SysResult read = ReadNow(file.Fd, slab.Memory.Slice(0, PageBytes), at);
+        if (read.Value > 0)
+        {
+            chain.AppendSlice(slab.Memory.Slice(0, read.Int), slab);
+        }
+        slab.Release();
+        return Math.Max(read.Int, 0);
     }
 
     /// <summary>Several ranges: the filter needs the whole body at once, as a slice of the file.</summary>
