@@ -2,7 +2,8 @@
 // line "--- accepted" or "--- refused: message". A line "+++ …" says what Weir says instead, and behind "##" why.
 // The kind is the block that the text stands in: server, http, or main for a whole file. Behind it the origin may
 // stand: the package of Debian 12 and the file in it that the text was cut out of (without comments, and without what
-// hangs on the machine: certificates, includes, logs, addresses).
+// hangs on the machine: certificates, includes, logs, addresses). Some of those are broken in one place, which their
+// names say.
 using System.Runtime.CompilerServices;
 using System.Text.RegularExpressions;
 
