@@ -71,6 +71,31 @@ public sealed class AcceptingTests
         rig.RunUntil(() => accepted == 40);
     }
 
+    [Theory(DisplayName = "accept: a client that has reset its connection is still known by its address")]
+    [InlineData(Rig.Epoll)]
+    [InlineData(Rig.Uring)]
+    public unsafe void NameAfterReset(string engine)
+    {
+        using var rig = new Rig(engine);
+        Connection? accepted = null;
+        byte[] address = rig.Listen(c => accepted = c);
+        using var client = new System.Net.Sockets.Socket(System.Net.Sockets.AddressFamily.InterNetwork,
+            System.Net.Sockets.SocketType.Stream, System.Net.Sockets.ProtocolType.Tcp);
+        client.Connect(System.Net.IPAddress.Loopback, SocketAddress.PortOf(address));
+        int port = ((System.Net.IPEndPoint)client.LocalEndPoint!).Port;
+        rig.RunUntil(() => accepted is not null);
+        client.LingerState = new System.Net.Sockets.LingerOption(true, 0);
+        client.Close();
+        // The kernel has forgotten the peer by now, and who asks it only here learns nothing.
+        byte* name = stackalloc byte[112];
+        int length = 112;
+        int fd = ((SocketStream)accepted!).Fd;
+        Assert.Equal(Errno.ENOTCONN, Sys.PeerName(fd, name, ref length).Errno);
+        Assert.Equal(port, SocketAddress.PortOf(accepted.PeerAddress));
+        Assert.True(accepted.LocalAddress.SequenceEqual(address));
+        accepted.Close();
+    }
+
     [Fact(DisplayName = "accept gate: of two loops on one socket only the one inside accepts")]
     public void Gate()
     {
