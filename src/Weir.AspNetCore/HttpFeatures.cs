@@ -78,6 +78,7 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
         Endpoint = null;
         _routeValues = null;
         _tls = null;
+        _connection = null;
         Revision++;
     }
 
@@ -111,12 +112,14 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
     private static readonly Type[] s_special =
     [
         typeof(ITlsConnectionFeature), typeof(ITlsHandshakeFeature), typeof(IHttpResetFeature),
-        typeof(IHttpExtendedConnectFeature),
+        typeof(IHttpExtendedConnectFeature), typeof(IConnectionIdFeature), typeof(IConnectionEndPointFeature),
+        typeof(IConnectionItemsFeature),
     ];
 
     private TlsFeatures? _tls;
     private ResetFeature? _reset;
     private ExtendedConnectFeature? _connect;
+    private ConnectionFeatures? _connection;
 
     /// <summary>What this connection has beside what all have: TLS, HTTP/2.</summary>
     private object? Special(Type key)
@@ -124,6 +127,11 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
         if (key == typeof(ITlsConnectionFeature) || key == typeof(ITlsHandshakeFeature))
         {
             return Exchange.Security is { } security ? _tls ??= new TlsFeatures(security) : null;
+        }
+        if (key == typeof(IConnectionIdFeature) || key == typeof(IConnectionEndPointFeature)
+            || key == typeof(IConnectionItemsFeature))
+        {
+            return _connection ??= new ConnectionFeatures(this);
         }
         return key == typeof(IHttpExtendedConnectFeature) ? _connect ??= new ExtendedConnectFeature(this)
             : key == typeof(IHttpResetFeature) && Exchange.Version >= 20 ? _reset ??= new ResetFeature(this) : null;

@@ -1,5 +1,6 @@
-// Features that only some connections have: those of TLS, and those of HTTP/2. Made when somebody asks, for the request
-// that asks; the rest of the time nobody pays for them.
+// Features that only some connections have, those of TLS and of HTTP/2, and those of connections that few ask for.
+// Made when somebody asks, for the request that asks; the rest of the time nobody pays for them.
+using System.Net;
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
@@ -73,6 +74,39 @@ internal sealed class TlsFeatures(ConnectionSecurity security) : ITlsConnectionF
 #pragma warning restore SYSLIB0058
 
     private string Name => security.CipherSuite.ToString();
+}
+
+/// <summary>What is known of a request's connection, in the words of those who think in connections.</summary>
+internal sealed class ConnectionFeatures(HttpFeatures features) : IConnectionIdFeature, IConnectionEndPointFeature,
+    IConnectionItemsFeature
+{
+    private EndPoint? _local, _remote;
+    private IDictionary<object, object?>? _items;
+
+    public string ConnectionId
+    {
+        get => features.ConnectionId;
+        set => features.ConnectionId = value;
+    }
+
+    public EndPoint? LocalEndPoint
+    {
+        get => _local ?? features.Exchange.LocalEndPoint;
+        set => _local = value;
+    }
+
+    public EndPoint? RemoteEndPoint
+    {
+        get => _remote ?? features.Exchange.RemoteEndPoint;
+        set => _remote = value;
+    }
+
+    /// <summary>They live as long as the connection.</summary>
+    public IDictionary<object, object?> Items
+    {
+        get => _items ?? ((IPersistentStateFeature)features).State;
+        set => _items = value;
+    }
 }
 
 /// <summary>What HTTP/2 can do to a request alone.</summary>

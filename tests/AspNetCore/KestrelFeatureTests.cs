@@ -4,6 +4,7 @@
 using System.Net;
 using System.Security.Cryptography.X509Certificates;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
@@ -21,30 +22,30 @@ public sealed class KestrelFeatureTests
         // The rates that Kestrel's limits ask for; Weir's limits are times (RequestBodyTimeout, SendTimeout).
         "IHttpMinRequestBodyDataRateFeature",
         "IHttpMinResponseDataRateFeature",
-        // Doors into Kestrel's own connection and its transport. What of it middleware needs stands in
-        // IHttpConnectionFeature, IPersistentStateFeature, ITlsConnectionFeature and ITlsHandshakeFeature.
+        // The end of a connection: a request sees HttpContext.RequestAborted and ends it by HttpContext.Abort or a
+        // field Connection; to whom a connection belongs, authentication says for each request.
         "IConnectionCompleteFeature",
-        "IConnectionEndPointFeature",
-        "IConnectionHeartbeatFeature",
-        "IConnectionIdFeature",
-        "IConnectionInherentKeepAliveFeature",
-        "IConnectionItemsFeature",
         "IConnectionLifetimeFeature",
         "IConnectionLifetimeNotificationFeature",
+        "IConnectionUserFeature",
+        "IProtocolErrorCodeFeature",
+        "IStreamAbortFeature",
+        "IStreamClosedFeature",
+        // Kestrel's insides: its heartbeat, its pipes and memory, its metrics' tags, .NET's socket and TLS stream,
+        // which carry no connection here; and a stream's number and direction, which all requests have alike.
+        "IConnectionHeartbeatFeature",
+        "IConnectionInherentKeepAliveFeature",
         "IConnectionMetricsContextFeature",
         "IConnectionMetricsTagsFeature",
         "IConnectionSocketFeature",
         "IConnectionTransportFeature",
-        "IConnectionUserFeature",
         "IHttp2StreamIdFeature",
         "IMemoryPoolFeature",
         "ISslStreamFeature",
-        "ITlsApplicationProtocolFeature",
-        "IProtocolErrorCodeFeature",
-        "IStreamAbortFeature",
-        "IStreamClosedFeature",
         "IStreamDirectionFeature",
         "IStreamIdFeature",
+        // Its type is Kestrel's own; ConnectionSecurity.ApplicationProtocol says the same.
+        "ITlsApplicationProtocolFeature",
         // A preview over HTTP/3 there.
         "IHttpWebTransportFeature",
     ];
@@ -63,6 +64,28 @@ public sealed class KestrelFeatureTests
         Assert.Empty(kestrels.Except(ours).Except(_notHere));
         // What we name as missing is missing.
         Assert.Empty(ours.Intersect(_notHere));
+    }
+
+    [Theory]
+    [InlineData("http", "1.1")]
+    [InlineData("https", "2.0")]
+    public async Task What_is_known_of_a_connection_is_the_same_by_each_name(string scheme, string version)
+    {
+        await using Hosted hosted = await Hosted.StartAsync(RequestPlacement.ThreadPool, scheme, version,
+            static app => app.Run(static c =>
+            {
+                IConnectionEndPointFeature ends = c.Features.GetRequiredFeature<IConnectionEndPointFeature>();
+                ConnectionInfo info = c.Connection;
+                bool same = info.Id == c.Features.GetRequiredFeature<IConnectionIdFeature>().ConnectionId
+                    && Equals(ends.RemoteEndPoint, new IPEndPoint(info.RemoteIpAddress!, info.RemotePort))
+                    && Equals(ends.LocalEndPoint, new IPEndPoint(info.LocalIpAddress!, info.LocalPort));
+                IDictionary<object, object?> items = c.Features.GetRequiredFeature<IConnectionItemsFeature>().Items;
+                int count = items.TryGetValue("n", out object? before) ? (int)before! + 1 : 1;
+                items["n"] = count;
+                return c.Response.WriteAsync($"{same} {count}");
+            }));
+        Assert.Equal("True 1", await hosted.Client.GetStringAsync("/"));
+        Assert.Equal("True 2", await hosted.Client.GetStringAsync("/"));
     }
 
     private static async Task<SortedSet<string>> AskKestrelAsync(string scheme, string version)

@@ -128,6 +128,57 @@ public sealed class ApiTests
         Assert.Equal(2, Get(weir, Servers).GetArrayLength());
     }
 
+    [Theory]
+    [InlineData("weight", "7")]
+    [InlineData("max_conns", "3")]
+    [InlineData("max_fails", "4")]
+    [InlineData("fail_timeout", "\"5s\"")]
+    [InlineData("slow_start", "\"6s\"")]
+    [InlineData("route", "\"there\"")]
+    [InlineData("down", "true")]
+    [InlineData("drain", "true")]
+    public void A_change_of_one_parameter_is_shown_and_written_down_and_changes_no_other(string name, string value)
+    {
+        using Upstream a = Named("a");
+        using var files = new TempDir();
+        string path = files.Write("g.state", $"server {Address(a)};\n");
+        using var weir = ServerProcess.Weir(Pool($"zone z 64k; state {path};"));
+        JsonElement before = Get(weir, Servers + "0");
+        HttpResponse changed = Send(weir, "PATCH", Servers + "0", $"{{\"{name}\":{value}}}");
+        Assert.Equal(200, changed.Status);
+        JsonElement after = Get(weir, Servers + "0");
+        Assert.Equal(after.GetRawText(), changed.Text);
+        Assert.Equal(value, after.GetProperty(name).GetRawText());
+        Assert.Equal(before.EnumerateObject().Where(p => p.Name != name).Select(static p => p.ToString()),
+            after.EnumerateObject().Where(p => p.Name != name).Select(static p => p.ToString()));
+        string written = value is "true" ? name : $"{name}={value.Trim('"')}";
+        Assert.Equal($"server {Address(a)} {written};\n", File.ReadAllText(path));
+    }
+
+    [Fact]
+    public void A_changed_limit_of_connections_and_a_changed_route_hold_at_once()
+    {
+        using var release = new ManualResetEventSlim();
+        using Upstream a = Upstream.Answering(_ =>
+        {
+            release.Wait(PatientMs);
+            return Upstream.Ok("a");
+        });
+        using Upstream b = Named("b");
+        using var weir = ServerProcess.Weir(Pool(
+            $"zone z 64k; server {Address(a)} route=x; server {Address(b)} route=y; sticky route $arg_r;"));
+        Assert.Equal(200, Send(weir, "PATCH", Servers + "0", "{\"max_conns\":1}").Status);
+        using RawClient first = weir.Connect();
+        first.Send(RawClient.Request("GET", "/?r=x", []));
+        Wait.For("the request", () => a.Requests.Count == 1);
+        Assert.Equal("b", weir.Get("/?r=x").Text);
+        Assert.Equal(200, Send(weir, "PATCH", Servers + "1", "{\"route\":\"z\"}").Status);
+        release.Set();
+        Assert.Equal("a", first.ReadResponse().Text);
+        Assert.All(Enumerable.Range(0, 3), _ => Assert.Equal("b", weir.Get("/?r=z").Text));
+        Assert.All(Enumerable.Range(0, 3), _ => Assert.Equal("a", weir.Get("/?r=x").Text));
+    }
+
     [Fact]
     [Trait("Needs", "master")]
     public void A_state_file_keeps_the_servers_over_a_reload_and_a_restart()

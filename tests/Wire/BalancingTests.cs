@@ -160,6 +160,79 @@ public sealed class BalancingTests
         Assert.StartsWith("srv=one;", moved["Set-Cookie"]!, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("", "")]
+    [InlineData("expires=max", "; expires=Thu, 31 Dec 2037 23:55:55 GMT")]
+    [InlineData("domain=.$host", "; domain=.localhost")]
+    [InlineData("path=/$arg_a", "; path=/lax")]
+    [InlineData("httponly", "; httponly")]
+    [InlineData("secure", "; secure")]
+    [InlineData("samesite=strict", "; samesite=strict")]
+    [InlineData("samesite=$arg_a", "; samesite=lax")]
+    [InlineData("secure samesite=none path=/", "; secure; samesite=none; path=/")]
+    public void A_cookie_has_the_attributes_that_are_asked_for(string options, string attributes)
+    {
+        using Upstream a = Named("a");
+        using var weir = ServerProcess.Weir(Pool(Server(a, "route=one") + $"sticky cookie srv {options};"));
+        Assert.Equal("srv=one" + attributes, weir.Get("/?a=lax")["Set-Cookie"]);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("header")]
+    public void A_session_is_learned_as_soon_as_the_head_is_there(string options)
+    {
+        using var release = new ManualResetEventSlim();
+        using var a = new Upstream(c =>
+        {
+            while (c.ReadRequest() is { } request)
+            {
+                c.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nSet-Cookie: sid=s\r\n\r\n");
+                if (!request.Target.Contains("again", StringComparison.Ordinal))
+                {
+                    release.Wait(PatientMs);
+                }
+                c.Send("a");
+            }
+        });
+        using Upstream b = Named("b");
+        using var weir = ServerProcess.Weir(Pool(Server(a) + Server(b)
+            + $"sticky learn create=$upstream_cookie_sid lookup=$cookie_sid zone=s:64k {options};",
+            location: "proxy_buffering off;"));
+        using RawClient first = weir.Connect();
+        first.Send(RawClient.Request("GET", "/", []));
+        Assert.True(first.WaitForBytes(PatientMs));
+        for (int i = 0; i < 4; i++)
+        {
+            Assert.Equal("a", weir.Get("/again", "Cookie: sid=s").Text);
+        }
+        release.Set();
+    }
+
+    [Fact]
+    public void A_session_that_nobody_used_for_its_time_is_forgotten()
+    {
+        using Upstream a = Upstream.Answering(static r =>
+            r.Target == "/new" ? Upstream.Ok("a", "Set-Cookie: sid=s") : Upstream.Ok("a"));
+        using Upstream b = Named("b");
+        using var weir = ServerProcess.Weir(Pool(Server(a) + Server(b)
+            + "sticky learn create=$upstream_cookie_sid lookup=$cookie_sid zone=s:64k timeout=1s;"));
+        Wait.For("the session", () => weir.Get("/new").Text == "a");
+        Assert.Equal("a", weir.Get("/", "Cookie: sid=s").Text);
+        Assert.Equal("a", weir.Get("/", "Cookie: sid=s").Text);
+        // Each use keeps it, so whether it is gone is asked at intervals longer than its time.
+        var since = System.Diagnostics.Stopwatch.StartNew();
+        Wait.For("its end", () =>
+        {
+            if (since.ElapsedMilliseconds < 2500)
+            {
+                return false;
+            }
+            since.Restart();
+            return weir.Get("/", "Cookie: sid=s").Text == "b";
+        }, PatientMs);
+    }
+
     [Fact]
     public void A_route_leads_to_its_server_even_while_that_is_drained()
     {

@@ -449,6 +449,79 @@ public sealed class CacheDirectiveTests
             && r["X-Modified"] == "Thu, 01 Jan 2015 00:00:00 GMT");
     }
 
+    /// <summary>What a cache's path says, and how many of three files stay, named how.</summary>
+    private static readonly (string Path, int Stay, string Name)[] _paths =
+    [
+        ("", 3, "^[0-9a-f]{32}$"),
+        ("levels=2:1", 3, "^[0-9a-f]{2}/[0-9a-f]/[0-9a-f]{32}$"),
+        ("levels=1:1:2", 3, "^[0-9a-f]/[0-9a-f]/[0-9a-f]{2}/[0-9a-f]{32}$"),
+        ("inactive=1s", 0, ""),
+        ("max_size=1", 0, ""),
+        ("min_free=1000000g", 0, ""),
+    ];
+
+    public static TheoryData<string, int> Paths => [.. Enumerable.Range(0, _paths.Length)
+        .SelectMany(static i => new (string, int)[] { ("proxy", i), ("fastcgi", i) })];
+
+    [Theory]
+    [MemberData(nameof(Paths))]
+    public void A_path_says_how_files_are_named_and_which_stay(string family, int row)
+    {
+        (string said, int stay, string name) = _paths[row];
+        using Upstream http = Upstream.Answering(static _ => Upstream.Ok("x", Long));
+        using var fastCgi = new Upstream(Serve);
+        string pass = family == "proxy" ? $"proxy_pass http://127.0.0.1:{http.Port};"
+            : $"fastcgi_pass 127.0.0.1:{fastCgi.Port}; fastcgi_param REQUEST_URI $uri; "
+                + "fastcgi_param REQUEST_METHOD $request_method;";
+        using var weir = ServerProcess.Weir(Conf.Server(
+            $"location / {{ {pass} {family}_cache c; {family}_cache_key $uri; }} "
+                + "add_header X-Cache $upstream_cache_status always;",
+            $"{family}_cache_path %DIR%/cache keys_zone=c:1m use_temp_path=off {said};"));
+        string[] targets = [.. Enumerable.Range(0, 3).Select(_ => At(family, "path", Long))];
+        foreach (string target in targets)
+        {
+            Assert.Equal("MISS", CacheTests.CacheOf(weir.Get(target)));
+        }
+        if (stay > 0)
+        {
+            Assert.All(targets, target => Wait.For("a hit", () => CacheTests.CacheOf(weir.Get(target)) == "HIT"));
+        }
+        Wait.For("what stays", () => CacheTests.Files(weir).Length == stay, 30_000);
+        Assert.All(CacheTests.Files(weir), file =>
+            Assert.Matches(name, System.IO.Path.GetRelativePath(weir.Dir.At("cache"), file)));
+        if (stay == 0)
+        {
+            Wait.For("its loss", () => CacheTests.CacheOf(weir.Get(targets[0])) == "MISS", 30_000);
+        }
+    }
+
+    [Theory]
+    [InlineData("off", "cache")]
+    [InlineData("on", "temp")]
+    public void A_file_grows_beside_the_cache_or_in_the_place_for_temporary_files(string uses, string grows)
+    {
+        using var go = new ManualResetEventSlim();
+        using var http = new Upstream(c =>
+        {
+            c.ReadRequest();
+            c.Send("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n" + Long + "\r\n\r\n" + new string('x', 100_000));
+            go.Wait(30_000);
+            c.Send(new string('x', 100_000));
+        });
+        using var weir = ServerProcess.Weir(Conf.Server(
+            $"location / {{ proxy_pass http://127.0.0.1:{http.Port}; proxy_cache c; proxy_temp_path %DIR%/temp; }}",
+            $"proxy_cache_path %DIR%/cache keys_zone=c:1m use_temp_path={uses};"));
+        string[] Growing() => [.. ((string[])["cache", "temp"]).Where(d => Directory.Exists(weir.Dir.At(d))
+            && Directory.GetFiles(weir.Dir.At(d), "*", SearchOption.AllDirectories).Length > 0)];
+        using RawClient client = weir.Connect();
+        client.Send(RawClient.Request("GET", "/", []));
+        Wait.For("a file", () => Growing().Length > 0);
+        Assert.Equal([grows], Growing());
+        go.Set();
+        Assert.Equal(200_000, client.ReadResponse().Body.Length);
+        Wait.For("the file", () => CacheTests.Files(weir).Length == 1 && Growing() is ["cache"]);
+    }
+
     [Theory]
     [InlineData("proxy")]
     [InlineData("fastcgi")]
