@@ -177,38 +177,6 @@ public sealed class BalancingTests
         Assert.Equal("srv=one" + attributes, weir.Get("/?a=lax")["Set-Cookie"]);
     }
 
-    [Theory]
-    [InlineData("")]
-    [InlineData("header")]
-    public void A_session_is_learned_as_soon_as_the_head_is_there(string options)
-    {
-        using var release = new ManualResetEventSlim();
-        using var a = new Upstream(c =>
-        {
-            while (c.ReadRequest() is { } request)
-            {
-                c.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nSet-Cookie: sid=s\r\n\r\n");
-                if (!request.Target.Contains("again", StringComparison.Ordinal))
-                {
-                    release.Wait(PatientMs);
-                }
-                c.Send("a");
-            }
-        });
-        using Upstream b = Named("b");
-        using var weir = ServerProcess.Weir(Pool(Server(a) + Server(b)
-            + $"sticky learn create=$upstream_cookie_sid lookup=$cookie_sid zone=s:64k {options};",
-            location: "proxy_buffering off;"));
-        using RawClient first = weir.Connect();
-        first.Send(RawClient.Request("GET", "/", []));
-        Assert.True(first.WaitForBytes(PatientMs));
-        for (int i = 0; i < 4; i++)
-        {
-            Assert.Equal("a", weir.Get("/again", "Cookie: sid=s").Text);
-        }
-        release.Set();
-    }
-
     [Fact]
     public void A_session_that_nobody_used_for_its_time_is_forgotten()
     {

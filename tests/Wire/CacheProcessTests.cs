@@ -69,32 +69,6 @@ public sealed class CacheProcessTests
     private static int NiceOf(int pid) => int.Parse(
         File.ReadAllText($"/proc/{pid}/stat").Split(") ")[^1].Split(' ')[19 - 3], CultureInfo.InvariantCulture);
 
-    /// <summary>nginx's does as much and asks each directory for its status besides.</summary>
-    [Fact]
-    public void The_loader_opens_each_directory_once_and_no_file()
-    {
-        using Upstream upstream = Upstream.Answering(Upstream.Ok("x", Long));
-        using ServerProcess weir = CacheTests.Start(upstream, master: true,
-            path: "proxy_cache_path %DIR%/cache levels=1 keys_zone=one:1m use_temp_path=off;");
-        for (int i = 0; i < 100; i++)
-        {
-            weir.Get($"/{i}");
-        }
-        Wait.For("the files", () => CacheTests.Files(weir).Length == 100);
-        weir.Stop();
-        string[] directories = Directory.GetDirectories(weir.Dir.At("cache"));
-        using var opened = new OpenWatch([weir.Dir.At("cache"), .. directories]);
-        weir.Restart();
-        Wait.For("the loader's end", () => Named(weir, "weir: cache loader process").Length == 0
-            && weir.ErrorLog.Split("cache loader process").Length > 2);
-        (int inDirectories, int files) = opened.Count();
-        // Each is told of by itself, and those below the first by that too.
-        Assert.Equal((1 + (2 * directories.Length), 0), (inDirectories, files));
-        // The watch sees files: a large answer is read from its own, and so is a small one that is not at hand.
-        Assert.Equal("HIT", CacheTests.CacheOf(weir.Get("/7")));
-        Assert.Equal((0, 1), opened.Count());
-    }
-
     [Fact]
     public void Without_a_cache_there_are_none()
     {

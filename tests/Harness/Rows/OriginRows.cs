@@ -29,6 +29,14 @@ public static class OriginRows
         .. Next("proxy", "location / { proxy_pass http://%ID%/%ID%/; ", "%UPHOST%"),
         .. Next("fastcgi", "location / { fastcgi_pass %ID%; fastcgi_param ROW %ID%; ", "%CGI%"),
         .. Next("memcached", "location / { set $memcached_key %ID%; memcached_pass %ID%; ", "%MEM%"),
+        .. Unconnected("grpc", "location / { grpc_pass "), .. Next("grpc", "location / { grpc_pass %ID%; ", "%GRPC%"),
+        new("grpc_bind", "location / { grpc_pass %GRPC%; grpc_bind %V; }", "127.9.9.8", "127.9.9.9", "peer=127.9.9.8",
+            "peer=127.9.9.9"),
+        new("grpc_ignore_headers", "location / { grpc_pass %GRPC%; grpc_ignore_headers %V; } "
+            + "location = /other { return 200 other; }", "X-Accel-Redirect", "X-Accel-Charset", "h2 said", "other")
+        {
+            Send = Get("/accel"),
+        },
 
         new("proxy_pass", "location / { proxy_pass http://%UPHOST%/%ID%/%V; }", "a", "b", "GET /%ID%/a ",
             "GET /%ID%/b "),
@@ -223,7 +231,7 @@ public static class OriginRows
     ];
 
     private static string Origin(string family) =>
-        family switch { "proxy" => "%UPHOST%", "fastcgi" => "%CGI%", _ => "%MEM%" };
+        family switch { "proxy" => "%UPHOST%", "fastcgi" => "%CGI%", "grpc" => "%GRPC%", _ => "%MEM%" };
 
     private static Row[] Next(string family, string to, string address) =>
     [

@@ -35,6 +35,7 @@ public static partial class RowTable
         string text = Text(rows).Replace("%UPHOST%", $"127.0.0.1:{origins.HttpPort}", StringComparison.Ordinal)
             .Replace("%CGI%", $"127.0.0.1:{origins.FastCgiPort}", StringComparison.Ordinal)
             .Replace("%MEM%", $"127.0.0.1:{origins.MemcachedPort}", StringComparison.Ordinal)
+            .Replace("%GRPC%", "127.0.0.1:%PORT3%", StringComparison.Ordinal)
             .Replace("%NAMES%", $"127.0.0.1:{origins.NamesPort}", StringComparison.Ordinal)
             .Replace("%SILENT%", $"127.0.0.1:{origins.SilentPort}", StringComparison.Ordinal)
             .Replace("%UPPORT%", $"{origins.HttpPort}", StringComparison.Ordinal)

@@ -14,16 +14,31 @@ internal static class TlsRows
 
     public const string Origin = """
         server {
-            listen 127.0.0.1:%PORT2% ssl; server_name _; return 200 "tls said $ssl_server_name $ssl_cipher";
+            listen 127.0.0.1:%PORT2% ssl http2; server_name _; return 200 "tls said $ssl_server_name $ssl_cipher";
             ssl_protocols TLSv1.2; ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256;
             ssl_certificate %FILES%/origin.pem; ssl_certificate_key %FILES%/origin.key;
             ssl_client_certificate %FILES%/root.pem; ssl_verify_client optional; ssl_verify_depth 3;
             add_header X-Client "c=$ssl_client_verify r=$ssl_session_reused.";
         }
+        server {
+            listen 127.0.0.1:%PORT3% http2; server_name _;
+            location / { return 200 "h2 said peer=$remote_addr"; }
+            location /accel { add_header X-Accel-Redirect /other; return 200 "h2 said"; }
+        }
 
         """;
 
-    public static readonly Row[] All =
+    /// <summary>gRPC has what the proxy has, towards the same origin over HTTP/2.</summary>
+    public static Row[] All => [.. _proxy, .. _proxy.Select(static r => r with
+    {
+        Directive = Grpc(r.Directive), Server = Grpc(r.Server), A = Grpc(r.A), B = Grpc(r.B),
+    })];
+
+    private static string Grpc(string text) => text
+        .Replace("proxy_pass https://", "grpc_pass grpcs://", StringComparison.Ordinal)
+        .Replace("proxy_ssl", "grpc_ssl", StringComparison.Ordinal);
+
+    private static readonly Row[] _proxy =
     [
         new("proxy_ssl_protocols", Secure + "proxy_ssl_protocols %V; }", "TLSv1.2", "TLSv1.3", "tls said", " 502 "),
         new("proxy_ssl_ciphers", Secure + "proxy_ssl_ciphers %V; }", "ECDHE-ECDSA-AES128-GCM-SHA256",
