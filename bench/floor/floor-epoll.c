@@ -46,7 +46,7 @@ static int work(struct connection *c)
         int length = floor_answer(c->in, &c->have, out, sizeof out, &c->keep, &c->file);
         if (length == 0)
             break;
-        if (send(c->fd, out, length, MSG_NOSIGNAL | (c->file ? MSG_MORE : 0)) != length)
+        if (send(c->fd, out, length, MSG_NOSIGNAL) != length)
             return 0;
         if (c->file) {
             c->at = 0;

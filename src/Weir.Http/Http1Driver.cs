@@ -217,6 +217,11 @@ internal sealed partial class Http1Driver : ClientStream, IWaitingDriver
             if (!_aborted && _out is { IsEmpty: false } output)
             {
                 _connection.SendTimeoutMs = (int)r.Location.SendTimeoutMs.Value;
+                if (output.MemoryBytes != output.Length && r.Location.TcpNoDelay.Value)
+                {
+                    // A file is a write of its own: its end must not wait for the client's acknowledgement.
+                    _connection.SetNoDelay();
+                }
                 if (!_connection.Send(output))
                 {
                     _aborted = true;
