@@ -36,8 +36,9 @@ static int send_rest(struct connection *c)
 static int work(struct connection *c)
 {
     static char out[65536];
-    if (c->file)
-        return send_rest(c);
+    // What came while a file was on its way was told of then, and is not told of again.
+    if (c->file && (!send_rest(c) || c->file))
+        return c->file != NULL;
     ssize_t got = recv(c->fd, c->in + c->have, sizeof c->in - c->have, 0);
     if (got <= 0)
         return got < 0 && errno == EAGAIN;

@@ -1,6 +1,6 @@
-// The floor on io_uring, by raw system calls: multishot accept, multishot receive into a ring of provided buffers, one
-// send per answer, one submit-and-wait per turn. Parsing, Date and log are floor.h's, as on epoll. Files that need sendfile
-// are not for it.
+// The floor on io_uring, by raw system calls: multishot accept, multishot receive into a ring of provided buffers, a
+// send per answer, one submit-and-wait per turn. Parsing, Date and log are floor.h's, as on epoll. It has no sendfile:
+// a file that needs it is a head without a body here.
 //   floor-uring PORT [LOGFILE|- [FILES]]
 #define _GNU_SOURCE
 #include <linux/io_uring.h>

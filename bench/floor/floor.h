@@ -1,5 +1,5 @@
-// What both floors share: the listening socket, the clock, finding heads, writing answers and log lines. Files are those
-// of the bench, opened at the start: /f/N.html is sent out of memory behind its head, /b/N.bin and /l/N.bin by sendfile.
+// What both floors share: the listening socket, the clock, finding heads, writing answers and log lines. Files are the
+// bench's, opened at the start: /f/N.html leaves out of memory behind its head, /b/N.bin and /l/N.bin by sendfile.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,7 +22,7 @@ static time_t floor_second;
 
 // A file of the bench: what its head says of it, and its bytes (small) or its descriptor (large).
 struct floor_file {
-    int fd, head_length, length;
+    int fd, length;
     char *body, head[192];
 };
 
@@ -46,23 +46,23 @@ static void floor_load(struct floor_file *files, int count, const char *pattern,
         struct tm t;
         gmtime_r(&s.st_mtime, &t);
         strftime(modified, sizeof modified, "%a, %d %b %Y %H:%M:%S GMT", &t);
-        file->head_length = snprintf(file->head, sizeof file->head, "Content-Type: %s\r\nContent-Length: %d\r\n"
-                                     "Last-Modified: %s\r\nETag: \"%lx-%x\"\r\nAccept-Ranges: bytes\r\n",
-                                     in_memory ? "text/html" : "application/octet-stream", file->length, modified,
-                                     (long)s.st_mtime, file->length);
+        snprintf(file->head, sizeof file->head, "Content-Type: %s\r\nContent-Length: %d\r\nLast-Modified: %s\r\n"
+                 "ETag: \"%lx-%x\"\r\nAccept-Ranges: bytes\r\n",
+                 in_memory ? "text/html" : "application/octet-stream", file->length, modified, (long)s.st_mtime,
+                 file->length);
         if (in_memory) {
             file->body = malloc(file->length);
             if (pread(file->fd, file->body, file->length, 0) != file->length)
                 exit(1);
             close(file->fd);
-            file->fd = -1;
         }
     }
 }
 
+// The file that a target names, or null.
 static struct floor_file *floor_find(const char *target)
 {
-    if (target[0] != '/' || !target[1] || target[2] != '/')
+    if (!floor_small[0].body || target[0] != '/' || !target[1] || target[2] != '/')
         return NULL;
     int number = atoi(target + 3);
     if (number < 0)

@@ -113,15 +113,17 @@ http://:{port} {{
 class Peer:
     """One server: `name` in tables, `command(place)` to start it for a place (port, directory, files, …)."""
 
-    def __init__(self, name, kinds, find, command, takes_conf=False, engine=None):
+    def __init__(self, name, kinds, find, command, takes_conf=False, engine=None, but=()):
         self.name, self.kinds, self.find, self.command = name, kinds, find, command
+        self.but = but                      # scenarios of its kinds that it cannot serve
         self.takes_conf = takes_conf        # nginx.conf: every scenario, both variants
         self.engine = engine
 
     def serves(self, scenario, realistic):
         if self.takes_conf:
             return True
-        return not realistic and scenario.kind in self.kinds and not scenario.own_conf
+        return (not realistic and scenario.kind in self.kinds and scenario.name not in self.but
+                and not scenario.own_conf)
 
 
 def write(place, name, text, **more):
@@ -243,5 +245,5 @@ ALL = [
     Peer("kestrel", ("return", "static"), built_kestrel, kestrel),
     Peer("node", ("return", "static"), on_path("node"), node),
     Peer("floor-epoll", ("return", "static"), compiled("floor-epoll"), floor),
-    Peer("floor-uring", ("return", "static"), compiled("floor-uring"), floor),
+    Peer("floor-uring", ("return", "static"), compiled("floor-uring"), floor, but=("static-100k", "static-10m")),
 ]
