@@ -121,7 +121,7 @@ internal partial class HttpFeatures : IFeatureCollection, IHttpRequestIdentifier
     private ExtendedConnectFeature? _connect;
     private ConnectionFeatures? _connection;
 
-    /// <summary>What this connection has beside what all have: TLS, HTTP/2.</summary>
+    /// <summary>What only some connections have, TLS and HTTP/2, and what hardly anybody asks for.</summary>
     private object? Special(Type key)
     {
         if (key == typeof(ITlsConnectionFeature) || key == typeof(ITlsHandshakeFeature))

@@ -13,7 +13,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
     private const int InlineAddressBytes = 28;
     private const int GatherMax = 64;
     private const long SendFileChunkBytes = 2 * 1024 * 1024;
-    private const nuint HeldBytesMax = 128;
+    private const nuint HeldBytesMax = 128; // what is smaller waits for the file behind it
 
     /// <summary>Bytes sent in a row before others get their turn: a fast reader never lets a send block.</summary>
     private const long SendTurnBytesMax = 4 * 1024 * 1024;
