@@ -210,8 +210,8 @@ public sealed class RealPartiesTests
     [NeedsFact("root", "nginx", "curl")]
     public void Debians_unmodified_configuration_serves_its_default_site()
     {
-        // In namespaces of its own: port 80 is free there, and /run and the logs are not the machine's. Which modules of
-        // others a package of nginx's brings along (nginx-light has one) is not the configuration's.
+        // In namespaces of its own: port 80 is free there, and /run and the logs are not the machine's. Modules of
+        // others that a package of nginx's brings along (nginx-light has one) are no part of the configuration.
         using var server = new ChildProcess("/usr/bin/unshare", ["--mount", "--net", "--pid", "--fork", "--kill-child",
             "/bin/sh", "-c", """
             mount --make-rprivate /; mount -t proc proc /proc

@@ -1,5 +1,5 @@
-// Rows of TLS towards origins. The origin is a server of the same process that speaks TLS 1.2 alone, with one cipher
-// and a certificate two steps below the trusted authority.
+// Rows of TLS towards origins, and the origin that speaks HTTP/2 without it. The one with TLS is a server of the same
+// process that speaks TLS 1.2 alone, with one cipher and a certificate two steps below the trusted authority.
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 
