@@ -149,7 +149,9 @@ internal sealed partial class Http1Driver
         }
         if (_end + lease.Length > _input.Capacity || !_input.IsExclusive)
         {
-            BufferSlab bigger = _loop.Buffers.Rent(Math.Max(need, BufferPool.StandardSize));
+            // Twice the size once it is large: a head of megabytes is not copied again for every piece of it.
+            int least = need > BufferPool.StandardSize ? Math.Max(need, 2 * (_end - _start)) : BufferPool.StandardSize;
+            BufferSlab bigger = _loop.Buffers.Rent(least);
             _input.Span[_start.._end].CopyTo(bigger.Span);
             _input.Release();
             _input = bigger;

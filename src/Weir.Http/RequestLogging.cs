@@ -52,11 +52,11 @@ public sealed partial class HttpRequest
         line.Append(", server: ").Append(Server.PrimaryName);
         if (!RequestLine.IsEmpty)
         {
-            line.Append(", request: \"").Append(RequestLine.ToString()).Append('"');
+            line.Append(", request: \"").Append(Shown(RequestLine)).Append('"');
         }
         if (!IsMain)
         {
-            line.Append(", subrequest: \"").Append(Uri.ToString()).Append('"');
+            line.Append(", subrequest: \"").Append(Shown(Uri)).Append('"');
         }
         if (LogUpstream is not null)
         {
@@ -65,15 +65,19 @@ public sealed partial class HttpRequest
         NativeSlice host = HeadBytes.IsEmpty ? default : Header(KnownHeader.Host);
         if (!host.IsEmpty)
         {
-            line.Append(", host: \"").Append(host.ToString()).Append('"');
+            line.Append(", host: \"").Append(Shown(host)).Append('"');
         }
         NativeSlice referrer = HeadBytes.IsEmpty ? default : Header(KnownHeader.Referer);
         if (!referrer.IsEmpty)
         {
-            line.Append(", referrer: \"").Append(referrer.ToString()).Append('"');
+            line.Append(", referrer: \"").Append(Shown(referrer)).Append('"');
         }
         log.Write(level, line.ToString(), 0, Connection.Number);
     }
+
+    /// <summary>As much of a text as a line of the log holds: what a client sends may be megabytes.</summary>
+    internal static string Shown(NativeSlice text) =>
+        (text.Length > Weir.Kernel.Log.LineBytesMax ? text.Slice(0, Weir.Kernel.Log.LineBytesMax) : text).ToString();
 
     /// <summary>Whether the story of the request is told (`error_log … debug`). Guards every call of <see
     /// cref="Tell"/>.</summary>

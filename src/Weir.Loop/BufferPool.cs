@@ -113,6 +113,9 @@ public sealed class BufferPool
     /// <summary>Bytes kept for the next renter.</summary>
     public long FreeBytes { get; private set; }
 
+    /// <summary>Slabs larger than all sizes that were made since the start; each is allocated for its renter.</summary>
+    public long LargeCount { get; private set; }
+
     /// <summary>Rents a slab of at least <paramref name="minimumBytes"/>, with one reference held by the
     /// caller.</summary>
     public BufferSlab Rent(int minimumBytes = StandardSize)
@@ -123,6 +126,7 @@ public sealed class BufferPool
         if (index == Unkept)
         {
             slab = new BufferSlab(this, Unkept, minimumBytes);
+            LargeCount++;
         }
         else
         {

@@ -11,25 +11,13 @@ public sealed class CacheProcessDeathTests
     private const int Keys = 60;
     private const string Manager = "weir: cache manager process", Loader = "weir: cache loader process";
 
-    private static int[] Named(ServerProcess weir, string title) => [.. weir.Workers().Where(pid =>
-    {
-        try
-        {
-            return File.ReadAllText($"/proc/{pid}/cmdline").StartsWith(title, StringComparison.Ordinal);
-        }
-        catch (IOException)
-        {
-            return false;
-        }
-    })];
-
     /// <summary>Kills the process with this title so many times under load, each time after it has come back.</summary>
     private static void KillUnderLoad(ServerProcess weir, Load load, string title, int times)
     {
         for (int i = 0, last = 0; i < times; i++)
         {
             int victim = 0;
-            Wait.For(title, () => (victim = Named(weir, title).FirstOrDefault(p => p != last)) != 0);
+            Wait.For(title, () => (victim = weir.Named(title).FirstOrDefault(p => p != last)) != 0);
             load.WaitFor(100);
             ChildProcess.Send(victim, Signal.Kill);
             last = victim;
@@ -72,7 +60,7 @@ public sealed class CacheProcessDeathTests
             && r["X-Cache"] == "HIT", path: static n => Path((int)(n % Keys))))
         {
             KillUnderLoad(weir, load, Loader, times: 2);
-            Wait.For("the end of the loader's work", () => Named(weir, Loader).Length == 0
+            Wait.For("the end of the loader's work", () => weir.Named(Loader).Length == 0
                 && weir.ErrorLog.Contains("exited with code 0", StringComparison.Ordinal));
             load.WaitFor(100);
             load.Stop();

@@ -12,10 +12,11 @@ public sealed class ProcessTests
     public void Titles()
     {
         using ServerProcess server = ServerProcess.Weir(Answers("one"));
-        Assert.StartsWith($"weir: master process {server.Binary} -p {server.Dir.Path}/ -c ", Title(server.Process.Pid));
+        Assert.StartsWith($"weir: master process {server.Binary} -p {server.Dir.Path}/ -c ",
+            ChildProcess.Title(server.Process.Pid));
         // A worker that has just been started is the master's copy still.
         Wait.For("the workers' titles", () => server.Workers() is { Length: 2 } workers
-            && workers.All(static pid => Title(pid) == "weir: worker process"));
+            && workers.All(static pid => ChildProcess.Title(pid) == "weir: worker process"));
         Assert.Equal("weir", File.ReadAllText($"/proc/{server.Process.Pid}/comm").Trim());
         // A request that has begun holds its worker.
         using RawClient slow = server.Connect();
@@ -23,7 +24,7 @@ public sealed class ProcessTests
         slow.Send("GET / HTTP/1.1\r\nHost: ");
         server.Send(Signal.Quit);
         Wait.For("a worker to say that it shuts down", () => server.Process.HasExited
-            || server.Workers().Any(pid => Title(pid) == "weir: worker process is shutting down"));
+            || server.Workers().Any(pid => ChildProcess.Title(pid) == "weir: worker process is shutting down"));
         slow.Send("x\r\n\r\n");
         Assert.Equal("one", slow.ReadResponse().Text);
         Assert.True(server.Process.WaitForExit(5000), server.Describe());
@@ -200,7 +201,7 @@ public sealed class ProcessTests
             Assert.Empty(load.Failures);
             Assert.Equal("two", server.Get("/").Text);
             Assert.False(File.Exists(pidPath + ".oldbin"));
-            Assert.StartsWith("weir: master process ", Title(next));
+            Assert.StartsWith("weir: master process ", ChildProcess.Title(next));
         }
         finally
         {
@@ -324,18 +325,6 @@ public sealed class ProcessTests
 
     private static (int ExitCode, string Output, string Errors) Signalled(ServerProcess server, string word) =>
         ChildProcess.Run(server.Binary, "-p", server.Dir.Path + "/", "-c", server.ConfPath, "-s", word);
-
-    private static string Title(int pid)
-    {
-        try
-        {
-            return File.ReadAllText($"/proc/{pid}/cmdline").TrimEnd('\0');
-        }
-        catch (IOException)
-        {
-            return "";
-        }
-    }
 
     private static Conf Answers(
         string text, string option = "", string http = "", string main = "", bool daemon = false,

@@ -131,6 +131,10 @@ public sealed class UpstreamFaultTests
         };
     }
 
+    private static string Told(string kind, ChildProcess application) =>
+        $"{kind}, {(application.HasExited ? $"ended with {application.ExitCode}" : "running")}\n"
+        + application.Output + application.Errors;
+
     private static void SendAll(ChildProcess application, Signal signal)
     {
         int[] all = [application.Pid, .. application.Children()];
@@ -158,8 +162,13 @@ public sealed class UpstreamFaultTests
             void AllServe()
             {
                 long[] before = Served(weir);
-                Wait.For("all to serve", () => Served(weir).Zip(before).All(static p => p.First > p.Second),
-                    PatientMs);
+                bool[] serve = [];
+                Assert.True(Wait.Until(() =>
+                {
+                    serve = [.. Served(weir).Zip(before, static (now, then) => now > then)];
+                    return Array.TrueForAll(serve, static s => s);
+                }, PatientMs), "these do not serve: " + string.Join('\n', kinds.Where((_, i) => !serve[i + 1])
+                    .Select(k => Told(k, applications[Array.IndexOf(kinds, k)]))) + weir.Describe());
             }
             foreach (Signal signal in (Signal[])[Signal.Kill, Signal.Term, Signal.Stop])
             {

@@ -104,6 +104,19 @@ public sealed partial class ChildProcess : IDisposable
         }
     }
 
+    /// <summary>What a process is called in ps; empty when it has gone.</summary>
+    public static string Title(int pid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/cmdline").TrimEnd('\0').Replace('\0', ' ');
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+
     public void Send(Signal signal) => Send(Pid, signal);
 
     public static void Send(int pid, Signal signal) => kill(pid, (int)signal);

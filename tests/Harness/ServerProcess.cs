@@ -119,6 +119,10 @@ public sealed partial class ServerProcess : IDisposable
     /// <summary>The pids of the workers (the children of the master).</summary>
     public int[] Workers() => Process.Children();
 
+    /// <summary>The pids of those of them whose title begins so.</summary>
+    public int[] Named(string title) =>
+        [.. Workers().Where(pid => ChildProcess.Title(pid).StartsWith(title, StringComparison.Ordinal))];
+
     /// <summary>Starts again after an end, with the same directory and ports.</summary>
     public void Restart()
     {

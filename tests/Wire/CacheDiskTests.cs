@@ -109,7 +109,7 @@ public sealed class CacheDiskTests
             Assert.Equal((200, body), (response.Status, response.Text));
             if (i % 20 == 0)
             {
-                foreach (int pid in CacheProcesses(weir))
+                foreach (int pid in weir.Named("weir: cache "))
                 {
                     ChildProcess.Send(pid, Signal.Kill);
                     kills++;
@@ -123,16 +123,4 @@ public sealed class CacheDiskTests
         Assert.InRange(kills, 1, int.MaxValue);
         Wait.For("the bounds", () => CacheTests.Files(weir).Length <= 50);
     }
-
-    private static IEnumerable<int> CacheProcesses(ServerProcess weir) => weir.Workers().Where(static pid =>
-    {
-        try
-        {
-            return File.ReadAllText($"/proc/{pid}/cmdline").StartsWith("weir: cache ", StringComparison.Ordinal);
-        }
-        catch (IOException)
-        {
-            return false;
-        }
-    });
 }

@@ -12,18 +12,6 @@ public sealed class CacheProcessTests
 {
     private const string Long = "Cache-Control: max-age=1000";
 
-    private static int[] Named(ServerProcess weir, string title) => [.. weir.Workers().Where(pid =>
-    {
-        try
-        {
-            return File.ReadAllText($"/proc/{pid}/cmdline").StartsWith(title, StringComparison.Ordinal);
-        }
-        catch (IOException)
-        {
-            return false;
-        }
-    })];
-
     private static void Kill(int pid) => System.Diagnostics.Process.GetProcessById(pid).Kill();
 
     [Fact]
@@ -31,10 +19,10 @@ public sealed class CacheProcessTests
     {
         using Upstream upstream = Upstream.Answering(Upstream.Ok("x", Long));
         using ServerProcess weir = CacheTests.Start(upstream, master: true, workers: 2);
-        Wait.For("the manager", () => Named(weir, "weir: cache manager process").Length == 1);
-        Wait.For("the loader's end", () => Named(weir, "weir: cache loader process").Length == 0
+        Wait.For("the manager", () => weir.Named("weir: cache manager process").Length == 1);
+        Wait.For("the loader's end", () => weir.Named("weir: cache loader process").Length == 0
             && weir.ErrorLog.Contains("cache loader process", StringComparison.Ordinal));
-        Assert.Equal(2, Named(weir, "weir: worker process").Length);
+        Assert.Equal(2, weir.Named("weir: worker process").Length);
     }
 
     /// <summary>Ten nicer than a worker; a priority that workers are given above others is not theirs.</summary>
@@ -57,12 +45,12 @@ public sealed class CacheProcessTests
         weir.Restart();
         foreach (string title in (string[])["manager", "loader"])
         {
-            Wait.For(title, () => Named(weir, $"weir: cache {title} process") is [var pid]
+            Wait.For(title, () => weir.Named($"weir: cache {title} process") is [var pid]
                 && NiceOf(pid) == Math.Min(priority > 0 ? upkeep : mine + upkeep, 19));
         }
         // Only root may go before others.
         bool isSet = priority > 0 || priority < 0 && Environment.IsPrivilegedProcess;
-        Assert.Equal(isSet ? worker : mine, NiceOf(Named(weir, "weir: worker process").Single()));
+        Assert.Equal(isSet ? worker : mine, NiceOf(weir.Named("weir: worker process").Single()));
     }
 
     /// <summary>Behind the name in parentheses: the state is field 3, the nice value 19.</summary>
@@ -74,8 +62,8 @@ public sealed class CacheProcessTests
     {
         using Upstream upstream = Upstream.Answering(Upstream.Ok("x"));
         using var weir = ServerProcess.Weir(Conf.Server("", master: true), upstreamPort: upstream.Port);
-        Wait.For("the worker", () => Named(weir, "weir: worker process").Length == 1);
-        Assert.Empty(Named(weir, "weir: cache manager process"));
+        Wait.For("the worker", () => weir.Named("weir: worker process").Length == 1);
+        Assert.Empty(weir.Named("weir: cache manager process"));
     }
 
     [Fact]
@@ -90,18 +78,18 @@ public sealed class CacheProcessTests
         }
         Wait.For("the files", () => CacheTests.Files(weir).Length == 100);
         weir.Restart();
-        Wait.For("the loader", () => Named(weir, "weir: cache loader process").Length == 1);
+        Wait.For("the loader", () => weir.Named("weir: cache loader process").Length == 1);
         int manager = 0;
-        Wait.For("the manager", () => (manager = Named(weir, "weir: cache manager process").FirstOrDefault()) != 0);
-        Kill(Named(weir, "weir: cache loader process")[0]);
+        Wait.For("the manager", () => (manager = weir.Named("weir: cache manager process").FirstOrDefault()) != 0);
+        Kill(weir.Named("weir: cache loader process")[0]);
         Kill(manager);
-        Wait.For("another manager", () => Named(weir, "weir: cache manager process") is [var other]
+        Wait.For("another manager", () => weir.Named("weir: cache manager process") is [var other]
             && other != manager);
         for (int i = 0; i < 100; i++)
         {
             Assert.Equal("HIT", CacheTests.CacheOf(weir.Get($"/{i}")));
         }
-        Wait.For("the loader's end", () => Named(weir, "weir: cache loader process").Length == 0
+        Wait.For("the loader's end", () => weir.Named("weir: cache loader process").Length == 0
             && weir.ErrorLog.Contains("cache loader process", StringComparison.Ordinal));
         Assert.Equal(100, upstream.Requests.Count);
     }
@@ -190,7 +178,7 @@ public sealed class CacheProcessTests
         using RawClient first = weir.Connect();
         first.Send(RawClient.Request("GET", "/", []));
         Wait.For("the first request", () => Volatile.Read(ref asked) == 1);
-        int[] workers = Named(weir, "weir: worker process");
+        int[] workers = weir.Named("weir: worker process");
         int holder = workers.First(pid => SocketsTo(pid, upstream.Port));
         Kill(holder);
         using RawClient second = weir.Connect();

@@ -29,8 +29,9 @@ public sealed class ProcessTests
     {
         using var weir = ServerProcess.Weir(Answering("a"));
         Wait.For("two workers", () => weir.Workers().Length == 2);
-        Wait.For("the master's title", () => Has(weir.Process.Pid, "master process"));
-        Assert.All(weir.Workers(), pid => Wait.For("a worker's title", () => Has(pid, "worker process")));
+        Wait.For("the master's title", () =>
+            ChildProcess.Title(weir.Process.Pid).Contains("master process", StringComparison.Ordinal));
+        Wait.For("the workers' titles", () => weir.Named("weir: worker process").Length == 2);
     }
 
     [Fact]
@@ -151,7 +152,4 @@ public sealed class ProcessTests
         weir.Send(Signal.Kill);
         Assert.All(workers, pid => Wait.For("the worker's end", () => !Directory.Exists($"/proc/{pid}")));
     }
-
-    private static bool Has(int pid, string title) =>
-        File.ReadAllText($"/proc/{pid}/cmdline").Replace('\0', ' ').Contains(title, StringComparison.Ordinal);
 }

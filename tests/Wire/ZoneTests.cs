@@ -21,10 +21,6 @@ public sealed class ZoneTests
         }
     }
 
-    private static int[] Serving(ServerProcess weir) => [.. weir.Workers().Where(static pid =>
-        File.Exists($"/proc/{pid}/cmdline")
-        && File.ReadAllText($"/proc/{pid}/cmdline").StartsWith("weir: worker process", StringComparison.Ordinal))];
-
     /// <summary>A server with a zone of every kind.</summary>
     private static Conf Everything(int held, int bad, int good, string more) => Conf.Http($$"""
         limit_req_zone $arg_k zone=rate:64k rate=1r/m;
@@ -144,7 +140,7 @@ public sealed class ZoneTests
             && File.ReadAllText(pidPath).Length > 1);
         int next = int.Parse(File.ReadAllText(pidPath), CultureInfo.InvariantCulture);
         Wait.For("its workers", () => !old.Contains(weir.Get("/pid")["X-Pid"]));
-        int[] serving = Serving(weir);
+        int[] serving = weir.Named("weir: worker process");
         weir.Send(Signal.Quit);
         Wait.For("the old ones' word", () => serving.All(pid =>
             weir.ErrorLog.Contains($"{pid}: gracefully shutting down", StringComparison.Ordinal)));
@@ -201,9 +197,10 @@ public sealed class ZoneTests
         }
         Wait.For("three under way", () => upstream.Requests.Count == 3);
         Assert.StartsWith("Active connections: 7 ", weir.Get("/status").Text, StringComparison.Ordinal);
-        int[] before = Serving(weir);
+        int[] before = weir.Named("weir: worker process");
         Kill(before);
-        Wait.For("new workers", () => Serving(weir) is { Length: 2 } now && !now.Intersect(before).Any());
+        Wait.For("new workers", () =>
+            weir.Named("weir: worker process") is { Length: 2 } now && !now.Intersect(before).Any());
         string status = weir.Get("/status").Text;
         Assert.StartsWith("Active connections: 1 ", status, StringComparison.Ordinal);
         Assert.Contains("Reading: 0 Writing: 1 Waiting: 0", status, StringComparison.Ordinal);
@@ -235,9 +232,9 @@ public sealed class ZoneTests
         Assert.Equal(("STALE", "old"), weir.Get("/") is var first ? (CacheTests.CacheOf(first), first.Text) : default);
         Wait.For("the update", () => Volatile.Read(ref asked) == 2);
         Assert.Equal("UPDATING", CacheTests.CacheOf(weir.Get("/")));
-        int[] before = Serving(weir);
+        int[] before = weir.Named("weir: worker process");
         Kill(before);
-        Wait.For("a new worker", () => Serving(weir) is { Length: 1 } now && now[0] != before[0]);
+        Wait.For("a new worker", () => weir.Named("weir: worker process") is { Length: 1 } now && now[0] != before[0]);
         Wait.For("the update after all", () => CacheTests.CacheOf(weir.Get("/")) == "HIT");
         Assert.Equal("new", weir.Get("/").Text);
         Assert.Equal(3, asked);

@@ -489,7 +489,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         string text = errno == 0 ? message : $"{message} ({errno}: {Errno.Describe(errno)})";
         r.LogAction = action;
         string scheme = Tls is null ? Protocol.Scheme : Protocol.SecureScheme;
-        r.LogUpstream = address is null ? null : $"{scheme}{address}{TargetUri}";
+        r.LogUpstream = address is null ? null : scheme + address + HttpRequest.Shown(TargetUri);
         r.LogError(level, text);
         r.LogAction = before;
         r.LogUpstream = null;

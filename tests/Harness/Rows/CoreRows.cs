@@ -112,7 +112,7 @@ public static class CoreRows
         },
         new("keepalive_time", "keepalive_time %V; location / { return 200 ok; }", "1ms", "1h", "<end>", "<open>")
         {
-            Send = Keep("/") + Row.Wait + Row.Wait + Keep("/") + Until,
+            Send = Keep("/") + Row.Answer + Row.Wait + Row.Wait + Keep("/") + Until,
         },
         new("keepalive_timeout", "keepalive_timeout %V; location / { return 200 ok; }", "0", "30", "!keep-alive",
             "keep-alive")
@@ -258,7 +258,8 @@ public static class CoreRows
         new("limit_req_zone", "location / { limit_req zone=%ID%; try_files /b.txt =404; }", "1r/m", "1000r/s", " 503 ",
             "! 503 ")
         {
-            Http = "limit_req_zone $server_port zone=%ID%:32k rate=%V;", Send = Keep("/") + Row.Wait + Get("/"),
+            Http = "limit_req_zone $server_port zone=%ID%:32k rate=%V;",
+            Send = Keep("/") + Row.Answer + Row.Wait + Get("/"),
         },
         new("limit_req", "location / { limit_req zone=%ID% %V; try_files /b.txt =404; }", "", "burst=1 nodelay",
             " 503 ",

@@ -9,7 +9,7 @@ public static class OriginRows
     private const string Http = "location / { proxy_pass http://%UP%; ";
     private const string Cgi = "location / { fastcgi_pass %CGI%; fastcgi_param ROW %ID%; ";
     private const string Mem = "location / { set $memcached_key %ID%; memcached_pass %MEM%; ";
-    private const string Late = "~700~";
+    private const string Late = "~2000~";
     private const string Pair = "upstream %ID% { server 127.0.0.1:1; server %TO% backup; }";
 
     private static string Ok(string body, params string[] headers) => "HTTP/1.1 200 OK\r\n"
@@ -119,7 +119,7 @@ public static class OriginRows
         "nth=3", "!nth=3")
     {
         Http = $"upstream %ID% {{ server %UPHOST%; keepalive 1; {name} %V; }}",
-        Send = Keep("/") + Row.Wait + Row.Wait + Keep("/") + Row.Wait + Row.Wait + Get("/"),
+        Send = Keep("/") + Row.Answer + Row.Wait + Row.Wait + Keep("/") + Row.Answer + Row.Wait + Row.Wait + Get("/"),
     };
 
     private static Row[] Shared(string family, string to, Func<string, string[], string> answer, string group) =>

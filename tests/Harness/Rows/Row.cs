@@ -7,7 +7,7 @@
 //   %NAMES% and %SILENT% name servers: 127.0.0.1 for every name, and no answer       %UPPORT% the HTTP origin's port
 // The request may hold marks: Until waits for an answer's end or its absence, Wait for a while, Touch reads one answer
 // and then changes the file held-ID; Poke goes on sending after the server's end; Beside sends what is between two
-// of it on a connection beside, until an origin has it; Drop leaves without reading.
+// of it on a connection beside, until an origin has it; Drop leaves without reading; Answer reads one answer.
 namespace Weir.Tests.Harness.Rows;
 
 /// <summary>A row. A text that begins with "!" must not be said.</summary>
@@ -16,7 +16,8 @@ public sealed record Row(string Directive, string Server, string A, string B, st
     /// <summary>Quiet is awaited half a second, an end as long as it takes, whichever the row says.</summary>
     public const string Until = "\u0001";
 
-    /// <summary>So much time that a timer of the row has long run out.</summary>
+    /// <summary>So much time that a timer of the row has long run out. It begins at once: Answer before it where the
+    /// timer begins with an answer.</summary>
     public const string Wait = "\u0002";
 
     public const string Touch = "\u0003";
@@ -30,6 +31,9 @@ public sealed record Row(string Directive, string Server, string A, string B, st
 
     /// <summary>The client leaves once an origin has its request.</summary>
     public const string Drop = "\u0006";
+
+    /// <summary>Reads one answer.</summary>
+    public const string Answer = "\u0007";
 
     public string Send { get; init; } = Get("/");
 

@@ -142,6 +142,9 @@ public static partial class RowTable
                 case Row.Wait:
                     bytes.Append(Encoding.Latin1.GetString(client.ReadUntilQuiet(QuietMs / 2)));
                     break;
+                case Row.Answer:
+                    bytes.Append(Encoding.Latin1.GetString(client.ReadResponse().Raw));
+                    break;
                 case Row.Touch:
                     bytes.Append(Encoding.Latin1.GetString(client.ReadResponse().Raw));
                     foreach (string name in new[] { "made-", "held-" })
@@ -263,7 +266,7 @@ public static partial class RowTable
         }
     }
 
-    [GeneratedRegex("([\u0001\u0002\u0003\u0004\u0005\u0006])")]
+    [GeneratedRegex("([\u0001\u0002\u0003\u0004\u0005\u0006\u0007])")]
     private static partial Regex MarkPattern();
 
     [GeneratedRegex("Date: [^\r]*")]

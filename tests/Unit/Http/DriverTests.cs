@@ -43,6 +43,23 @@ public sealed class DriverTests
     }
 
     [Fact]
+    public void A_head_of_megabytes_is_not_copied_for_every_piece_of_it()
+    {
+        using var server = new MemoryServer("server { listen 127.0.0.1:80; large_client_header_buffers 2 8m; "
+            + "location / { return 200 \"hello\"; } }");
+        InMemoryPeer peer = server.Connect();
+        peer.Send("GET / HTTP/1.1\r\nHost: a\r\nLong: ");
+        string piece = new('k', 4096);
+        for (int i = 0; i < 1024; i++)
+        {
+            peer.Send(piece);
+            server.Loop.RunTurn(0);
+        }
+        Assert.InRange(server.Loop.Buffers.LargeCount, 1, 12);
+        Assert.EndsWith("hello", server.Exchange(peer, "\r\n\r\n"));
+    }
+
+    [Fact]
     public void Pipelined_requests_are_answered_in_order_and_all()
     {
         using var server = new MemoryServer("server { listen 127.0.0.1:80; location / { return 200 $uri; } }");

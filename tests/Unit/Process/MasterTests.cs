@@ -5,7 +5,9 @@ using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
 using Weir.Kernel;
+using Weir.Tests.Harness;
 using Xunit;
+using Signal = Weir.Kernel.Signal;
 
 namespace Weir.Tests.Unit.Process;
 
@@ -16,8 +18,8 @@ public sealed class MasterTests
     {
         using var server = new Fixture(18430, "workers 2");
         Assert.Equal(2, server.Workers().Length);
-        Assert.StartsWith("weir: master process ", Title(server.Master));
-        Assert.All(server.Workers(), pid => Assert.Equal("weir: worker process", Title(pid)));
+        Assert.StartsWith("weir: master process ", ChildProcess.Title(server.Master));
+        Assert.All(server.Workers(), pid => Assert.Equal("weir: worker process", ChildProcess.Title(pid)));
         Reply reply = server.Ask();
         Assert.Equal(("one", "1", "secret"), (reply["answer"], reply["generation"], reply["secret"]));
         server.Signal(Signal.Term);
@@ -183,7 +185,7 @@ public sealed class MasterTests
         {
             Assert.Equal("new-binary", server.Ask()["answer"]);
         }
-        Assert.StartsWith("weir: master process ", Title(server.Master));
+        Assert.StartsWith("weir: master process ", ChildProcess.Title(server.Master));
     }
 
     [Fact(DisplayName = "USR2: a new binary that dies gives the pid file back, and the old one serves on")]
@@ -250,8 +252,6 @@ public sealed class MasterTests
         server.WaitUntil(() => workers.All(pid => !System.IO.Directory.Exists("/proc/" + pid)
             || File.ReadAllText($"/proc/{pid}/stat").Contains(") Z ")));
     }
-
-    private static string Title(int pid) => File.ReadAllText($"/proc/{pid}/cmdline").TrimEnd('\0');
 
     private sealed record Reply(Dictionary<string, string> Words)
     {
@@ -379,7 +379,7 @@ public sealed class MasterTests
             {
                 return [.. File.ReadAllText(children).Split(' ', StringSplitOptions.RemoveEmptyEntries)
                     .Select(pid => int.Parse(pid, CultureInfo.InvariantCulture))
-                    .Where(pid => Title(pid).StartsWith("weir: worker process", StringComparison.Ordinal))
+                    .Where(pid => ChildProcess.Title(pid).StartsWith("weir: worker process", StringComparison.Ordinal))
                     .Order()];
             }
             catch (IOException)
