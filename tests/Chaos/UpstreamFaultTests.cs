@@ -110,9 +110,10 @@ public sealed class UpstreamFaultTests
         Assert.All(load.Failures, static f => Assert.DoesNotContain("ok", f, StringComparison.Ordinal));
     }
 
-    private static ChildProcess Run(string application, TempDir files, int port)
+    /// <summary>What Node and Gunicorn run. Written once: who starts while it is written again finds it empty.</summary>
+    private static TempDir Applications()
     {
-        string number = port.ToString(CultureInfo.InvariantCulture);
+        var files = new TempDir();
         files.Write("app.js",
             "require('http').createServer((q, r) => r.end('two')).listen(process.argv[2], '127.0.0.1')");
         files.Write("app.py", """
@@ -120,6 +121,12 @@ public sealed class UpstreamFaultTests
                 start("200 OK", [("Content-Length", "3")])
                 return [b"two"]
             """);
+        return files;
+    }
+
+    private static ChildProcess Run(string application, TempDir files, int port)
+    {
+        string number = port.ToString(CultureInfo.InvariantCulture);
         return application switch
         {
             "node" => new(Tools.Require("node"), [files.At("app.js"), number], files.Path),
@@ -149,7 +156,7 @@ public sealed class UpstreamFaultTests
         string[] kinds = ["node", "gunicorn", "sequential", "thread-pool", "event-driven-thread-pool"];
         int round = IsLong ? 5000 : 150;
         using Upstream good = Good("good");
-        using var files = new TempDir();
+        using TempDir files = Applications();
         Port[] ports = [.. kinds.Select(static _ => Port.Lease())];
         ChildProcess Start(int i) => Run(kinds[i], files, ports[i].Number);
         ChildProcess[] applications = [.. kinds.Select((_, i) => Start(i))];
@@ -214,7 +221,7 @@ public sealed class UpstreamFaultTests
         int answers = IsLong ? 100_000 : 600;
         using Upstream one = Good("one");
         using Port port = Port.Lease();
-        using var files = new TempDir();
+        using TempDir files = Applications();
         ChildProcess two = Run("node", files, port.Number);
         string address = string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{port.Number}");
         using ServerProcess weir = Start($"server {At(one)} max_fails=0; server {address} fail_timeout=1s;",
