@@ -376,6 +376,10 @@ public sealed partial class HttpRequest
         {
             return new LoopTask<bool>(false);
         }
+        if (Capture is { IsFull: true } capture)
+        {
+            return DrainCapturedAsync(capture, keptBytes);
+        }
         for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
         {
             if (filter.HeldBytes > 0)
@@ -384,6 +388,35 @@ public sealed partial class HttpRequest
             }
         }
         return Stream.DrainAsync(this, keptBytes);
+    }
+
+    /// <summary>Who sees the answer of the handler that is running; null for nobody.</summary>
+    internal AnswerCapture? Capture { get; set; }
+
+    /// <summary>The head that a handler of this process is asked with: the client's, or what a cache asks in its
+    /// place.</summary>
+    public RequestHead HandlerHead => Capture?.Asked ?? Head;
+
+    /// <summary>The bytes of <see cref="HandlerHead"/>.</summary>
+    public NativeSlice HandlerHeadBytes => Capture is { Asked: not null } capture ? capture.AskedBytes : HeadBytes;
+
+    /// <summary>For a handler that holds the loop's thread and goes on writing: what keeps its answer cannot catch up
+    /// meanwhile, and lets go of it instead of filling the memory.</summary>
+    public void ReleaseCapture()
+    {
+        if (Capture is { IsFull: true } capture)
+        {
+            capture.GiveUp();
+        }
+    }
+
+    /// <summary>As much as makes every producer wait.</summary>
+    private const long CaptureFullBytes = 1L << 40;
+
+    private async LoopTask<bool> DrainCapturedAsync(AnswerCapture capture, long keptBytes)
+    {
+        await capture.RoomAsync();
+        return await Drained(keptBytes);
     }
 
     /// <summary>The same for what has passed a filter already.</summary>

@@ -423,6 +423,10 @@ public sealed partial class HttpRequest : Session.Session
             Response.Status = ErrorStatus;
             Response.StatusText = default;
         }
+        if (Capture is { } capture && !capture.OnHead(this))
+        {
+            return;
+        }
         if (Method == HttpMethod.Head || Response.Status is 204 or 304)
         {
             Response.HeaderOnly = true;
@@ -508,7 +512,13 @@ public sealed partial class HttpRequest : Session.Session
     }
 
     /// <summary>Pushes body bytes through the filters. Empties the chain.</summary>
-    public void Push(BufferChain chain, PushFlags flags) => PushFrom(_firstBodyFilter, chain, flags);
+    public void Push(BufferChain chain, PushFlags flags)
+    {
+        if (Capture is null || Capture.OnBody(chain, flags))
+        {
+            PushFrom(_firstBodyFilter, chain, flags);
+        }
+    }
 
     /// <summary>Pushes one slice; see <see cref="BufferChain.AppendSlice"/> for the owner.</summary>
     public void Push(NativeSlice slice, BufferSlab? owner, PushFlags flags)
@@ -557,7 +567,7 @@ public sealed partial class HttpRequest : Session.Session
     {
         get
         {
-            long bytes = Stream.UnsentBytes;
+            long bytes = Stream.UnsentBytes + (Capture is { IsFull: true } ? CaptureFullBytes : 0);
             for (BodyFilter? filter = _firstBodyFilter; filter is not null; filter = filter.Downstream)
             {
                 bytes += filter.HeldBytes;

@@ -356,6 +356,11 @@ public sealed class ServerTests
         {
             app.MapGet("/app/hello", static (HttpContext c) =>
                 $"hello {c.Request.Headers["X-Real-IP"]} {c.Connection.RemoteIpAddress}");
+            app.MapGet("/app/kept/{name}", static (string name, HttpContext c) =>
+            {
+                c.Response.Headers.CacheControl = "max-age=100";
+                return Results.Text($"kept {name} {c.Request.Headers.IfNoneMatch}");
+            });
             app.MapPost("/app/echo", static async (HttpContext c) => await c.Request.Body.CopyToAsync(c.Response.Body));
             app.MapGet("/app/throw", (Func<string>)(static () => throw new InvalidOperationException("on purpose")));
         }, set: o => o.Configuration = WebServerOptions.FromText($$"""
@@ -364,11 +369,15 @@ public sealed class ServerTests
             http {
                 log_format short '$status $uri';
                 access_log {{directory.At("access.log")}} short;
+                proxy_cache_path {{directory.At("cache")}} keys_zone=kept:1m;
                 server {
                     listen 127.0.0.1:{{port}};
                     root {{directory.Path}};
                     error_page 500 /a.txt;
                     location /app/ { app_pass aspnetcore; client_max_body_size 4; add_header X-Around yes; }
+                    location /app/kept/ {
+                        app_pass aspnetcore; proxy_cache kept; add_header X-Around $upstream_cache_status;
+                    }
                 }
             }
             """));
@@ -385,10 +394,14 @@ public sealed class ServerTests
             .ReadResponse().Text);
         Assert.Equal(413, second.Send("POST /app/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
             .ReadResponse().Status);
+        using RawClient third = RawClient.Connect(port);
+        Assert.Equal("kept a ", third.Get("/app/kept/a", "If-None-Match: \"x\"").Text);
+        Wait.For("it is stored", () => third.Get("/app/kept/a") is { Text: "kept a " } kept
+            && kept["X-Around"] == "HIT");
         // Else what is left of its body is waited for.
         second.Dispose();
         await hosted.App.StopAsync();
-        Assert.Equal("200 /app/hello\n200 /a.txt\n500 /a.txt\n200 /app/echo\n413 /app/echo\n",
+        Assert.StartsWith("200 /app/hello\n200 /a.txt\n500 /a.txt\n200 /app/echo\n413 /app/echo\n200 /app/kept/a\n",
             directory.Read("access.log"));
     }
 

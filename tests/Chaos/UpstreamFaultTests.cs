@@ -110,7 +110,8 @@ public sealed class UpstreamFaultTests
         Assert.All(load.Failures, static f => Assert.DoesNotContain("ok", f, StringComparison.Ordinal));
     }
 
-    /// <summary>What Node and Gunicorn run. Written once: who starts while it is written again finds it empty.</summary>
+    /// <summary>What Node and Gunicorn run. Written once: who starts while it is written again
+    /// finds it empty.</summary>
     private static TempDir Applications()
     {
         var files = new TempDir();

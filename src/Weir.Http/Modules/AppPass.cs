@@ -25,7 +25,8 @@ internal sealed class AppPassModule : HttpModule
             if (walker.Need<HttpBuild>().Resources.Application(directive[0]) is { } handler)
             {
                 block.Core.ContentHandler = handler;
-                RefuseCaching(walker, block);
+                block.Core.Application = directive[0];
+                RefuseFastCgi(walker, block);
                 return;
             }
             walker.Error(directive.Args[0], $"no application \"{directive[0]}\" in this process",
@@ -33,17 +34,17 @@ internal sealed class AppPassModule : HttpModule
         },
     });
 
-    /// <summary>Caches and stores keep what upstream servers answer. Beside app_pass they would do nothing and seem to;
-    /// what the levels around say is for other locations.</summary>
-    private static void RefuseCaching(ConfWalker walker, HttpBlock block)
+    /// <summary>proxy_cache and proxy_store keep what an application answers. The fastcgi ones keep what FastCGI
+    /// servers answer and would only seem to do something here; what the levels around say is for other
+    /// locations.</summary>
+    private static void RefuseFastCgi(ConfWalker walker, HttpBlock block)
     {
         foreach (ConfDirective directive in block.Directive.Block ?? [])
         {
-            if (directive.Name is "proxy_cache" or "proxy_store" or "fastcgi_cache" or "fastcgi_store"
-                && directive.Args is [{ Text: not "off" }, ..])
+            if (directive.Name is "fastcgi_cache" or "fastcgi_store" && directive.Args is [{ Text: not "off" }, ..])
             {
                 walker.Error(directive, $"\"{directive.Name}\" keeps nothing of what an application answers",
-                    "the application caches by itself, or stands behind proxy_pass");
+                    $"proxy{directive.Name["fastcgi".Length..]} does");
             }
         }
     }

@@ -25,9 +25,9 @@ internal sealed class CacheModule : HttpModule
         d.Variable("upstream_cache_age", GetAge, VariableFlags.NoCache);
         d.Variable("upstream_cache_key", GetKey, VariableFlags.NoCache);
         d.Variable("upstream_cache_last_modified", static (Session.Session s, Variable _, ref NativeSlice value) =>
-            GetValidator((HttpRequest)s, KnownResponseHeader.LastModified, ref value), VariableFlags.NoCache);
+            TryGetValidator((HttpRequest)s, KnownResponseHeader.LastModified, ref value), VariableFlags.NoCache);
         d.Variable("upstream_cache_etag", static (Session.Session s, Variable _, ref NativeSlice value) =>
-            GetValidator((HttpRequest)s, KnownResponseHeader.ETag, ref value), VariableFlags.NoCache);
+            TryGetValidator((HttpRequest)s, KnownResponseHeader.ETag, ref value), VariableFlags.NoCache);
     }
 
     private static void AddPath(DirectiveUse use, CachePaths paths, string family)
@@ -86,7 +86,8 @@ internal sealed class CacheModule : HttpModule
         return !value.IsEmpty;
     }
 
-    private static bool GetValidator(HttpRequest r, KnownResponseHeader header, ref NativeSlice value)
+    /// <summary>A validator of the stored response that is asked about again.</summary>
+    internal static bool TryGetValidator(HttpRequest r, KnownResponseHeader header, ref NativeSlice value)
     {
         if (r.Find(CachedRequest.Slot)?.Validated is not { } stored)
         {

@@ -100,7 +100,8 @@ internal static class AnswerHead
     {
         result = default;
         int index = x.Head.Find(KnownResponseHeader.XAccelRedirect);
-        if (index < 0 || (x.Settings.IgnoreHeaders.Value & IgnoredHeaders.XAccelRedirect) != 0)
+        if (index < 0 || x.Protocol.IsOfThisProcess
+            || (x.Settings.IgnoreHeaders.Value & IgnoredHeaders.XAccelRedirect) != 0)
         {
             return false;
         }
@@ -201,7 +202,7 @@ internal static class AnswerHead
                 }
                 break;
         }
-        if (x.Settings.Hidden.Contains(known, name.Span))
+        if (!x.Protocol.IsOfThisProcess && x.Settings.Hidden.Contains(known, name.Span))
         {
             return;
         }

@@ -85,7 +85,10 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     public HttpMethod MethodInstead { get; set; }
 
     /// <summary>What the exchange ended with when no server answered.</summary>
-    public UpstreamFault Fault { get; private set; }
+    public UpstreamFault Fault { get; internal set; }
+
+    /// <summary>Who is called instead of servers; null for servers.</summary>
+    internal PhaseHandler? Application { get; set; }
 
     /// <summary>The client is gone and nobody else wants the answer.</summary>
     private bool IsAbandoned => _clientGone && Tee is not { GoesOnAlone: true };
@@ -156,6 +159,10 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
     public async LoopTask<PhaseResult> RunAsync()
     {
         HttpRequest r = Request;
+        if (Application is { } application)
+        {
+            return await r.Get(ApplicationCall.Slot).RunAsync(this, application);
+        }
         bool ownsBody = HasOwnBody || !Settings.PassRequestBody.Value;
         StreamsBody = !ownsBody && !Settings.RequestBuffering.Value && r.Body.IsExpected && !r.Body.IsCollected;
         if (!StreamsBody)
@@ -543,6 +550,7 @@ public sealed partial class Exchange : RequestState, IPeerWatcher
         TargetHost = TargetPort = TargetUri = TargetName = OwnBody = HeadBytes = _peerName = default;
         Resolver = null;
         Tee = null;
+        Application = null;
         MethodInstead = HttpMethod.Other;
         Fault = default;
         _alone = false;

@@ -28,6 +28,9 @@ public abstract class UpstreamProtocol
     /// <summary>An exchange takes one stream of a connection that others use as well.</summary>
     public virtual bool IsMultiplexed => false;
 
+    /// <summary>The answers are this process's own: nothing in them is meant for a proxy.</summary>
+    public virtual bool IsOfThisProcess => false;
+
     /// <summary>Writes the head, and the collected body with its end unless the body is streamed. 0, or a
     /// status.</summary>
     public abstract int WriteRequest(Exchange x, BufferChain output);

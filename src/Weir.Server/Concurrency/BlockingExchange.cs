@@ -319,8 +319,8 @@ internal sealed partial class BlockingExchange : GuestExchange, IWatched
             _parsed.Path.Of(head).CopyTo(path);
             pathLength = _parsed.Path.Length;
         }
-        BeginExchange(head, _parsed, isPath ? path[..pathLength] : default, _parsed.Query.Of(head), _peerBytes,
-            _localBytes);
+        BeginExchange(head, _parsed, Math.Min(_parsed.Version, 11), isPath ? path[..pathLength] : default,
+            _parsed.Query.Of(head), _peerBytes, _localBytes);
         RequestNumber = _requests;
         Security = _tls?.Security;
         _start += _parsed.HeadLength;

@@ -320,8 +320,8 @@ public abstract class GuestExchange : IBufferWriter<byte>
 
     private protected abstract void AdvanceBuffer(int count);
 
-    private protected void BeginExchange(ReadOnlySpan<byte> headBytes, RequestHead head, ReadOnlySpan<byte> path,
-        ReadOnlySpan<byte> query, ReadOnlySpan<byte> peer, ReadOnlySpan<byte> local)
+    private protected void BeginExchange(ReadOnlySpan<byte> headBytes, RequestHead head, int version,
+        ReadOnlySpan<byte> path, ReadOnlySpan<byte> query, ReadOnlySpan<byte> peer, ReadOnlySpan<byte> local)
     {
         int need = headBytes.Length + path.Length + query.Length;
         if (need > _bytes.Length)
@@ -335,7 +335,7 @@ public abstract class GuestExchange : IBufferWriter<byte>
         _pathLength = path.Length;
         _queryLength = query.Length;
         _head.CopyFrom(head);
-        Version = head.VersionMajor == 2 ? 20 : Math.Min(head.Version, 11);
+        Version = version;
         Keep(ref _peer, peer);
         Keep(ref _local, local);
         _requestTrailerBytes = 0;

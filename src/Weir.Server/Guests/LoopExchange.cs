@@ -86,7 +86,8 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
     {
         _r = r;
         Guests.Add(this);
-        BeginExchange(r.HeadBytes.Span, r.Head, r.Uri.Span, r.Args.Span, r.RemoteAddress, r.Connection.LocalAddress);
+        BeginExchange(r.HandlerHeadBytes.Span, r.HandlerHead, r.Version, r.Uri.Span, r.Args.Span, r.RemoteAddress,
+            r.Connection.LocalAddress);
         _hasTrailers = false;
         if (r.Body.IsCollected)
         {
@@ -298,6 +299,7 @@ internal sealed partial class LoopExchange : GuestExchange, IPeerWatcher, IThrea
             SignalAborted();
             sent = false;
         }
+        _r?.ReleaseCapture();
         _loop.SubmitNow();
         return sent;
     }
