@@ -201,6 +201,45 @@ public sealed class BalancingTests
         }, PatientMs);
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData(" header")]
+    public void A_session_is_learned_when_the_head_is_there_although_the_body_is_not(string header)
+    {
+        using var goOn = new ManualResetEventSlim();
+        using var a = new Upstream(c =>
+        {
+            while (c.ReadRequest() is { } request)
+            {
+                if (request.Target != "/new")
+                {
+                    c.Send(Upstream.Ok("a"));
+                    continue;
+                }
+                c.Send("HTTP/1.1 200 OK\r\nSet-Cookie: sid=s\r\nContent-Length: 3\r\n\r\n");
+                goOn.Wait(PatientMs);
+                c.Send("new");
+            }
+        });
+        using Upstream b = Named("b");
+        using var weir = ServerProcess.Weir(Pool(Server(a) + Server(b)
+            + $"sticky learn create=$upstream_cookie_sid lookup=$cookie_sid zone=s:64k{header};"));
+        using RawClient first = weir.Connect();
+        first.Send(RawClient.Request("GET", "/new", []));
+        string Next() => string.Concat(Enumerable.Range(0, 4).Select(_ => weir.Get("/", "Cookie: sid=s").Text));
+        try
+        {
+            // Without it they are asked in turn.
+            Wait.For("the session", () => Next() == "aaaa");
+            Assert.Equal(0, first.PendingBytes);
+        }
+        finally
+        {
+            goOn.Set();
+        }
+        Assert.Equal("new", first.ReadResponse().Text);
+    }
+
     [Fact]
     public void A_route_leads_to_its_server_even_while_that_is_drained()
     {

@@ -8,8 +8,16 @@ using Xunit;
 
 namespace Weir.Tests.Wire;
 
-public sealed class CacheDirectiveTests
+public sealed class CacheDirectiveTests : IClassFixture<CacheDirectiveTests.Shared>
 {
+    private static Action? s_end;
+
+    /// <summary>Ends what the tests share, when the last of them has run.</summary>
+    public sealed class Shared : IDisposable
+    {
+        public void Dispose() => s_end?.Invoke();
+    }
+
     private const string Long = "Cache-Control: max-age=1000";
 
     /// <summary>Stale as soon as it comes.</summary>
@@ -78,7 +86,7 @@ public sealed class CacheDirectiveTests
             fastcgi_cache_path %DIR%/fastcgi-cache keys_zone=f:1m use_temp_path=off;
             fastcgi_cache_key $request_uri;
             """));
-        AppDomain.CurrentDomain.ProcessExit += (_, _) =>
+        s_end = () =>
         {
             weir.Dispose();
             http.Dispose();

@@ -9,8 +9,16 @@ using Xunit;
 
 namespace Weir.Tests.Wire;
 
-public sealed class CacheHistoryTests
+public sealed class CacheHistoryTests : IClassFixture<CacheHistoryTests.Shared>
 {
+    private static Action? s_end;
+
+    /// <summary>Ends what the tests share, when the last of them has run.</summary>
+    public sealed class Shared : IDisposable
+    {
+        public void Dispose() => s_end?.Invoke();
+    }
+
     private const string Fresh = "200 Cache-Control: max-age=60 | ETag: \"a\"";
     private const string Stale = "200 Cache-Control: max-age=5 | Age: 10 | ETag: \"a\"";
     private const string Unchanged = "304 Cache-Control: max-age=60 | ETag: \"a\"";
@@ -222,7 +230,7 @@ public sealed class CacheHistoryTests
                 proxy_pass http://127.0.0.1:%UPSTREAM%; proxy_cache one; proxy_cache_key $request_method$request_uri;
             }
             """, CacheTests.Path), upstreamPort: upstream.Port);
-        AppDomain.CurrentDomain.ProcessExit += (_, _) =>
+        s_end = () =>
         {
             weir.Dispose();
             upstream.Dispose();

@@ -5,8 +5,16 @@ using Xunit;
 
 namespace Weir.Tests.Wire;
 
-public sealed class CacheRuleTests
+public sealed class CacheRuleTests : IClassFixture<CacheRuleTests.Shared>
 {
+    private static Action? s_end;
+
+    /// <summary>Ends what the tests share, when the last of them has run.</summary>
+    public sealed class Shared : IDisposable
+    {
+        public void Dispose() => s_end?.Invoke();
+    }
+
     /// <summary>Conformance, the answer's fields, the first and the second request's fields, what the second
     /// is.</summary>
     public static TheoryData<string, string, string, string, string> Rows => new()
@@ -77,7 +85,7 @@ public sealed class CacheRuleTests
                 proxy_pass http://127.0.0.1:%UPSTREAM%; proxy_cache one; proxy_cache_conformance nginx;
             }
             """, CacheTests.Path), upstreamPort: upstream.Port);
-        AppDomain.CurrentDomain.ProcessExit += (_, _) =>
+        s_end = () =>
         {
             weir.Dispose();
             upstream.Dispose();

@@ -626,6 +626,29 @@ public sealed class Http2Tests
             + "instead", log, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("http2_idle_timeout 3m", "keepalive_timeout")]
+    [InlineData("http2_max_requests 3", "keepalive_requests")]
+    [InlineData("http2_max_field_size 4k", "large_client_header_buffers")]
+    [InlineData("http2_max_header_size 16k", "large_client_header_buffers")]
+    [InlineData("http2_max_concurrent_pushes 3", null)]
+    [InlineData("http2_push_preload on", null)]
+    public void What_is_obsolete_is_warned_of_with_what_stands_for_it(string directive, string? instead)
+    {
+        using var weir = ServerProcess.Weir(Conf.Http(
+            $"{directive}; server {{ listen 127.0.0.1:%PORT%; http2 on; {Answer} }}"));
+        using Http2Client client = Http2Client.Connect(weir.Port);
+        // What was the bound of a request or of its fields has no effect any more.
+        for (int i = 0; i < 5; i++)
+        {
+            Assert.Equal(200, client.Get("/x", "long: " + new string('x', 5000)).Status);
+        }
+        string name = directive[..directive.IndexOf(' ')];
+        Assert.Contains($"the \"{name}\" directive is obsolete, "
+            + (instead is null ? "ignored" : $"use the \"{instead}\" directive instead"),
+            weir.ErrorLog + weir.Process.Errors, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void A_graceful_stop_answers_what_is_under_way_and_says_goodbye()
     {

@@ -1,4 +1,5 @@
 // What a peer can do wrong with TLS: bounded time, one line in the log, an alert where there is somebody to tell.
+using System.Globalization;
 using Weir.Protocol.Http2;
 using Weir.Tests.Harness;
 using Xunit;
@@ -59,6 +60,48 @@ public sealed class TlsBadInputTests
         client.WaitForBytes(30_000);
         client.ReadUntilQuiet(500);
         Assert.NotEqual(Ending.Open, client.Ending);
+    }
+
+    /// <summary>Resident KiB of the process that serves.</summary>
+    private static long ResidentKib(ServerProcess weir) => long.Parse(
+        File.ReadAllLines($"/proc/{weir.Process.Pid}/status")
+            .First(static l => l.StartsWith("VmRSS:", StringComparison.Ordinal))
+            .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+
+    [Fact]
+    public void Handshakes_that_never_end_hold_little_memory_and_not_for_long()
+    {
+        const int Many = 400, KibEachMax = 96;
+        using ServerProcess weir = Serve(headTime: "4s");
+        Tls12Client.Connect(weir.Port).Dispose();
+        byte[] hello = Tls12Client.Hello(new byte[32]);
+        byte[] half = [0x16, 3, 1, (byte)(hello.Length >> 8), (byte)hello.Length, .. hello.AsSpan(0, hello.Length / 2)];
+        long before = ResidentKib(weir);
+        RawClient[] clients = [.. Enumerable.Range(0, Many).Select(_ => weir.Connect().Send(half))];
+        // Who comes last is served, and all before it have been read by then.
+        Assert.Equal("ok", Ask(weir));
+        Assert.InRange(ResidentKib(weir) - before, 0, Many * KibEachMax);
+        Wait.For("their lines", () => Count(weir, "client timed out") == Many);
+        Assert.All(clients, static c =>
+        {
+            c.ReadUntilQuiet(5000);
+            Assert.NotEqual(Ending.Open, c.Ending);
+            c.Dispose();
+        });
+        Assert.Equal("ok", Ask(weir));
+    }
+
+    [Fact]
+    public void A_handshake_message_of_megabytes_is_refused_by_its_length()
+    {
+        using ServerProcess weir = Serve();
+        using RawClient client = weir.Connect();
+        // A ClientHello that promises 16 MiB, and a first record of it.
+        client.TrySend([0x16, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff, .. new byte[0x4000 - 4]]);
+        byte[] alert = client.ReadBytes(int.MaxValue);
+        Assert.Equal((0x15, 2), (alert[0], alert[5]));
+        Assert.NotEqual(Ending.Open, client.Ending);
+        Wait.For("the line", () => Count(weir, "SSL_do_handshake() failed (SSL: error:") == 1);
     }
 
     [Fact]

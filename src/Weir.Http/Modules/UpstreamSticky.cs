@@ -245,7 +245,9 @@ internal sealed class StickyLearn(Template[] create, Template[] lookup, StickySe
         return length == 0 ? default : session.Arena.Store(name[..length]);
     }
 
-    public override void Answered(Session.Session session, Peer peer, bool isBound)
+    public override void Answered(Session.Session session, Peer peer, bool isBound) => HeadCame(session, peer);
+
+    public override void HeadCame(Session.Session session, Peer peer)
     {
         NativeSlice id = StickyRoute.First(create, session);
         if (sessions is null || id.IsEmpty || id.Length > StickySessions.KeyBytesMax)

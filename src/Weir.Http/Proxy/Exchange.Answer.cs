@@ -72,6 +72,7 @@ public sealed partial class Exchange
                     return true;
                 }
                 _holdsHead = true;
+                Group.Group.Sticky?.HeadCame(Request, _peer!);
                 break;
             }
             if (++_interims > InterimMax)

@@ -98,6 +98,12 @@ public abstract class StickyRule
     /// <param name="peer">The server.</param>
     /// <param name="isBound">It was asked because the session is bound to it.</param>
     public abstract void Answered(Session session, Peer peer, bool isBound);
+
+    /// <summary>The head of an answer has come, and waits for its body before it leaves: what only has to be known is
+    /// known from now on.</summary>
+    public virtual void HeadCame(Session session, Peer peer)
+    {
+    }
 }
 
 /// <summary>`outlier_ejection`: after so many failures in a row a server is set aside, for longer each time, as long as

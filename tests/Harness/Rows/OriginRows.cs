@@ -37,6 +37,17 @@ public static class OriginRows
         {
             Send = Get("/accel"),
         },
+        new("grpc_hide_header", "location / { grpc_pass %GRPC%; grpc_hide_header %V; }", "X-A", "X-B", "x-b: 2",
+            "x-a: 1") { Send = Get("/fields") },
+        new("grpc_pass_header", "location / { grpc_pass %GRPC%; grpc_pass_header %V; }", "X-Accel-Expires", "X-Pad",
+            "x-accel-expires: 1", "!x-accel-expires") { Send = Get("/fields") },
+        new("grpc_intercept_errors", "location / { grpc_pass %GRPC%; error_page 404 = @caught; "
+            + "grpc_intercept_errors %V; } location @caught { return 200 caught; }", "on", "off", "caught", "h2 missed")
+        {
+            Send = Get("/miss"),
+        },
+        new("grpc_set_header", "location / { grpc_pass %GRPC%; grpc_set_header Host %V; }", "one.zone", "two.zone",
+            "host=one.zone", "host=two.zone"),
 
         new("proxy_pass", "location / { proxy_pass http://%UPHOST%/%ID%/%V; }", "a", "b", "GET /%ID%/a ",
             "GET /%ID%/b "),

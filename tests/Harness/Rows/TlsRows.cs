@@ -22,7 +22,9 @@ internal static class TlsRows
         }
         server {
             listen 127.0.0.1:%PORT3% http2; server_name _;
-            location / { return 200 "h2 said peer=$remote_addr"; }
+            location / { return 200 "h2 said peer=$remote_addr host=$host"; }
+            location /fields { add_header X-A 1; add_header X-B 2; add_header X-Accel-Expires 1; return 200 "h2 said"; }
+            location /miss { return 404 "h2 missed"; }
             location /accel { add_header X-Accel-Redirect /other; return 200 "h2 said"; }
         }
 
