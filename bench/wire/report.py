@@ -193,7 +193,12 @@ def growth_chart(facts, curve):
 
 def write(folder, facts, results, curves, refused):
     os.makedirs(folder, exist_ok=True)
-    name = f"wire-{facts['date'][:10]}-{facts['commit']}"
+    first = name = f"wire-{facts['date'][:10]}-{facts['commit']}"
+    number = 1
+    while os.path.exists(os.path.join(folder, name + ".md")):
+        # Another run of the same commit: what it measured stays beside it.
+        number += 1
+        name = f"{first}-{number}"
     stem = os.path.join(folder, name)
     charts = []
 

@@ -10,6 +10,7 @@ public static class Catalog
     private static readonly GzipStaticModule s_gzipStatic = new(s_gzip);
     private static readonly BrotliModule s_brotli = new(s_gzip);
     private static readonly ZstdModule s_zstd = new(s_gzip);
+    private static readonly ProxyModule s_proxy = new();
 
     /// <summary>In nginx's order of phases' handlers. CoreModule is the first: its settings are index 0.</summary>
     public static HttpModule[] Modules { get; } =
@@ -54,7 +55,7 @@ public static class Catalog
         new ResolverModule(),
         new UpstreamModule(),
         new CacheModule(),
-        new ProxyModule(),
+        s_proxy,
         new FastCgiModule(),
         new MemcachedModule(),
         new SliceModule(),
@@ -67,7 +68,7 @@ public static class Catalog
         new ApiModule(),
         new StubStatusModule(),
         new EmptyGifModule(),
-        new AppPassModule(),
+        new AppPassModule(s_proxy),
         new LimitRateModule(),
     ];
 }

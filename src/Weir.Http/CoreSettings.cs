@@ -114,9 +114,6 @@ public sealed class LocationConf
     /// <summary>A handler of the location's own (proxy_pass, stub_status…): it alone makes the content.</summary>
     public PhaseHandler? ContentHandler { get; set; }
 
-    /// <summary>The name behind `app_pass`, of which <see cref="ContentHandler"/> was made; null for none.</summary>
-    public string? Application { get; set; }
-
     /// <summary>The prefix ends in a slash and the handler wants the redirect of the path without it (proxy_pass and
     /// its kind).</summary>
     public bool AutoRedirect { get; set; }

@@ -299,8 +299,10 @@ public sealed class AppCacheTests
             response.Headers["X-Accel-Redirect"] = "/b";
             response.Headers["Server"] = "own";
             await response.WriteAsync(request.Path);
-        }, "proxy_cache_key $uri; proxy_cache_bypass $arg_new; proxy_cache_purge $arg_purge;",
+        }, "proxy_cache_key $uri; proxy_cache_bypass $arg_new; proxy_cache_purge $arg_purge; "
+                + "if ($arg_x) { set $y $arg_x; }",
             "proxy_cache one; proxy_cache_valid 200 404 1h;");
+        // Inside of an "if" too, which has settings of its own.
         Assert.Equal("MISS", shop.Ask("/a?x=1")["X-Cache"]);
         HttpResponse? hit = null;
         Wait.For("it is stored", () => (hit = shop.Ask("/a?x=2"))["X-Cache"] == "HIT");

@@ -42,7 +42,11 @@ public sealed class AppPassTests
                     listen 127.0.0.1:{{port.Number}};
                     http2 on;
                     location /async { app_pass async; client_max_body_size 3; }
-                    location /sync { app_pass sync; add_header X-Around yes; gzip off; }
+                    location /sync {
+                        app_pass sync; add_header X-Around yes; gzip off;
+                        if ($arg_if) { add_header X-Around chosen; }
+                        limit_except GET { deny 127.0.0.9; }
+                    }
                     location /slow { app_pass slow; }
                     location /moved { rewrite ^ /sync?b=2? last; }
                 }
@@ -83,6 +87,10 @@ public sealed class AppPassTests
             Assert.Equal("sync", answer["X-App"]);
             Assert.Equal("yes", answer["X-Around"]);
             Assert.Equal("b=2", client.Get("/moved").Text);
+            HttpResponse chosen = client.Get("/sync?if=1");
+            Assert.Equal(("if=1", "chosen"), (chosen.Text, chosen["X-Around"]));
+            Assert.Equal("", client.Send("PUT /sync HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+                .ReadResponse(timeoutMs: 30_000).Text);
             Assert.Equal(413, client.Send("POST /async HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd")
                 .ReadResponse(timeoutMs: 30_000).Status);
         }
@@ -106,8 +114,8 @@ public sealed class AppPassTests
         string[] log = directory.Read("access.log").Split('\n');
         Assert.Equal("200 /async 15", log[0]);
         Assert.Equal("200 /sync 3", log[1]);
-        Assert.StartsWith("413 /async ", log[3]);
-        Assert.StartsWith("503 /slow ", log[4]);
+        Assert.StartsWith("413 /async ", log[5]);
+        Assert.StartsWith("503 /slow ", log[6]);
     }
 
     [Theory]

@@ -25,6 +25,58 @@ public sealed partial class Http2Tests
         }
         """;
 
+    private const string Limits = """
+        server {
+            listen 127.0.0.1:%PORT% http2; client_max_body_size 10; keepalive_requests 3;
+            location / { return 200 ok; }
+            location /up { proxy_pass http://127.0.0.1:%UPSTREAM%; }
+        }
+        server {
+            listen 127.0.0.1:%PORT2% http2; http2_max_concurrent_streams 3;
+            location /up { proxy_pass http://127.0.0.1:%UPSTREAM%; }
+        }
+        """;
+
+    /// <summary>What is said to so many bytes, requests or streams.</summary>
+    private static string Tell(ServerProcess server, string limit, int number)
+    {
+        using Http2Client client = Http2Client.Connect(limit == "streams" ? server.PortOf(2) : server.Port);
+        string Said(Http2Answer answer) => answer.Reset is { } reset ? reset.ToString() : $"{answer.Status}";
+        switch (limit)
+        {
+            case "body":
+                return Said(client.Post("/up", new string('b', number), $"content-length: {number}"));
+            case "body without its length":
+                return Said(client.Post("/up", new string('b', number)));
+            case "requests":
+                return string.Join(' ', Enumerable.Range(0, number).Select(_ => client.IsEnded ? "ended"
+                    : client.GoAway is not null ? "gone" : Said(client.Get("/"))));
+            default:
+                int[] ids = [.. Enumerable.Range(0, number).Select(_ => client.Begin("/up", "POST", end: false))];
+                client.Send([.. ids.SelectMany(static id => Http2Client.Data(id, "", end: true))]);
+                return string.Join(' ', ids.Select(id => Said(client.ReadAnswer(id))));
+        }
+    }
+
+    [NeedsTheory("nginx")]
+    [InlineData("body", 10, 3)]
+    [InlineData("body without its length", 10, 3)]
+    [InlineData("requests", 3, 2)]
+    [InlineData("streams", 3, 1)]
+    public void A_limit_over_HTTP_2_is_where_nginx_has_it(string limit, int number, int around)
+    {
+        using Upstream upstream = Upstream.Answering(static _ => Upstream.Ok("up"));
+        Harness.Conf conf = Harness.Conf.Http(Limits);
+        using ServerProcess theirs = ServerProcess.Start(Tools.Require("nginx"), conf, upstreamPort: upstream.Port);
+        using ServerProcess ours = ServerProcess.Start(ServerProcess.WeirBinary, conf, upstreamPort: upstream.Port);
+        string[] Told(ServerProcess server) => [.. Enumerable.Range(number - around, (2 * around) + 1)
+            .Select(n => $"{n}: {Tell(server, limit, n)}")];
+        string[] told = Told(theirs);
+        Assert.Equal(told, Told(ours));
+        // The limit lies among them.
+        Assert.True(told.Select(static t => t[(t.IndexOf(' ') + 1)..]).Distinct().Count() > 1, string.Join('\n', told));
+    }
+
     /// <summary>What curl is told beyond the address.</summary>
     public static TheoryData<string, string> Requests => new()
     {

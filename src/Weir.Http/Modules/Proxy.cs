@@ -207,29 +207,11 @@ internal sealed class ProxyModule : HttpModule<ProxySettings>
         LocationConf location = install.Location;
         var settings = install.Settings<ProxySettings>(this);
         ProxyPass? passing = install.HereOrAround<ProxyPass>(static p => p.Target is not null, out HttpBlock block);
-        if (location.Application is { } name)
-        {
-            KeepAnswers(install, settings, name);
-            return;
-        }
         if (passing?.Target is not { } target || location.ContentHandler is not null)
         {
             return;
         }
         location.ContentHandler = Handler(install.Build, location, settings, target, block.Core);
-    }
-
-    /// <summary>A cache, or a store, around an application.</summary>
-    private static void KeepAnswers(LocationInstall install, ProxySettings settings, string application)
-    {
-        HttpBuild build = install.Build;
-        LocationConf location = install.Location;
-        CacheRules? cache = CacheDirectives.Rules(build, settings.Cache, "proxy", ApplicationProtocol.Asking);
-        if (cache is not null || settings.Cache.Store.Value is not null)
-        {
-            location.ContentHandler = new ApplicationHandler(location.ContentHandler!, settings, cache,
-                build.Memory.Store("app_pass:" + application));
-        }
     }
 
     private static ProxyHandler? Handler(HttpBuild build, LocationConf location, ProxySettings settings,

@@ -46,7 +46,7 @@ internal sealed class ApplicationProtocol : UpstreamProtocol
 
     public override bool EndsWithClose(Exchange x) => false;
 
-    public override long BodyLength(Exchange x) => x.Request.Get(ApplicationCall.Slot).BodyBytes;
+    public override long BodyLength(Exchange x) => x.Request.Find(ApplicationCall.Slot)?.BodyBytes ?? -1;
 
     public override bool IsBodyless(Exchange x) => x.Head.Status is 204 or 304;
 
@@ -72,6 +72,7 @@ internal sealed class ApplicationCall : AnswerCapture
     internal static readonly RequestSlot<ApplicationCall> Slot = new();
 
     private readonly RequestHead _ownHead = new();
+    private HttpRequest? _r;
     private Exchange? _x;
     private AnswerTee? _tee;
     private bool _isAsked;
@@ -92,6 +93,7 @@ internal sealed class ApplicationCall : AnswerCapture
     internal async LoopTask<PhaseResult> RunAsync(Exchange x, PhaseHandler application)
     {
         HttpRequest r = x.Request;
+        _r = r;
         _x = x;
         _tee = x.Tee;
         x.MethodAsked = x.MethodInstead == HttpMethod.Other ? r.Method : x.MethodInstead;
@@ -291,10 +293,8 @@ internal sealed class ApplicationCall : AnswerCapture
 
     protected internal override void Reset()
     {
-        if (_x is { Request: { } r } && r.Capture == this)
-        {
-            r.Capture = null;
-        }
+        _r?.Capture = null;
+        _r = null;
         _x = null;
         _tee = null;
         _askedBytes = default;
