@@ -182,7 +182,9 @@ public sealed partial class AcceptingTests
         weir.Send(Signal.Stop);
         try
         {
-            int holder = Listening(weir).Single();
+            // While the mutex changes hands both are seen for a moment.
+            int holder = 0;
+            Wait.For("one listener", () => (holder = Listening(weir) is [var one] ? one : 0) != 0, PatientMs);
             ChildProcess.Send(holder, Signal.Kill);
             bool IsTaken() => Listening(weir) is [var now] && now != holder;
             if (takesOver)
