@@ -18,7 +18,8 @@ public sealed class AppCacheTests
         private readonly Configured _configured;
         private readonly List<string> _asked = [];
 
-        public Shop(bool inline, Func<AppRequest, AppResponse, Task> answer, string location = "", string http = "")
+        public Shop(bool inline, Func<AppRequest, AppResponse, Task> answer, string location = "", string http = "",
+            int handlerTimeoutMs = 0)
         {
             var shop = new HostedApplication(async (request, response) =>
             {
@@ -33,7 +34,10 @@ public sealed class AppCacheTests
                         .. conditions.Where(static c => !string.IsNullOrEmpty(c))]));
                 }
                 await answer(request, response);
-            }, inline);
+            }, inline)
+            {
+                HandlerTimeout = TimeSpan.FromMilliseconds(handlerTimeoutMs),
+            };
             _configured = new Configured($$"""
                 error_log {{Files.At("error.log")}};
                 events { }
@@ -177,6 +181,10 @@ public sealed class AppCacheTests
         bool fails = false;
         using var shop = new Shop(inline, async (request, response) =>
         {
+            if (Volatile.Read(ref fails) && request.Path == "/hangs")
+            {
+                await Task.Delay(Timeout.Infinite, request.Aborted);
+            }
             if (Volatile.Read(ref fails) && request.Path != "/slow")
             {
                 throw new InvalidOperationException("on purpose");
@@ -184,15 +192,20 @@ public sealed class AppCacheTests
             response.Headers["Cache-Control"] = request.Path == "/slow"
                 ? "max-age=0, stale-while-revalidate=1000" : "max-age=0, stale-if-error=1000";
             await response.WriteAsync("the answer");
-        });
+        }, handlerTimeoutMs: 2000);
         Assert.Equal("the answer", shop.Ask("/a").Text);
+        Assert.Equal("the answer", shop.Ask("/hangs").Text);
         Assert.Equal("MISS", shop.Ask("/slow")["X-Cache"]);
-        Wait.For("both are stored", () => shop.Ask("/a")["X-Cache"] == "EXPIRED"
+        Wait.For("all are stored", () => shop.Ask("/a")["X-Cache"] == "EXPIRED"
+            && shop.Ask("/hangs")["X-Cache"] == "EXPIRED"
             && shop.Ask("/slow")["X-Cache"] is "STALE" or "UPDATING");
         Volatile.Write(ref fails, true);
         HttpResponse stale = shop.Ask("/a");
         Assert.Equal((200, "the answer", "STALE", null),
             (stale.Status, stale.Text, stale["X-Cache"], stale["Retry-After"]));
+        HttpResponse late = shop.Ask("/hangs");
+        Assert.Equal((200, "the answer", "STALE", null),
+            (late.Status, late.Text, late["X-Cache"], late["Retry-After"]));
         Assert.Equal(500, shop.Ask("/never-stored").Status);
         // Updated behind the client's back, by a request of the server's own.
         int before = shop.Asked.Length;

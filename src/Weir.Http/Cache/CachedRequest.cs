@@ -495,6 +495,8 @@ internal sealed partial class CachedRequest : AnswerTee
         {
             Unlock(pass: false);
             Status = CacheStatus.Stale;
+            // It was meant for the 503 that an application whose time is up is answered for with.
+            r.Response.Remove(KnownResponseHeader.RetryAfter);
             return _isBackground ? PhaseResult.Done : await ServeAsync();
         }
         if (result.Outcome == PhaseOutcome.Answer && _cacheable)
