@@ -32,7 +32,7 @@ public sealed class AppPassTests
         {
             HandlerTimeout = TimeSpan.FromMilliseconds(100),
         };
-        WebServerOptions options = WebServerOptions.FromText($$"""
+        var configured = new Configured($$"""
             error_log {{directory.At("error.log")}};
             events { }
             http {
@@ -51,33 +51,7 @@ public sealed class AppPassTests
                     location /moved { rewrite ^ /sync?b=2? last; }
                 }
             }
-            """) with
-        {
-            Applications = new Dictionary<string, HostedApplication>
-            {
-                ["async"] = async, ["sync"] = sync, ["slow"] = slow,
-            },
-        };
-        using var ready = new ManualResetEventSlim();
-        var loop = new EpollLoop();
-        WebServer? server = null;
-        string errors = "";
-        var thread = new Thread(() =>
-        {
-            server = WebServer.TryStart(loop, options, out ConfErrors found);
-            errors = string.Join('\n', found.All.Select(static e => e.Format()));
-            ready.Set();
-            if (server is not null)
-            {
-                server.Drained = loop.Stop;
-                loop.Run();
-                loop.CloseConnections();
-                server.Dispose();
-            }
-        });
-        thread.Start();
-        Assert.True(ready.Wait(30_000));
-        Assert.True(server is not null, errors);
+            """, new() { ["async"] = async, ["sync"] = sync, ["slow"] = slow });
         using (RawClient client = RawClient.Connect(port.Number))
         {
             client.Send("POST /async HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
@@ -108,9 +82,7 @@ public sealed class AppPassTests
             Assert.Equal(503, client.ReadAnswer(slowStream).Status);
         }
         Assert.Equal(2, slow.GetMetrics().TimedOut);
-        loop.Post(server!.Quit);
-        Assert.True(thread.Join(30_000));
-        loop.Dispose();
+        configured.Dispose();
         string[] log = directory.Read("access.log").Split('\n');
         Assert.Equal("200 /async 15", log[0]);
         Assert.Equal("200 /sync 3", log[1]);
