@@ -165,7 +165,10 @@ public sealed partial class ServerProcess : IDisposable
             return;
         }
 
-        bool ready = Wait.Until(() => Process.HasExited || Accepts(Port), 20_000);
+        // A server opens its listeners one after the other: that one accepts says nothing about the next.
+        int[] others = [.. ListenPort().Matches(ConfText).Select(static m => int.Parse(m.Groups[1].Value,
+            CultureInfo.InvariantCulture)).Where(p => p != Port && _ports.Exists(port => port.Number == p))];
+        bool ready = Wait.Until(() => Process.HasExited || Accepts(Port) && Array.TrueForAll(others, Listens), 20_000);
         if (!ready || Process.HasExited)
         {
             Process.WaitForExit(1000);
@@ -185,6 +188,15 @@ public sealed partial class ServerProcess : IDisposable
         {
             return false;
         }
+    }
+
+    /// <summary>Without a connection, which the server would count: state 0A is LISTEN.</summary>
+    private static bool Listens(int port)
+    {
+        string local = $":{port:X4} ";
+        return ((string[])["tcp", "tcp6"]).SelectMany(static f => File.ReadLines($"/proc/net/{f}"))
+            .Any(l => l.Contains(local, StringComparison.Ordinal) && l.Split(' ', StringSplitOptions.RemoveEmptyEntries)
+                is [_, var address, _, "0A", ..] && address.EndsWith(local[..^1], StringComparison.Ordinal));
     }
 
     private string Expand(string text)
@@ -231,6 +243,9 @@ public sealed partial class ServerProcess : IDisposable
 
     [GeneratedRegex("exited on signal (4|6|7|8|11)")]
     private static partial Regex CrashOfWorker();
+
+    [GeneratedRegex(@"\blisten\s+(?:[^\s;]*:)?(\d+)(?![^;]*\b(?:udp|quic)\b)[^;]*;")]
+    private static partial Regex ListenPort();
 
     [GeneratedRegex("%PORT([1-9]?)%")]
     private static partial Regex PortName();

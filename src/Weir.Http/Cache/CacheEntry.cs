@@ -53,6 +53,10 @@ internal struct CacheMeta
     /// <summary>How often marks of purges were taken out: whoever stands at one looks whether it changed.</summary>
     public uint MarkDrops;
 
+    /// <summary>The last purge that is carried out on the disk: what was asked for before it and comes to the disk
+    /// after it can no longer be compared.</summary>
+    public uint PurgesDone;
+
     /// <summary>The loader has been through all files.</summary>
     public byte IsLoaded;
 
@@ -80,24 +84,18 @@ internal enum PurgeKind : byte
 }
 
 /// <summary>What the index knows of a key.</summary>
-public readonly struct CacheLook(bool exists, ulong id, uint uses, int status, bool looksAtPurges,
-    ushort forgotten = 0, uint purges = 0)
-{
-    public readonly bool Exists = exists;
-    public readonly ulong Id = id;
-    public readonly uint Uses = uses;
-
-    /// <summary>An error that is remembered in place of a response; 0 for none.</summary>
-    public readonly int Status = status;
-
-    /// <summary>There were purges since somebody looked whether they mean this response.</summary>
-    public readonly bool LooksAtPurges = looksAtPurges;
-
-    /// <summary>How often the key had been forgotten, and how many purges there had been: what is asked for now is
-    /// compared with them when it is published.</summary>
-    public readonly ushort Forgotten = forgotten;
-    public readonly uint Purges = purges;
-}
+/// <param name="Exists">There is a file.</param>
+/// <param name="Id">The file's number; 0 while nobody has read it.</param>
+/// <param name="Uses">How often it was asked for.</param>
+/// <param name="Status">An error that is remembered in place of a response; 0 for none.</param>
+/// <param name="LooksAtPurges">There were purges since somebody looked whether they mean this response.</param>
+/// <param name="Forgotten">How often the key had been forgotten: what is asked for now is compared with it when it is
+/// published.</param>
+/// <param name="Purges">How many purges there had been; compared likewise.</param>
+/// <param name="MarkDrops">How often marks of purges had been taken out: a response that was found since then is
+/// compared with what there is no more.</param>
+public readonly record struct CacheLook(bool Exists, ulong Id, uint Uses, int Status, bool LooksAtPurges,
+    ushort Forgotten, uint Purges, uint MarkDrops);
 
 /// <summary>What asking for the right to fetch came to.</summary>
 public enum CacheLockOutcome : byte

@@ -258,8 +258,11 @@ public sealed partial class CacheIndex
         using ZoneLock held = _zone.Lock();
         ref CacheMeta meta = ref Meta;
         uint at = IsStill(place, in meta) ? place.At : _marks.Oldest;
-        // First of all: whoever stands at a mark in another process must not go on from there.
+        // First of all: whoever stands at a mark in another process must not go on from there, and what is on its way
+        // to the disk will find no mark.
         meta.MarkDrops++;
+        _zone.Wrote();
+        meta.PurgesDone = Math.Min(upTo, meta.Purges);
         _zone.Wrote();
         int seen = 0;
         for (uint next; at != 0 && seen < MarksPerHold; at = next, seen++)

@@ -160,7 +160,7 @@ public sealed partial class CacheIndex
         uint at = FindOrAdd(key, (uint)nowSec);
         if (at == 0)
         {
-            return new CacheLook(false, 0, uint.MaxValue, 0, false, 0, Meta.Purges);
+            return Unknown() with { Uses = uint.MaxValue };
         }
         ref CacheEntry entry = ref Entry(at);
         if (entry.UsedSec != (uint)nowSec)
@@ -179,15 +179,21 @@ public sealed partial class CacheIndex
     {
         using ZoneLock held = _zone.Lock();
         uint at = Find(key);
-        return at == 0 ? new CacheLook(false, 0, 0, 0, false, 0, Meta.Purges) : Seen(in Entry(at), nowSec);
+        return at == 0 ? Unknown() : Seen(in Entry(at), nowSec);
+    }
+
+    private CacheLook Unknown()
+    {
+        ref CacheMeta meta = ref Meta;
+        return new CacheLook(false, 0, 0, 0, false, 0, meta.Purges, meta.MarkDrops);
     }
 
     private CacheLook Seen(in CacheEntry entry, long nowSec)
     {
         int status = entry.Status != 0 && entry.StatusUntilSec > (uint)nowSec ? entry.Status : 0;
-        uint purges = Meta.Purges;
-        return new CacheLook(entry.Exists != 0, entry.Id, entry.Uses, status, entry.PurgesSeen != purges,
-            entry.Forgotten, purges);
+        ref CacheMeta meta = ref Meta;
+        return new CacheLook(entry.Exists != 0, entry.Id, entry.Uses, status, entry.PurgesSeen != meta.Purges,
+            entry.Forgotten, meta.Purges, meta.MarkDrops);
     }
 
     /// <summary>Asks for the right to fetch. <paramref name="ageMs"/> is when it may be taken away.</summary>
@@ -251,14 +257,15 @@ public sealed partial class CacheIndex
     }
 
     /// <summary>A file is in its place under the key's name. False, and nothing is known of it, when
-    /// <paramref name="main"/> was forgotten since it was asked for, or when what is known was asked for later: then
-    /// nobody can say which of the two files is there.</summary>
+    /// <paramref name="main"/> was forgotten since it was asked for, when a purge came after
+    /// <paramref name="purgesSeen"/> and is done with, so that nobody can say whether it meant this response, or when
+    /// what is known was asked for later: then nobody can say which of the two files is there.</summary>
     public bool Publish(CacheKey key, ulong id, long fileBytes, long nowSec, uint purgesSeen, CacheKey main,
         ushort forgotten, long unixMs)
     {
         using ZoneLock held = _zone.Lock();
         uint at = Find(main);
-        if (at != 0 && Entry(at).Forgotten != forgotten)
+        if (at != 0 && Entry(at).Forgotten != forgotten || (int)(Meta.PurgesDone - purgesSeen) > 0)
         {
             return false;
         }
@@ -321,36 +328,51 @@ public sealed partial class CacheIndex
         _zone.Wrote();
     }
 
-    /// <summary>The file in force is of this number after all: it was found on the disk.</summary>
-    public void Learn(CacheKey key, ulong id, long fileBytes, long nowSec)
+    /// <summary>The file in force is of this number after all: it was found on the disk, and no purge up to
+    /// <paramref name="purges"/> means it. False, and nothing is known of it, when marks were taken out since there had
+    /// been <paramref name="drops"/> of that: the file may have been opened before a purge removed it.</summary>
+    public bool Learn(CacheKey key, ulong id, long fileBytes, long nowSec, uint purges, uint drops)
     {
         using ZoneLock held = _zone.Lock();
+        if (Meta.MarkDrops != drops)
+        {
+            return false;
+        }
         uint at = FindOrAdd(key, (uint)nowSec);
         if (at == 0)
         {
-            return;
+            return true;
         }
         ref CacheEntry entry = ref Entry(at);
         Meta.Bytes += fileBytes - (entry.Exists != 0 ? entry.FileBytes : 0);
         _zone.Wrote();
         entry.FileBytes = fileBytes;
         _zone.Wrote();
+        entry.PurgesSeen = purges;
+        _zone.Wrote();
         entry.Id = id;
         _zone.Wrote();
         Volatile.Write(ref entry.Exists, 1);
         _zone.Wrote();
+        return true;
     }
 
-    /// <summary>The purges that there were do not mean this response.</summary>
-    public void PassedPurges(CacheKey key, ulong id, uint purges)
+    /// <summary>The purges that there were do not mean this response. False when marks were taken out since there had
+    /// been <paramref name="drops"/> of that: one of them may have meant it.</summary>
+    public bool PassedPurges(CacheKey key, ulong id, uint purges, uint drops)
     {
         using ZoneLock held = _zone.Lock();
+        if (Meta.MarkDrops != drops)
+        {
+            return false;
+        }
         uint at = Find(key);
         if (at != 0 && Entry(at).Id == id)
         {
             Entry(at).PurgesSeen = purges;
             _zone.Wrote();
         }
+        return true;
     }
 
     /// <summary>The file of this number is gone, or worth nothing. With 0, whatever file there was.</summary>

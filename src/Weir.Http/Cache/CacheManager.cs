@@ -1,7 +1,8 @@
 // What the cache manager does, in bounded steps: files that nobody used for a while go, then those used longest ago
 // while the cache is too large or the disk too full, then those that a purge named. A file goes before its entry, so
-// that a manager that is killed leaves at worst an entry without a file, which is noticed when it is used. A disk that
-// does not answer is the caller's to report: its exceptions leave a step. Blocking; one thread at a time. The loader
+// that a manager that is killed leaves at worst an entry without a file, which is noticed when it is used. The mark of a
+// purge outlives its work by some seconds: what was asked for before the purge and comes to the disk after it meets the
+// mark at its first use, and what comes even later is not kept. A disk that does not answer is the caller's to report: its exceptions leave a step. Blocking; one thread at a time. The loader
 // that finds the files of an earlier server is CacheLoader.
 using System.IO.Enumeration;
 using Weir.Kernel;
@@ -17,19 +18,28 @@ internal sealed class CacheManager(CachePath path, EventLoop? loop = null)
 
     private readonly CacheIndex _index = path.Index!;
     private IEnumerator<string>? _purging;
-    private uint _purgingUpTo;
+
+    // Numbers of purges, in their order: what the walk under way carries out, what one has carried out, what is in the
+    // file that was taken aside, and what is taken out of memory and disk at a time; 0 for none.
+    private uint _purgingUpTo, _purgedUpTo, _takenUpTo, _droppingUpTo;
+    private long _dropsAtMs;
+
+    /// <summary>So long the marks of a purge stay when it is carried out, milliseconds.</summary>
+    internal long LingerMs { get; init; } = 5000;
 
     /// <summary>A step; the value is when the next should follow, milliseconds.</summary>
     internal long Step()
     {
         long startMs = Sys.MonotonicMs();
         CachePurge.EnsureMarks(path, _index);
+        DropMarks(startMs);
         int files = 0;
         while (files < path.ManagerFiles && Sys.MonotonicMs() - startMs < path.ManagerThresholdMs)
         {
             if (!DropOne(out long idleMs))
             {
-                return _purging is not null || _index.HasMarks ? PurgeStep(startMs) : idleMs;
+                return _purging is not null || _index.HasMarks && _index.Purges != _purgedUpTo ? PurgeStep(startMs)
+                    : _droppingUpTo != 0 ? Math.Clamp(_dropsAtMs - startMs, 1, idleMs) : idleMs;
             }
             files++;
         }
@@ -66,8 +76,9 @@ internal sealed class CacheManager(CachePath path, EventLoop? loop = null)
     {
         if (_purging is null)
         {
-            CachePurge.TakeMarks(path);
+            bool isTaken = CachePurge.TakeMarks(path);
             _purgingUpTo = _index.Purges;
+            _takenUpTo = isTaken || _takenUpTo == 0 ? _purgingUpTo : _takenUpTo;
             _purging = CacheLoader.Files(path).GetEnumerator();
         }
         Span<byte> head = stackalloc byte[CacheFileHead.HeadBytes];
@@ -80,13 +91,44 @@ internal sealed class CacheManager(CachePath path, EventLoop? loop = null)
             {
                 _purging.Dispose();
                 _purging = null;
-                _index.DropMarks(_purgingUpTo);
-                CachePurge.DropTakenMarks(path);
+                _purgedUpTo = _purgingUpTo;
+                if (_droppingUpTo == 0)
+                {
+                    DropLater(startMs);
+                    DropMarks(startMs);
+                }
                 return sleepMs;
             }
             DropIfPurged(_purging.Current);
         }
         return sleepMs;
+    }
+
+    private void DropLater(long nowMs)
+    {
+        _droppingUpTo = _purgedUpTo;
+        _dropsAtMs = nowMs + LingerMs;
+    }
+
+    /// <summary>Takes out the marks whose time has come.</summary>
+    private void DropMarks(long nowMs)
+    {
+        if (_droppingUpTo == 0 || nowMs < _dropsAtMs)
+        {
+            return;
+        }
+        _index.DropMarks(_droppingUpTo);
+        if ((int)(_takenUpTo - _droppingUpTo) <= 0)
+        {
+            CachePurge.DropTakenMarks(path);
+            _takenUpTo = 0;
+        }
+        if (_purgedUpTo == _droppingUpTo)
+        {
+            _droppingUpTo = 0;
+            return;
+        }
+        DropLater(nowMs);
     }
 
     /// <summary>An enumerator that has thrown goes on nowhere: the next step begins anew.</summary>

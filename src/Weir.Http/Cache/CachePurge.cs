@@ -143,12 +143,15 @@ internal static class CachePurge
         }
     }
 
-    internal static void TakeMarks(CachePath path)
+    /// <summary>False where marks that were taken before are still there.</summary>
+    internal static bool TakeMarks(CachePath path)
     {
-        if (!File.Exists($"{path.Directory}/{TakenName}"))
+        if (File.Exists($"{path.Directory}/{TakenName}"))
         {
-            Descriptors.Rename($"{path.Directory}/{MarksName}", $"{path.Directory}/{TakenName}");
+            return false;
         }
+        Descriptors.Rename($"{path.Directory}/{MarksName}", $"{path.Directory}/{TakenName}");
+        return true;
     }
 
     internal static void DropTakenMarks(CachePath path) => Descriptors.Unlink($"{path.Directory}/{TakenName}");

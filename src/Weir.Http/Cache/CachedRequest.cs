@@ -244,8 +244,7 @@ internal sealed partial class CachedRequest : AnswerTee
                 CacheLook now = _index.Look(_key, r.Loop.NowMs / 1000);
                 if (!now.Exists || now.Id == 0)
                 {
-                    _index.Learn(_key, found.Head.Id, found.Head.FileBytes, r.Loop.NowMs / 1000);
-                    look = new CacheLook(true, found.Head.Id, look.Uses, 0, true);
+                    look = look with { Exists = false, Id = found.Head.Id, Status = 0, LooksAtPurges = true };
                 }
                 else if (now.Id != found.Head.Id)
                 {
@@ -255,7 +254,7 @@ internal sealed partial class CachedRequest : AnswerTee
                 }
                 else
                 {
-                    look = new CacheLook(true, now.Id, look.Uses, 0, now.LooksAtPurges);
+                    look = look with { Exists = true, Id = now.Id, Status = 0, LooksAtPurges = now.LooksAtPurges };
                 }
                 _memory.Keep(found, _path.MemoryBytes);
                 LoopTask<PhaseResult> judged = Judge(found, look);
@@ -298,7 +297,7 @@ internal sealed partial class CachedRequest : AnswerTee
             _cacheable = false;
             return Missed(look);
         }
-        if (look.LooksAtPurges && IsPurged(found))
+        if (look.LooksAtPurges && IsPurged(found, look))
         {
             return Missed(look);
         }
@@ -418,7 +417,7 @@ internal sealed partial class CachedRequest : AnswerTee
             _varyNames = default;
         }
         CacheLook look = LookAgain();
-        return await Lookup(new CacheLook(look.Exists, look.Id, uint.MaxValue, look.Status, look.LooksAtPurges));
+        return await Lookup(look with { Uses = uint.MaxValue });
     }
 
     /// <summary>The resource varies: on to what is stored for requests like this one.</summary>
@@ -437,7 +436,9 @@ internal sealed partial class CachedRequest : AnswerTee
         return Lookup(Use());
     }
 
-    private bool IsPurged(StoredResponse found)
+    /// <summary>Whether a purge means what was found; also where that can no longer be said, because a purge was
+    /// carried out since the look. A file that nobody knew becomes known.</summary>
+    private bool IsPurged(StoredResponse found, CacheLook look)
     {
         if (_index.IsPurged(found.Texts.Key.Span, found.Texts.Tags.Span, found.Head.StoredMs, Request.Loop.UnixMs,
             out uint purges))
@@ -447,8 +448,15 @@ internal sealed partial class CachedRequest : AnswerTee
             CachePurge.Unlink(Request.Loop, _path.FileOf(_key));
             return true;
         }
-        _index.PassedPurges(_key, found.Head.Id, purges);
-        return false;
+        bool passed = look.Exists
+            ? _index.PassedPurges(_key, found.Head.Id, purges, look.MarkDrops)
+            : _index.Learn(_key, found.Head.Id, found.Head.FileBytes, Request.Loop.NowMs / 1000, purges,
+                look.MarkDrops);
+        if (!passed)
+        {
+            _memory.Forget(_key);
+        }
+        return !passed;
     }
 
     // Asking.

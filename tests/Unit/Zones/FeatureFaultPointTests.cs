@@ -27,7 +27,7 @@ public sealed class FeatureFaultPointTests
         ["publish"] = static i => i.Publish(Key(20), 200, 77, NowSec, 0, Key(20), 0, NowMs),
         ["publish over"] = static i => i.Publish(Key(3), 300, 77, NowSec, 0, Key(3), 0, NowMs),
         ["publish too late"] = static i => i.Publish(Key(3), 1, 77, NowSec, 0, Key(3), 0, NowMs),
-        ["learn"] = static i => i.Learn(Key(3), 300, 77, NowSec),
+        ["learn"] = static i => Assert.True(i.Learn(Key(3), 300, 77, NowSec, 0, 0)),
         ["lock"] = static i => i.TryLock(Key(4), NowMs, 60_000, out long _),
         ["lock an unknown key"] = static i => i.TryLock(Key(20), NowMs, 60_000, out long _),
         ["unlock"] = static i =>
@@ -53,7 +53,8 @@ public sealed class FeatureFaultPointTests
         ["say that all is loaded"] = static i => i.IsLoaded = true,
         ["say that marks are read"] = static i => i.HasReadMarks = true,
         ["drop marks"] = static i => i.DropMarks(i.Mark(PurgeKind.Tag, "red"u8, NowMs)),
-        ["pass purges"] = static i => i.PassedPurges(Key(3), 30, i.Mark(PurgeKind.Prefix, "none"u8, NowMs)),
+        ["pass purges"] = static i =>
+            Assert.True(i.PassedPurges(Key(3), 30, i.Mark(PurgeKind.Prefix, "none"u8, NowMs), 0)),
         ["evict"] = static i =>
         {
             for (int n = 100; !i.TryTakeEvicted(out CacheKey _); n++)
@@ -129,7 +130,7 @@ public sealed class FeatureFaultPointTests
             CacheIndex next = Filled(pair.Next, slots, out ZoneOwner dying);
             long bytes = next.Bytes;
             Assert.True(pair.DiesAt(0, zone => CacheIndex.Open(zone, dying)!,
-                static (_, i) => i.Learn(Key(3), 30, 9, 0)));
+                static (_, i) => i.Learn(Key(3), 30, 9, 0, 0, 0)));
             bool died = pair.DiesAt(at, zone => CacheIndex.Open(zone, dying)!, static (_, i) =>
                 Assert.False(i.IsPurged("key"u8, default, NowMs, NowMs, out uint _)));
             Assert.Equal(bytes, next.Bytes);

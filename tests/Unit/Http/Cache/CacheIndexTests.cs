@@ -178,6 +178,57 @@ public sealed class CacheIndexTests : IDisposable
         Assert.True(isKnown);
     }
 
+    /// <summary>What was opened before a purge removed its file, and what was asked for before a purge and comes to the
+    /// disk after it: neither is known although the mark has gone.</summary>
+    [Fact]
+    public void What_met_no_mark_because_it_has_gone_is_neither_found_nor_published()
+    {
+        CacheIndex index = Open(out int _);
+        CacheLook opened = index.Use(Key(1), NowSec), asked = index.Use(Key(2), NowSec);
+        index.Publish(Key(3), 31, 100, NowSec, 0);
+        CacheLook known = index.Use(Key(3), NowSec);
+        uint red = index.Mark(PurgeKind.Tag, "red"u8, NowMs);
+        index.DropMarks(red);
+
+        Assert.False(index.IsPurged("key"u8, "red"u8, NowMs - 1, NowMs, out uint seen));
+        Assert.False(index.Learn(Key(1), 11, 100, NowSec, seen, opened.MarkDrops));
+        Assert.False(index.Look(Key(1), NowSec).Exists);
+        Assert.False(index.PassedPurges(Key(3), 31, seen, known.MarkDrops));
+        Assert.True(index.Look(Key(3), NowSec).LooksAtPurges);
+        Assert.False(index.Publish(Key(2), 21, 100, NowSec, asked.Purges, Key(2), asked.Forgotten, NowMs));
+        Assert.False(index.Look(Key(2), NowSec).Exists);
+
+        Assert.True(index.Learn(Key(1), 12, 100, NowSec, seen, index.Look(Key(1), NowSec).MarkDrops));
+        Assert.False(index.Look(Key(1), NowSec).LooksAtPurges);
+        asked = index.Use(Key(2), NowSec);
+        Assert.True(index.Publish(Key(2), 22, 100, NowSec, asked.Purges, Key(2), asked.Forgotten, NowMs));
+    }
+
+    [Fact]
+    public void A_mark_outlives_its_purge_on_the_disk_in_memory_and_in_its_file() => Within(directory =>
+    {
+        var path = new CachePath
+        {
+            Family = "proxy", Directory = directory, ManagerFiles = 10, ManagerThresholdMs = 60_000,
+            Index = Open(out int _),
+        };
+        File.WriteAllText($"{directory}/purges", $"{NowMs} 2 red\n");
+        var manager = new CacheManager(path) { LingerMs = 300 };
+        manager.Step();
+        Assert.True(path.Index.IsPurged(default, "red"u8, NowMs - 1, NowMs, out uint _));
+        Assert.Equal(["purges.taken"], Directory.GetFiles(directory).Select(Path.GetFileName));
+        path.Index.Mark(PurgeKind.Tag, "blue"u8, NowMs);
+        File.WriteAllText($"{directory}/purges", $"{NowMs} 2 blue\n");
+        Assert.InRange(manager.Step(), 1, 300);
+
+        // One after the other, each in its time.
+        Assert.True(SpinWait.SpinUntil(() => manager.Step() > 0 && !File.Exists($"{directory}/purges.taken"), 30_000));
+        Assert.False(path.Index.IsPurged(default, "red"u8, NowMs - 1, NowMs, out uint _));
+        Assert.True(path.Index.IsPurged(default, "blue"u8, NowMs - 1, NowMs, out uint _));
+        Assert.Equal(["purges"], Directory.GetFiles(directory).Select(Path.GetFileName));
+        Assert.True(SpinWait.SpinUntil(() => manager.Step() > 0 && !path.Index.HasMarks, 30_000));
+    });
+
     [Theory]
     [InlineData(true, 3, 77)]
     [InlineData(false, 1, 50)]
@@ -193,7 +244,7 @@ public sealed class CacheIndexTests : IDisposable
         {
             File.WriteAllText(path.FileOf(Key(i)), "");
         }
-        var manager = new CacheManager(path);
+        var manager = new CacheManager(path) { LingerMs = 0 };
         path.Index.Mark(PurgeKind.Tag, "red"u8, NowMs);
         int taken = 0;
         while (path.Index.HasMarks)
@@ -314,7 +365,7 @@ public sealed class CacheIndexTests : IDisposable
             File.WriteAllText(directory, "no directory");
         }
         path.Index.Mark(PurgeKind.Tag, "red"u8, NowMs);
-        var manager = new CacheKeeper.ManagerStep(new CacheManager(path));
+        var manager = new CacheKeeper.ManagerStep(new CacheManager(path) { LingerMs = 0 });
         manager.Run();
         manager.Run();
         var loader = new CacheKeeper.LoaderStep(new CacheLoader(path));
