@@ -20,7 +20,7 @@
 
 struct client {
     int fd;
-    int next;               // in the list of free ones, -1 at its end
+    int next;               // in the queue of free ones, -1 at its end
     int64_t due;            // when the request under way should have left, ns
     char head[4096];
     int have;               // bytes of the head so far
@@ -29,7 +29,7 @@ struct client {
 };
 
 static struct client *clients;
-static int free_first = -1, epoll_fd;
+static int free_first = -1, free_last, epoll_fd;
 static int64_t *latency;
 static long done, sent, errors, late;
 static char request[8192];
@@ -64,10 +64,15 @@ static void open_client(int i)
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &e);
 }
 
+// Whoever has waited longest goes next, so that all of them are used however many there are.
 static void release(int i)
 {
-    clients[i].next = free_first;
-    free_first = i;
+    clients[i].next = -1;
+    if (free_first < 0)
+        free_first = i;
+    else
+        clients[free_last].next = i;
+    free_last = i;
 }
 
 static void finish(int i, int good)
@@ -190,7 +195,7 @@ int main(int argc, char **argv)
     clients = calloc(count, sizeof *clients);
     latency = calloc(planned + 1, sizeof *latency);
     epoll_fd = epoll_create1(0);
-    for (int i = count - 1; i >= 0; i--) {
+    for (int i = 0; i < count; i++) {
         open_client(i);
         release(i);
     }

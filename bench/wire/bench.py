@@ -394,14 +394,16 @@ def run(scenario, realistic, options, base, files):
         result = {"scenario": scenario.name, "variant": "realistic" if realistic else "bare", "target": scenario.target,
                   "connections": scenario.connections, "servers": {}, "refused": why}
         rate = max(50, statistics.median(r["rps"] for r in rounds["nginx"]) / 2)
+        waits = latencies(scenario, realistic, kept, rate, options, why)
         for server in kept:
+            if scenario.open_loop and not options.smoke and server.name not in waits:
+                continue
             pss, rss = memory(server.pids())
             runs = rounds[server.name]
             own = {**{key: statistics.median(r[key] for r in runs) for key in runs[0]},
-                   "pss_bytes": pss, "rss_bytes": rss, "rounds": runs, "open_loop": None, "syscalls": None}
+                   "pss_bytes": pss, "rss_bytes": rss, "rounds": runs, "open_loop": waits.get(server.name),
+                   "syscalls": None}
             try:
-                if scenario.open_loop and not options.smoke:
-                    own["open_loop"] = latency(scenario, realistic, server, rate, options)
                 if not options.smoke:
                     own["syscalls"] = syscalls(server, script, 1, cores[1])
             except (Refused, OSError, subprocess.SubprocessError) as e:
@@ -419,15 +421,25 @@ def run(scenario, realistic, options, base, files):
             server.stop()
 
 
-def latency(scenario, realistic, server, rate, options):
-    """Medians over the rounds at half of nginx's rate."""
-    headers = scenario.lines(realistic)
-    runs = []
-    for _ in range(options.rounds if server.peer.takes_conf else 1):
-        with Beside(scenario, server, options.cores[1]):
-            runs.append(open_loop(os.path.join(options.tools, "openloop"), server, scenario.url(0), rate,
-                                  max(1, round(options.seconds)), options.cores[1], headers, scenario.connections))
-    return {"rate": rate, **{key: statistics.median(r[key] for r in runs) for key in ("p50_us", "p99_us", "p999_us")}}
+def latencies(scenario, realistic, servers, rate, options, why):
+    """Medians over alternating rounds at half of nginx's rate, by server; a peer of others has one round. A second at
+    a time: what a machine steals for some milliseconds spoils one round in place of all."""
+    if not scenario.open_loop or options.smoke:
+        return {}
+    tool, headers, runs = os.path.join(options.tools, "openloop"), scenario.lines(realistic), {}
+    for number in range(options.latency_rounds):
+        for server in servers if number % 2 == 0 else reversed(servers):
+            if server.name in why or number > 0 and not server.peer.takes_conf:
+                continue
+            try:
+                with Beside(scenario, server, options.cores[1]):
+                    runs.setdefault(server.name, []).append(open_loop(
+                        tool, server, scenario.url(0), rate, 1, options.cores[1], headers, scenario.connections))
+            except (Refused, OSError, subprocess.SubprocessError) as e:
+                why[server.name] = str(e)
+    return {name: {"rate": rate, "rounds": own, **{key: statistics.median(r[key] for r in own)
+                                                   for key in ("p50_us", "p99_us", "p999_us")}}
+            for name, own in runs.items() if name not in why}
 
 
 def run_growth(growth, options, base, files):
@@ -503,6 +515,7 @@ def facts(options):
         "peers": getattr(options, "versions", {}),
         "connections": getattr(options, "connections", CONNECTIONS),
         "rounds": options.rounds,
+        "latency_rounds": options.latency_rounds,
         "seconds": options.seconds,
     }
 
@@ -525,6 +538,7 @@ def arguments():
     parser.add_argument("--realistic", action="store_true", help="only the realistic variants")
     parser.add_argument("--peers", help="only these servers besides nginx, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--latency-rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--weir-binary", default=os.path.join(ROOT, "artifacts/bin/weir"))
     parser.add_argument("--nginx-binary", default=shutil.which("nginx") or "/usr/sbin/nginx")
@@ -532,7 +546,7 @@ def arguments():
     options = parser.parse_args()
     options.warmup = 1
     if options.quick:
-        options.rounds, options.seconds = 3, 1
+        options.rounds, options.seconds, options.latency_rounds = 3, 1, 3
     if options.smoke:
         options.rounds, options.seconds, options.warmup = 1, 1, 0
     last = (os.cpu_count() or 1) - 1

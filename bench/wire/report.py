@@ -46,7 +46,8 @@ def markdown(facts, results, curves, refused, charts):
     out += [f"* one worker pinned to core 0, the client to core 1, {facts['rounds']} alternating rounds of "
             f"{facts['seconds']} s after one to warm up, medians",
             "* CPU is user + system time of the whole process tree divided by the requests; latency is that of an",
-            "  open-loop client at half of nginx's rate; PSS is the tree's after the run; client is its core's load",
+            f"  open-loop client at half of nginx's rate, {facts['latency_rounds']} alternating rounds of 1 s; PSS is "
+            "the tree's after the run;", "  client is its core's load",
             "* who had an error or gave other bytes than nginx is not in the table", ""]
     if results:
         out += ["| scenario | variant | server | user µs | system µs | CPU µs | against nginx | req/s | syscalls "

@@ -123,7 +123,7 @@ class Scenario:
 
     @property
     def open_loop(self):
-        return self.pipeline == 1 and not self.close and self.connections <= 512
+        return self.pipeline == 1 and not self.close
 
 
 RETURN = 'location /r/ { return 200 "hello, world\\n"; }'

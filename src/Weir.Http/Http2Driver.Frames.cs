@@ -317,9 +317,9 @@ internal sealed partial class Http2Driver
             _counts.Glitches[(int)Http2Glitch.HeaderBlock]++;
             head.Refuse(RejectReason.HeadersTooLarge);
         }
-        else if (Http2Heads.HasLongLine(head, _headerBuffers.Bytes))
+        else if (Http2Heads.LongLine(head, _headerBuffers.Bytes) is var tooLong and not RejectReason.None)
         {
-            head.Refuse(RejectReason.HeaderLineTooLong);
+            head.Refuse(tooLong);
         }
         if (head.Reject == RejectReason.None)
         {

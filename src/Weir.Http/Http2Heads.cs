@@ -53,24 +53,24 @@ internal static class Http2Heads
     private const int FieldOverhead = 18;
 
     /// <summary>large_client_header_buffers bounds each line as it does in HTTP/1.</summary>
-    internal static bool HasLongLine(RequestHead head, long max)
+    internal static RejectReason LongLine(RequestHead head, long max)
     {
         if (head.HeadLength <= max)
         {
-            return false;
+            return RejectReason.None;
         }
         if (head.RequestLine.Length + 2 > max)
         {
-            return true;
+            return RejectReason.RequestLineTooLong;
         }
         foreach (ref readonly HeaderField field in head.Fields)
         {
             if (field.NameLength + field.ValueLength + 4 > max)
             {
-                return true;
+                return RejectReason.HeaderLineTooLong;
             }
         }
-        return false;
+        return RejectReason.None;
     }
 
     /// <summary>What a response's head takes at most.</summary>

@@ -203,7 +203,8 @@ public sealed class MainSettings
         bool negative = use[0].StartsWith('-');
         if (ConfValues.TryNumber(use[0].AsSpan(negative ? 1 : 0), out long n))
         {
-            WorkerPriority.Set((int)(negative ? -n : n));
+            // The kernel takes what is beyond its range as the end of it.
+            WorkerPriority.Set((int)Math.Min(n, 100) * (negative ? -1 : 1));
         }
         else
         {

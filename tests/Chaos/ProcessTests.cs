@@ -187,7 +187,8 @@ public sealed class ProcessTests
         server.Rewrite(Answers("two"));
         string pidPath = server.Dir.At("server.pid");
         server.Send(Signal.Usr2);
-        Wait.For("the new master's pid file", () => File.Exists(pidPath + ".oldbin") && File.Exists(pidPath), 10_000);
+        Wait.For("the new master's pid file", () => File.Exists(pidPath + ".oldbin") && File.Exists(pidPath)
+            && File.ReadAllText(pidPath).EndsWith('\n'), 10_000);
         int next = int.Parse(File.ReadAllText(pidPath), CultureInfo.InvariantCulture);
         Assert.Equal(
             server.Process.Pid, int.Parse(File.ReadAllText(pidPath + ".oldbin"), CultureInfo.InvariantCulture));

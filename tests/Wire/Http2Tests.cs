@@ -41,6 +41,32 @@ public sealed class Http2Tests
         }
     }
 
+    /// <summary>A line as HTTP/1.1 would have it within one of the large buffers, the list (RFC 9113 §6.5.2: 32 bytes
+    /// more for each field) within all of them: one below, at and one above.</summary>
+    [Theory]
+    [InlineData("line", 512, 414)]
+    [InlineData("field", 512, 400)]
+    [InlineData("list", 3 * 512, 400)]
+    public void A_head_over_HTTP_2_is_bounded_as_the_buffers_say(string what, int limit, int refused)
+    {
+        using ServerProcess weir = Serve("client_header_buffer_size 64; large_client_header_buffers 3 512; " + Answer);
+        using Http2Client client = Http2Client.Connect(weir.Port);
+        int[] statuses = [.. Enumerable.Range(limit - 1, 3).Select(n => what switch
+        {
+            "line" => client.Get("/" + new string('u', n - "GET / HTTP/2.0\r\n".Length)).Status,
+            "field" => client.Get("/", "x: " + new string('x', n - "x: \r\n".Length)).Status,
+            _ => client.Get("/", [.. Fields(n - ListBytes("/"))]).Status,
+        })];
+        Assert.Equal([200, 200, refused], statuses);
+        Assert.Equal(200, client.Get("/").Status);
+    }
+
+    private static int ListBytes(string path) => Http2Client.Request(path).Sum(static f => f.Length - ": ".Length + 32);
+
+    /// <summary>Three fields that take so many bytes of a list.</summary>
+    private static IEnumerable<string> Fields(int bytes) =>
+        Enumerable.Range(0, 3).Select(i => "x: " + new string('x', (bytes + i) / 3 - "x".Length - 32));
+
     [Fact]
     public void An_address_speaks_both_protocols()
     {

@@ -199,9 +199,11 @@ internal static class CoreLocations
         {
             return;
         }
+        // As nginx counts: the digits of all levels together are ten at most.
+        long digits = 0;
         for (int i = 1; i < use.Count; i++)
         {
-            if (!ConfValues.TryNumber(use[i], out long level) || level is < 1 or > 3)
+            if (!ConfValues.TryNumber(use[i], out long level) || level is < 1 or > 10 || (digits += level) > 10)
             {
                 use.Complain("invalid value");
                 return;

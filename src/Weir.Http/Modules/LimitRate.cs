@@ -165,10 +165,10 @@ internal sealed class LimitRateFilter : BodyFilter
         }
     }
 
-    /// <summary>As nginx: a second's worth at once. What follows waits until the rate has caught up with
-    /// that.</summary>
+    /// <summary>As nginx: a second's worth at once, and the head counts. What follows waits until the rate has caught
+    /// up with that.</summary>
     private long Allowed(HttpRequest r) =>
-        _free + Rate * Math.Max(1000, r.Loop.NowMs - _startMs + StepMs) / 1000 - _passed;
+        _free + Rate * Math.Max(1000, r.Loop.NowMs - _startMs + StepMs) / 1000 - _passed - r.HeadBytesSent;
 
     private void Release(HttpRequest r)
     {
@@ -190,7 +190,7 @@ internal sealed class LimitRateFilter : BodyFilter
             }
         }
         // When the next piece of a step's length may leave.
-        long due = _startMs + (_passed - _free) * 1000 / Rate;
+        long due = _startMs + (_passed + r.HeadBytesSent - _free) * 1000 / Rate;
         r.Loop.Timers.Set(_timer, Math.Max(due, r.Loop.NowMs + StepMsMin));
     }
 

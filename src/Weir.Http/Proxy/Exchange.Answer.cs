@@ -447,10 +447,16 @@ public sealed partial class Exchange
             return r.Stream.Flush(r);
         }
         // A filter that must see the bytes holds the server back instead: it cannot read them from a file.
-        if (Settings.TempFileBytesMax.Value == 0 || r.BodyNeedsBytes || _spillFailed
-            || _spillOffset + _body!.Length + (_spillChain?.Length ?? 0) > Settings.TempFileBytesMax.Value)
+        long room = r.BodyNeedsBytes || _spillFailed ? 0
+            : Settings.TempFileBytesMax.Value - _spillOffset - (_spillChain?.Length ?? 0);
+        if (room < _body!.Length)
         {
-            if (pending && !await WriteSpillAsync(_spillFailed))
+            if (room > 0)
+            {
+                _spillChain ??= r.Loop.RentChain();
+                _body.MoveTo(_spillChain, room);
+            }
+            if ((pending || room > 0) && !await WriteSpillAsync(_spillFailed))
             {
                 return false;
             }

@@ -104,8 +104,9 @@ internal static class UpstreamDirectives
             return;
         }
         SocketAddress? address = null;
-        if (!use[0].Contains('$') && (!SocketAddress.TryParse(use[0], 0, out address, out string _)
-            || address!.Family == SocketFamily.Unix))
+        // A number would be a port.
+        if (!use[0].Contains('$') && (use[0].AsSpan().IndexOfAnyExceptInRange('0', '9') < 0
+            || !SocketAddress.TryParse(use[0], 0, out address, out string _) || address!.Family == SocketFamily.Unix))
         {
             use.Error(0, $"invalid address \"{use[0]}\"");
             return;
