@@ -30,7 +30,12 @@ struct client {
 
 static struct client *clients;
 static int free_first = -1, free_last, epoll_fd;
+// A machine that stands still for some milliseconds now and then gives every server the same p99 over a whole run: that
+// of its quarters of a second, the median of them, is the server's.
+#define SLICES_A_SECOND 4
 static int64_t *latency;
+static int *slice;          // of each latency, by when its request should have left
+static int64_t began;
 static long done, sent, errors, late;
 static char request[8192];
 static int request_length;
@@ -78,10 +83,12 @@ static void release(int i)
 static void finish(int i, int good)
 {
     struct client *c = &clients[i];
-    if (good)
+    if (good) {
+        slice[done] = (int)((c->due - began) * SLICES_A_SECOND / 1000000000);
         latency[done++] = now() - c->due;
-    else
+    } else {
         errors++;
+    }
     c->due = 0;
     release(i);
 }
@@ -176,6 +183,31 @@ static double at(double share)
     return done ? latency[(long)((done - 1) * share)] / 1000.0 : 0;
 }
 
+// The median of the slices' p99, in microseconds.
+static double median_p99(void)
+{
+    int slices = 0, have = 0;
+    for (long i = 0; i < done; i++)
+        if (slice[i] >= slices)
+            slices = slice[i] + 1;
+    int64_t *own = malloc((done + 1) * sizeof *own), *p99 = malloc((slices + 1) * sizeof *p99);
+    for (int k = 0; k < slices; k++) {
+        long count = 0;
+        for (long i = 0; i < done; i++)
+            if (slice[i] == k)
+                own[count++] = latency[i];
+        if (count == 0)
+            continue;
+        qsort(own, count, sizeof *own, compare);
+        p99[have++] = own[(long)((count - 1) * 0.99)];
+    }
+    qsort(p99, have, sizeof *p99, compare);
+    double median = have ? p99[have / 2] / 1000.0 : 0;
+    free(own);
+    free(p99);
+    return median;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 7) {
@@ -194,12 +226,16 @@ int main(int argc, char **argv)
     inet_pton(AF_INET, argv[1], &address.sin_addr);
     clients = calloc(count, sizeof *clients);
     latency = calloc(planned + 1, sizeof *latency);
+    slice = calloc(planned + 1, sizeof *slice);
     epoll_fd = epoll_create1(0);
     for (int i = 0; i < count; i++) {
         open_client(i);
         release(i);
     }
-    int64_t began = now(), next_due = began, gap = (int64_t)(1e9 / rate), last = began + (int64_t)(seconds * 1e9);
+    // A connection is there before the server has accepted it: with thousands, that is not what is measured.
+    usleep(count * 50);
+    began = now();
+    int64_t next_due = began, gap = (int64_t)(1e9 / rate), last = began + (int64_t)(seconds * 1e9);
     long begun = 0;
     struct epoll_event events[256];
     while (begun < planned || done + errors < sent) {
@@ -222,9 +258,10 @@ int main(int argc, char **argv)
             readable(events[k].data.u32);
     }
     errors += planned - done - errors > 0 ? planned - done - errors : 0;
+    double calm = median_p99();
     qsort(latency, done, sizeof *latency, compare);
     printf("{\"planned\":%ld,\"answered\":%ld,\"errors\":%ld,\"late\":%ld,\"rps\":%.1f,\"p50_us\":%.1f,"
-           "\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f}\n",
-           planned, done, errors, late, done / ((now() - began) / 1e9), at(0.5), at(0.99), at(0.999), at(1));
+           "\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,\"slice_p99_us\":%.1f}\n",
+           planned, done, errors, late, done / ((now() - began) / 1e9), at(0.5), at(0.99), at(0.999), at(1), calm);
     return 0;
 }

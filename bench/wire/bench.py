@@ -351,6 +351,9 @@ class Beside:
     def __enter__(self):
         if self.process and self.process.stdout.readline().strip() != "ready":
             raise Refused("the slow clients did not start")
+        if self.process:
+            # Until the kernel holds for each of them what it will: that is megabytes, and soon over.
+            time.sleep(1)
 
     def __exit__(self, *_):
         if self.process:
@@ -438,7 +441,7 @@ def latencies(scenario, realistic, servers, rate, options, why):
             except (Refused, OSError, subprocess.SubprocessError) as e:
                 why[server.name] = str(e)
     return {name: {"rate": rate, "rounds": own, **{key: statistics.median(r[key] for r in own)
-                                                   for key in ("p50_us", "p99_us", "p999_us")}}
+                                                   for key in ("p50_us", "p99_us", "p999_us", "slice_p99_us")}}
             for name, own in runs.items() if name not in why}
 
 
@@ -515,7 +518,7 @@ def facts(options):
         "peers": getattr(options, "versions", {}),
         "connections": getattr(options, "connections", CONNECTIONS),
         "rounds": options.rounds,
-        "latency_rounds": options.latency_rounds,
+        "latency_rounds": getattr(options, "latency_rounds", None),
         "seconds": options.seconds,
     }
 

@@ -31,10 +31,13 @@ def number(value, digits=0):
 def row(result, server, own):
     late = own["open_loop"] or {}
     quick = " / ".join(number(late.get(k)) for k in ("p50_us", "p99_us", "p999_us")) if late else "–"
+    theirs = (result["servers"]["nginx"]["open_loop"] or {}).get("slice_p99_us")
+    calm = late.get("slice_p99_us")
+    calm = f"{number(calm)} (**{calm / theirs:.2f}**)" if calm and theirs else "–"
     calls = number(own["syscalls"]["total"], 2) if own["syscalls"] else "–"
     return (f"| {result['scenario']} | {result['variant']} | {server} | {own['user_us']:.2f} | {own['system_us']:.2f} "
             f"| {own['cpu_us']:.2f} | **{own['ratio']:.2f}** | {own['rps']:,.0f} | {calls} | {quick} "
-            f"| {own['pss_bytes'] / 1048576:.1f} | {own['client_busy'] * 100:.0f} % |")
+            f"| {calm} | {own['pss_bytes'] / 1048576:.1f} | {own['client_busy'] * 100:.0f} % |")
 
 
 def markdown(facts, results, curves, refused, charts):
@@ -47,11 +50,13 @@ def markdown(facts, results, curves, refused, charts):
             f"{facts['seconds']} s after one to warm up, medians",
             "* CPU is user + system time of the whole process tree divided by the requests; latency is that of an",
             f"  open-loop client at half of nginx's rate, {facts['latency_rounds']} alternating rounds of 1 s; PSS is "
-            "the tree's after the run;", "  client is its core's load",
+            "the tree's after the run;", "  client is its core's load; calm p99 is the median of that of each quarter "
+            "of a second (and against nginx):", "  a machine that stands still for some milliseconds each second is in "
+            "everybody's p99",
             "* who had an error or gave other bytes than nginx is not in the table", ""]
     if results:
         out += ["| scenario | variant | server | user µs | system µs | CPU µs | against nginx | req/s | syscalls "
-                "| p50 / p99 / p99.9 µs | PSS MiB | client |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+                "| p50 / p99 / p99.9 µs | calm p99 µs | PSS MiB | client |", "|" + 13 * "---|"]
         out += [row(r, name, own) for r in results for name, own in r["servers"].items()]
         out.append("")
     for curve in curves:

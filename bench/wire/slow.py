@@ -1,10 +1,13 @@
-"""Clients that read slowly: each asks for a file and takes a kilobyte every tenth of a second, and begins again.
+"""Clients that read slowly: each asks for a file and takes a kilobyte every tenth of a second, and begins again. They
+take turns, a few in each millisecond: all at once they would hold up the fast client, which shares their core.
    slow.py PORT COUNT PATH        says `ready` when all have sent their request; runs until it is killed"""
 
-import selectors
 import socket
 import sys
 import time
+
+PERIOD = 0.1
+TICK = 0.001
 
 
 def begin(port, path):
@@ -17,25 +20,29 @@ def begin(port, path):
     return s
 
 
+def turn(s, port, path):
+    try:
+        if s.recv(1024):
+            return s
+    except BlockingIOError:
+        return s
+    except OSError:
+        pass
+    s.close()
+    return begin(port, path)
+
+
 def main():
     port, count, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    selector = selectors.DefaultSelector()
-    for _ in range(count):
-        selector.register(begin(port, path), selectors.EVENT_READ)
+    clients = [begin(port, path) for _ in range(count)]
     print("ready", flush=True)
+    began, turns = time.monotonic(), 0
     while True:
-        for key, _ in selector.select(0.1):
-            try:
-                if key.fileobj.recv(1024):
-                    continue
-            except BlockingIOError:
-                continue
-            except OSError:
-                pass
-            selector.unregister(key.fileobj)
-            key.fileobj.close()
-            selector.register(begin(port, path), selectors.EVENT_READ)
-        time.sleep(0.1)
+        due = min(int((time.monotonic() - began) / PERIOD * count), turns + count)
+        while turns < due:
+            clients[turns % count] = turn(clients[turns % count], port, path)
+            turns += 1
+        time.sleep(TICK)
 
 
 main()

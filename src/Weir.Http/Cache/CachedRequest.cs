@@ -539,7 +539,7 @@ internal sealed partial class CachedRequest : AnswerTee
         int dash = range.IndexOf((byte)'-');
         // A suffix needs the length that nobody knows yet.
         return dash <= 0 || HeaderTokens.ContentLength(HeaderTokens.Trim(range[..dash])) is var from
-            && (from < 0 || from > most);
+            && (from < 0 || from >= most);
     }
 
     // Memory.

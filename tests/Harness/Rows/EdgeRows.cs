@@ -40,6 +40,12 @@ public static class EdgeRows
     private static string Several(int count) =>
         string.Concat(Enumerable.Repeat(Keep("/", $"N: {count}"), count - 1)) + Get("/", $"N: {count}");
 
+    private const string Up = "127.0.0.1:%UPSTREAM%";
+
+    /// <summary>An upstream group for each of the three numbers around 3.</summary>
+    private static string Groups(string name, Func<int, string> servers) => string.Concat(
+        Enumerable.Range(2, 3).Select(n => $"upstream {name}{n} {{ {servers(n)}}} "));
+
     public static readonly EdgeRow[] All =
     [
         // The head.
@@ -105,6 +111,27 @@ public static class EdgeRows
                 + Get("/", $"N: {n}", "Last: yes"), "X-Last: yes=MISS", "X-Last: yes=HIT")
         {
             Http = "proxy_cache_path %DIR%/edge keys_zone=ec:64k;",
+        },
+        new("proxy_cache_max_range_offset", "location / { proxy_cache eo; proxy_cache_valid 1m; "
+            + "proxy_cache_max_range_offset 5; add_header X-Last \"$http_last=$upstream_cache_status.\"; "
+            + "proxy_pass http://%UP%; }", 4,
+            static n => Keep($"/body/{20 + n}", $"Range: bytes={n}-")
+                + Get($"/body/{20 + n}", $"Range: bytes={n}-", "Last: yes"), "X-Last: yes=HIT.", "X-Last: yes=MISS.")
+        {
+            Http = "proxy_cache_path %DIR%/offset keys_zone=eo:64k;",
+        },
+        new("proxy_next_upstream_tries", "location / { proxy_next_upstream_tries 3; proxy_pass http://et$http_n; }", 3,
+            static n => Get("/", $"N: {n}"), " 200 ", " 502 ")
+        {
+            Http = Groups("et", static n => string.Concat(Enumerable.Range(1, n - 1).Select(static i =>
+                $"server 127.0.0.1:{i} max_fails=0; ")) + $"server {Up}; "),
+        },
+        new("max_fails", "location / { proxy_pass http://ef$http_n; "
+            + "add_header X-Last \"$http_last=$upstream_status.\"; }", 3,
+            static n => string.Concat(Enumerable.Repeat(Keep("/", $"N: {n}"), n - 1))
+                + Get("/", $"N: {n}", "Last: yes"), "X-Last: yes=502, 200.", "X-Last: yes=200.")
+        {
+            Http = Groups("ef", static _ => $"server 127.0.0.1:1 max_fails=3 fail_timeout=1h; server {Up} backup; "),
         },
         new("brotli_min_length",
             "brotli on; brotli_types *; brotli_min_length 21; location / { proxy_pass http://%UP%; }", 20,
