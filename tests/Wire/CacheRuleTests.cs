@@ -184,6 +184,39 @@ public sealed class CacheRuleTests : IClassFixture<CacheRuleTests.Shared>
         Assert.Equal("HIT", CacheTests.CacheOf(weir.Get("/blue")));
     }
 
+    /// <summary>Their heads came before the purge; the body of one ends while the purge's mark is there, that of the
+    /// other when it has gone: neither is served.</summary>
+    [Fact]
+    public void An_answer_under_way_does_not_outlive_its_purge()
+    {
+        using var early = new ManualResetEventSlim();
+        using var late = new ManualResetEventSlim();
+        using var upstream = new Upstream(connection =>
+        {
+            while (connection.ReadRequest() is { } request)
+            {
+                connection.Send("HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nSurrogate-Key: red\r\n"
+                    + "Content-Length: 100003\r\n\r\n" + new string('x', 100_000));
+                (request.Target == "/early" ? early : late).Wait(60_000);
+                connection.Send("end");
+            }
+        });
+        using ServerProcess weir = CacheTests.Start(upstream, "proxy_cache_purge_tags $http_x_tags;");
+        using RawClient first = weir.Connect(), second = weir.Connect();
+        first.Send(RawClient.Request("GET", "/early", []));
+        second.Send(RawClient.Request("GET", "/late", []));
+        Assert.True(first.WaitForBytes(10_000) && second.WaitForBytes(10_000));
+        Assert.Equal(204, weir.Get("/", "X-Tags: red").Status);
+        string taken = weir.Dir.At("cache/purges.taken");
+        Wait.For("the manager", () => File.Exists(taken), 30_000);
+        early.Set();
+        Assert.EndsWith("xend", first.ReadResponse().Text);
+        Wait.For("the mark's end", () => !File.Exists(taken), 30_000);
+        late.Set();
+        Assert.EndsWith("xend", second.ReadResponse().Text);
+        Assert.Equal(("MISS", "MISS"), (CacheTests.CacheOf(weir.Get("/early")), CacheTests.CacheOf(weir.Get("/late"))));
+    }
+
     // Stores.
 
     [Fact]

@@ -58,9 +58,10 @@ internal sealed class CacheCommit : ICacheWriterOwner
         long usedSec = EventLoop.NowMs / 1000, unixMs = EventLoop.UnixMs;
         if (complete)
         {
-            bool kept = MarkerId == 0
-                || Index.Publish(MarkerKey, MarkerId, MarkerBytes, usedSec, Purges, MainKey, Forgotten, unixMs);
-            if (kept && Index.Publish(Key, Head.Id, Head.FileBytes, usedSec, Purges, MainKey, Forgotten, unixMs))
+            bool kept = !IsPurged(writer, unixMs, out uint seen) && (MarkerId == 0 || Index.Publish(
+                MarkerKey, MarkerId, MarkerBytes, usedSec, seen, MainKey, Forgotten, unixMs, Purges));
+            if (kept && Index.Publish(
+                Key, Head.Id, Head.FileBytes, usedSec, seen, MainKey, Forgotten, unixMs, Purges))
             {
                 KeepSmall(writer);
             }
@@ -68,7 +69,7 @@ internal sealed class CacheCommit : ICacheWriterOwner
             {
                 CachePurge.Unlink(EventLoop, Path.FileOf(Key));
             }
-            if (!kept)
+            if (!kept && MarkerId != 0)
             {
                 CachePurge.Unlink(EventLoop, Path.FileOf(MarkerKey));
             }
@@ -95,6 +96,21 @@ internal sealed class CacheCommit : ICacheWriterOwner
         {
             Loop.Waits.Wake(Index, LockedKey);
         }
+    }
+
+    /// <summary>Whether a purge since it was asked for means it. Now, not at its first use: the mark may have gone by
+    /// then.</summary>
+    private bool IsPurged(CacheWriter writer, long unixMs, out uint seen)
+    {
+        seen = Index.Purges;
+        if (seen == Purges)
+        {
+            return false;
+        }
+        ReadOnlySpan<byte> texts = writer.HeadSlab!.Span[CacheFileHead.HeadBytes..Head.BodyStart];
+        return Index.IsPurged(texts[..Head.KeyLength],
+            texts.Slice(Head.KeyLength + Head.VaryLength + Head.ResponseLength, Head.TagsLength), Head.StoredMs,
+            unixMs, out seen);
     }
 
     private void KeepSmall(CacheWriter writer)

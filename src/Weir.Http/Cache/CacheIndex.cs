@@ -258,14 +258,15 @@ public sealed partial class CacheIndex
 
     /// <summary>A file is in its place under the key's name. False, and nothing is known of it, when
     /// <paramref name="main"/> was forgotten since it was asked for, when a purge came after
-    /// <paramref name="purgesSeen"/> and is done with, so that nobody can say whether it meant this response, or when
-    /// what is known was asked for later: then nobody can say which of the two files is there.</summary>
+    /// <paramref name="purgesAsked"/> (<paramref name="purgesSeen"/> unless told) and is done with, so that nobody can
+    /// say whether it meant this response, or when what is known was asked for later: then nobody can say which of the
+    /// two files is there.</summary>
     public bool Publish(CacheKey key, ulong id, long fileBytes, long nowSec, uint purgesSeen, CacheKey main,
-        ushort forgotten, long unixMs)
+        ushort forgotten, long unixMs, uint? purgesAsked = null)
     {
         using ZoneLock held = _zone.Lock();
         uint at = Find(main);
-        if (at != 0 && Entry(at).Forgotten != forgotten || (int)(Meta.PurgesDone - purgesSeen) > 0)
+        if (at != 0 && Entry(at).Forgotten != forgotten || (int)(Meta.PurgesDone - (purgesAsked ?? purgesSeen)) > 0)
         {
             return false;
         }

@@ -1,8 +1,8 @@
 // What the cache manager does, in bounded steps: files that nobody used for a while go, then those used longest ago
 // while the cache is too large or the disk too full, then those that a purge named. A file goes before its entry, so
 // that a manager that is killed leaves at worst an entry without a file, which is noticed when it is used. The mark of
-// a purge outlives its work by some seconds: what was asked for before the purge and comes to the disk after it meets
-// the mark at its first use, and what comes even later is not kept. A disk that does not answer is the caller's to
+// a purge outlives its work by some seconds: what was asked for before the purge and comes to the disk after it is
+// compared with it there, and what comes even later is not kept. A disk that does not answer is the caller's to
 // report: its exceptions leave a step. Blocking; one thread at a time. The loader that finds the files of an earlier
 // server is CacheLoader.
 using System.IO.Enumeration;
