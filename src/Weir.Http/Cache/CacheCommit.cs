@@ -107,10 +107,8 @@ internal sealed class CacheCommit : ICacheWriterOwner
         {
             return false;
         }
-        ReadOnlySpan<byte> texts = writer.HeadSlab!.Span[CacheFileHead.HeadBytes..Head.BodyStart];
-        return Index.IsPurged(texts[..Head.KeyLength],
-            texts.Slice(Head.KeyLength + Head.VaryLength + Head.ResponseLength, Head.TagsLength), Head.StoredMs,
-            unixMs, out seen);
+        var texts = new CacheFileTexts(writer.HeadSlab!.Memory, in Head);
+        return Index.IsPurged(texts.Key.Span, texts.Tags.Span, Head.StoredMs, unixMs, out seen);
     }
 
     private void KeepSmall(CacheWriter writer)
