@@ -69,6 +69,7 @@ public sealed partial class MistakeTests
         ["proxy_temp_file_write_size"] = Line, ["fastcgi_temp_file_write_size"] = Line,
         ["proxy_cache"] = Line, ["fastcgi_cache"] = Line,
         ["resolver"] = Newer, ["resolver_timeout"] = Newer, ["keepalive"] = Newer, ["proxy_cookie_flags"] = Newer,
+        ["proxy_ssl_password_file"] = Unused,
         ["modern_browser"] = _known["modern_browser"], ["thread_pool"] = _known["thread_pool"],
         ["worker_cpu_affinity"] = _known["worker_cpu_affinity"], ["user"] = _known["user"], ["pid"] = _known["pid"],
         ["load_module"] = _known["load_module"],
@@ -95,16 +96,19 @@ public sealed partial class MistakeTests
         Parallel.ForEach(mistakes,
             new ParallelOptions { MaxDegreeOfParallelism = 4 }, mistake =>
             {
-                string file = place.At($"{Interlocked.Increment(ref number)}.conf");
+                // A folder for each: what one makes (a log named 10) is not there for another to include.
+                string folder = place.At($"{Interlocked.Increment(ref number)}");
+                Directory.CreateDirectory(folder);
+                string file = Path.Combine(folder, "nginx.conf");
                 string text = mistake.Text.Replace("%PORT%", $"{port.Number}", StringComparison.Ordinal);
                 File.WriteAllText(file, text);
-                string theirs = Nginx(place, file);
+                string theirs = Nginx(folder, file);
                 if (theirs.Contains("unknown directive"))
                 {
                     return;
                 }
                 Interlocked.Increment(ref compared);
-                string[] ours = Weir(place, file, text);
+                string[] ours = Weir(folder, file, text);
                 if (!ours.Contains(theirs))
                 {
                     differences.Add((mistake.Directive,
@@ -117,19 +121,18 @@ public sealed partial class MistakeTests
         Assert.Equal("", string.Join(' ', known.Keys.Except(differences.Select(static d => d.Directive))));
     }
 
-    private static string Nginx(TempDir place, string file)
+    private static string Nginx(string folder, string file)
     {
-        (int exit, _, string errors) = ChildProcess.Run(Tools.Require("nginx"), "-t", "-p", place.Path + "/", "-c",
-            file,
-            "-e", "stderr", "-g", $"pid {file}.pid;");
+        (int exit, _, string errors) = ChildProcess.Run(Tools.Require("nginx"), "-t", "-p", folder + "/", "-c",
+            file, "-e", "stderr", "-g", $"pid {file}.pid;");
         return exit == 0 ? "accepted" : errors.Split('\n').Select(static l => MessagePattern().Match(l))
             .LastOrDefault(static m => m.Success)?.Groups[1].Value ?? errors;
     }
 
-    private static string[] Weir(TempDir place, string file, string text)
+    private static string[] Weir(string folder, string file, string text)
     {
         ConfTree tree = ConfParser.Parse(new MemoryConfFiles().Add(file, text), file, null);
-        var build = new HttpBuild(new CollectResources(place.Path + "/", place.Path + "/", []), tree.Errors);
+        var build = new HttpBuild(new CollectResources(folder + "/", folder + "/", []), tree.Errors);
         build.Run(tree);
         string[] refusals =
         [
