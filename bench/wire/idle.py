@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,8 @@ http {{
 """
 HOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "holder.py")
 HELD_MAX = 19000
+# nginx closes idle connections when a sixteenth of a worker's slots is left; reuseport fills workers unevenly.
+NGINX_CROWD_MAX = 140000
 
 
 def start(name, binary, options, base, workers, slots, listen=""):
@@ -127,6 +130,13 @@ def open_loop(tool, port, options, seconds):
     return result
 
 
+def median_loop(tool, port, options, rounds):
+    """Open loops one after another; of each figure its median, and each round's p99."""
+    loops = [open_loop(tool, port, options, options.seconds) for _ in range(rounds)]
+    result = {k: statistics.median(r[k] for r in loops) for k in ("p50_us", "p99_us", "slice_p99_us")}
+    return {**result, "rounds_slice_p99_us": [r["slice_p99_us"] for r in loops]}
+
+
 def crowd(name, binary, options, base, tool):
     workers = options.workers
     slots = options.crowd * 5 // (workers * 4) + 1000
@@ -134,13 +144,13 @@ def crowd(name, binary, options, base, tool):
     holders = None
     try:
         open_loop(tool, server.port, options, 1)
-        before = open_loop(tool, server.port, options, options.seconds)
+        before = median_loop(tool, server.port, options, options.rounds)
         empty = resident(server)
         processes = max(6 if not options.smoke else 1, -(-options.crowd // HELD_MAX))
         share = options.crowd // processes
         holders = Holders(server.port, [share] * (processes - 1) + [options.crowd - share * (processes - 1)])
         time.sleep(options.settle)
-        during = open_loop(tool, server.port, options, options.seconds)
+        during = median_loop(tool, server.port, options, options.rounds)
         full = resident(server)
         holders.ask_again()
     finally:
@@ -150,6 +160,11 @@ def crowd(name, binary, options, base, tool):
     return {"connections": options.crowd, "sources": processes, "workers": workers, "rate": options.rate,
             "without": before, "with": during, "empty_rss": empty[0], "empty_pss": empty[1], "full_rss": full[0],
             "full_pss": full[1]}
+
+
+def p99(figures):
+    rounds = figures["rounds_slice_p99_us"]
+    return f"{figures['slice_p99_us']:.0f} ({min(rounds):.0f} to {max(rounds):.0f})"
 
 
 def write(options, facts, results):
@@ -179,15 +194,15 @@ def write(options, facts, results):
     if many:
         lines += [
             "Active clients (open loop, 64 connections) beside the idle ones; every idle connection answered once more",
-            "afterwards. Latency in µs (p99 is the median of that of each quarter of a second); memory of all workers",
-            "in MiB.", "",
+            "afterwards. Latency in µs: medians of the rounds (p99 in a round is the median of that of each quarter of a",
+            "second; in brackets the least and the most of the rounds); memory of all workers in MiB.", "",
             "| server | idle | workers | requests/s | p50 without | p50 with | p99 without | p99 with | RSS | PSS |",
             "|---|---|---|---|---|---|---|---|---|---|"]
         for name, c in many:
             a, b = c["without"], c["with"]
             lines.append(
                 f"| {name} | {c['connections']:,} | {c['workers']} | {c['rate']:,} | {a['p50_us']:.0f} | "
-                f"{b['p50_us']:.0f} | {a['slice_p99_us']:.0f} | {b['slice_p99_us']:.0f} | "
+                f"{b['p50_us']:.0f} | {p99(a)} | {p99(b)} | "
                 f"{c['full_rss'] / 2**20:.0f} | "
                 f"{c['full_pss'] / 2**20:.0f} |")
         lines += [f"\n{n} is not in the table: {r['no_crowd']}" for n, r in results.items() if "no_crowd" in r]
@@ -202,7 +217,8 @@ def main():
     parser.add_argument("--crowd", type=int, default=150000)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--rate", type=int, default=1000)
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--settle", type=float, default=3)
     parser.add_argument("--engines", default="epoll,io_uring")
     parser.add_argument("--smoke", action="store_true")
@@ -210,8 +226,8 @@ def main():
     parser.add_argument("--nginx-binary", default=shutil.which("nginx") or "/usr/sbin/nginx")
     parser.add_argument("--output", default=os.path.join(bench.ROOT, "bench/results"))
     options = parser.parse_args()
-    options.rounds = 1
     if options.smoke:
+        options.rounds = 1
         options.connections, options.crowd, options.workers, options.seconds, options.settle = 200, 400, 2, 1, 0.2
     what = options.what or ["memory", "crowd"]
     bench.raise_file_limit()
@@ -224,6 +240,8 @@ def main():
             label = f"weir ({engine})" if name == "weir" else name
             options.engine = engine
             results[label] = {}
+            if name == "nginx":
+                options.crowd = min(options.crowd, NGINX_CROWD_MAX)
             if "memory" in what:
                 results[label]["memory"] = m = memory(name, binary, options, base)
                 print(f"{label}: {m['bytes_per_connection']:.0f} bytes a connection, "
