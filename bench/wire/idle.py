@@ -143,6 +143,7 @@ def crowd(name, binary, options, base, tool):
     server = start(name, binary, options, base, workers, min(slots, 19500), " reuseport")
     holders = None
     try:
+        bench.await_quiet(options.smoke)
         open_loop(tool, server.port, options, 1)
         before = median_loop(tool, server.port, options, options.rounds)
         empty = resident(server)
@@ -193,9 +194,9 @@ def write(options, facts, results):
     many = [(n, r["crowd"]) for n, r in sorted(results.items()) if "crowd" in r]
     if many:
         lines += [
-            "Active clients (open loop, 64 connections) beside the idle ones; every idle connection answered once more",
-            "afterwards. Latency in µs: medians of the rounds (p99 in a round is the median of that of each quarter of a",
-            "second; in brackets the least and the most of the rounds); memory of all workers in MiB.", "",
+            "Active clients (open loop, 64 connections) beside the idle ones; every idle connection answered once",
+            "more afterwards. Latency in µs: medians of the rounds (p99 in a round is the median of that of each",
+            "quarter of a second; in brackets the least and the most of the rounds); memory of all workers in MiB.", "",
             "| server | idle | workers | requests/s | p50 without | p50 with | p99 without | p99 with | RSS | PSS |",
             "|---|---|---|---|---|---|---|---|---|---|"]
         for name, c in many:
