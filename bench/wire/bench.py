@@ -460,42 +460,42 @@ def latencies(scenario, realistic, servers, rate, options, why):
 
 
 def run_growth(growth, options, base, files):
-    """CPU per request at every size, Weir's engines and nginx."""
+    """CPU per request at every size, Weir's engines and nginx. All sizes are there at once and take turns: a machine
+    that is slower for a while is so for each of them."""
     user = "user root;" if os.geteuid() == 0 else ""
     contenders = [(p, b) for p, b in options.contenders if p.takes_conf]
     sizes = growth.sizes[:2] if options.smoke else growth.sizes[::2] if options.quick else growth.sizes
-    points = {p.name: [] for p, _ in contenders}
-    script = os.path.join(base, "client.lua")
-    for size in sizes:
-        scenario = scenarios.Scenario(growth.name, "", growth.path, "", urls=1, host=growth.host(size))
-        with open(script, "w") as f:
-            f.write(scenarios.lua(scenario, False))
-        origin = start_origin(options, base, files) if growth.path.startswith("/p/") else None
-        servers = []
-        holders = []
-        try:
+    await_quiet(options.smoke)
+    origin = start_origin(options, base, files) if growth.path.startswith("/p/") else None
+    servers, holders = [], []
+    try:
+        for size in sizes:
+            scenario = scenarios.Scenario(growth.name, "", growth.path, "", urls=1, host=growth.host(size))
+            script = os.path.join(base, f"client-{size}.lua")
+            with open(script, "w") as f:
+                f.write(scenarios.lua(scenario, False))
             for peer, binary in contenders:
                 directory, port = tempfile.mkdtemp(dir=base), free_port()
                 server = Server(peer.name, binary, options.cores[0], directory, scenarios.growth_configuration(
                     growth, size, port, directory, files, origin.port if origin else 0, peer.engine, user, binary),
                     port)
-                servers.append(server)
+                servers.append((size, script, server, []))
                 if growth.idle:
                     holders.append(hold(port, size))
-            rounds = {s.name: [] for s in servers}
-            for number in range(options.rounds):
-                for server in servers if number % 2 == 0 else reversed(servers):
-                    rounds[server.name].append(measure(server, script, options.seconds, options.cores))
-            for server in servers:
-                points[server.name].append(
-                    {"size": size, **{k: statistics.median(r[k] for r in rounds[server.name])
-                                      for k in ("cpu_us", "user_us", "rps")}, "pss_bytes": memory(server.pids())[0]})
-        finally:
-            for holder in holders:
-                holder.kill()
-                holder.wait()
-            for server in servers + ([origin] if origin else []):
-                server.stop()
+        for number in range(options.rounds):
+            for _, script, server, rounds in servers if number % 2 == 0 else reversed(servers):
+                rounds.append(measure(server, script, options.seconds, options.cores))
+        points = {p.name: [] for p, _ in contenders}
+        for size, _, server, rounds in servers:
+            points[server.name].append(
+                {"size": size, **{k: statistics.median(r[k] for r in rounds) for k in ("cpu_us", "user_us", "rps")},
+                 "pss_bytes": memory(server.pids())[0]})
+    finally:
+        for holder in holders:
+            holder.kill()
+            holder.wait()
+        for server in [s for _, _, s, _ in servers] + ([origin] if origin else []):
+            server.stop()
     return {"growth": growth.name, "what": growth.what, "points": points}
 
 
