@@ -412,7 +412,7 @@ def run(scenario, realistic, options, base, files):
         rate = max(50, statistics.median(r["rps"] for r in rounds["nginx"]) / 2)
         waits = latencies(scenario, realistic, kept, rate, options, why)
         for server in kept:
-            if scenario.open_loop and not options.smoke and server.name not in waits:
+            if server.name in why:
                 continue
             pss, rss = memory(server.pids())
             runs = rounds[server.name]
@@ -440,7 +440,7 @@ def run(scenario, realistic, options, base, files):
 def latencies(scenario, realistic, servers, rate, options, why):
     """Medians over alternating rounds at half of nginx's rate, by server; a peer of others has one round. A second at
     a time: what a machine steals for some milliseconds spoils one round in place of all."""
-    if not scenario.open_loop or options.smoke:
+    if not scenario.open_loop or options.smoke or not options.latency_rounds:
         return {}
     tool, headers, runs = os.path.join(options.tools, "openloop"), scenario.lines(realistic), {}
     await_quiet(options.smoke)

@@ -12,7 +12,6 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
     internal const int AddressBytesMax = 112;
     private const int InlineAddressBytes = 28;
     private const int GatherMax = 64;
-    private const long SendFileChunkBytes = 2 * 1024 * 1024;
     private const nuint HeldBytesMax = 128; // what is smaller waits for the file behind it
 
     /// <summary>Bytes sent in a row before others get their turn: a fast reader never lets a send block.</summary>
@@ -428,7 +427,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         ref ChainSegment first = ref chain[0];
         if (first.IsFile)
         {
-            long want = Math.Min(first.Length, SendFileChunkBytes);
+            long want = Math.Min(first.Length, SendTurnBytesMax);
             SysResult n = Sys.SendFile(Fd, first.File!.Fd, first.FileOffset, want);
             // Nothing: the file became shorter than was promised.
             return n.Value == 0 ? SysResult.Error(Errno.EIO) : n;

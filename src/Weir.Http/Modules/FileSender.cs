@@ -1,8 +1,9 @@
 // Sends bytes of an open file as a response's body. What the page cache holds of a small file is read straight into
-// slabs and leaves with the head in one send; larger files go as file slices, window by window, each known to be cached
-// before the kernel is asked to send it. What is not cached is read by the engine (an entry of io_uring, a thread of
-// BlockingWork elsewhere), so that the loop never waits for a disk. The sender takes over the caller's reference on the
-// file.
+// slabs and leaves with the head in one send; larger files go as file slices, window by window (sendfile_max_chunk),
+// each known to be cached before the kernel is asked to send it; a client that takes all at once waits a turn of
+// the loop after each, so that others are served. What is not cached is read by the engine (an entry of io_uring, a
+// thread of BlockingWork elsewhere), so that the loop never waits for a disk. The sender takes over the caller's
+// reference on the file.
 using Weir.Kernel;
 using Weir.Kernel.Net;
 using Weir.Loop;
@@ -20,7 +21,10 @@ internal static class FileSender
     /// sendfile cost less than one call that copies.</summary>
     internal const int CopyBytesMax = 8 * 1024;
 
-    private const int WindowBytes = 512 * 1024;
+    /// <summary>No window is larger, not even with <c>sendfile_max_chunk 0</c>: pages that were cached when it was
+    /// looked at should still be when they are sent.</summary>
+    private const long WindowBytesMax = 4 * 1024 * 1024;
+
     private const int SlabBytes = 64 * 1024;
     private const int PageBytes = 4096;
 
@@ -127,6 +131,7 @@ internal static class FileSender
     /// <summary>Reads piece by piece, waiting for the disk and for the client.</summary>
     private static async LoopTask<PhaseResult> SendReadAsync(HttpRequest r, FileRef file, long at, long end)
     {
+        long turnEnd = at + WindowBytes(r);
         while (at < end)
         {
             int want = (int)Math.Min(end - at, SlabBytes);
@@ -144,21 +149,43 @@ internal static class FileSender
             at += read.Value;
             r.Push(slab.Memory.Slice(0, read.Int), slab, at == end ? PushFlags.Last : PushFlags.None);
             slab.Release();
-            if (at < end && !await r.Drained())
+            if (at == end)
             {
                 break;
+            }
+            LoopTask<bool> drained = r.Drained();
+            if (!drained.IsCompleted)
+            {
+                turnEnd = at + WindowBytes(r);
+            }
+            if (!await drained)
+            {
+                break;
+            }
+            if (at >= turnEnd)
+            {
+                await r.Loop.YieldAsync();
+                turnEnd = at + WindowBytes(r);
             }
         }
         file.Release();
         return PhaseResult.Done;
     }
 
+    /// <summary><c>sendfile_max_chunk</c>: bytes that one client gets in a row.</summary>
+    private static long WindowBytes(HttpRequest r)
+    {
+        long most = r.Location.SendFileMaxChunk.Value;
+        return most > 0 ? Math.Min(most, WindowBytesMax) : WindowBytesMax;
+    }
+
     private static async LoopTask<PhaseResult> SendWindowsAsync(HttpRequest r, FileRef file, long at, long end)
     {
         bool isFirst = true;
+        long window = WindowBytes(r);
         while (at < end)
         {
-            long length = Math.Min(end - at, WindowBytes);
+            long length = Math.Min(end - at, window);
             if (!IsCached(file.Fd, at, length))
             {
                 BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
@@ -170,15 +197,26 @@ internal static class FileSender
                 }
             }
             BufferChain chain = r.Loop.RentChain();
-            int ahead = isFirst && r.Location.TcpNoPush.Value ? Precede(r.Loop, file, chain, at) : 0;
+            int ahead = isFirst && r.Location.TcpNoPush.Value && length > PageBytes
+                ? Precede(r.Loop, file, chain, at) : 0;
             isFirst = false;
             chain.AppendFile(file, at + ahead, length - ahead);
             at += length;
             r.Push(chain, at == end ? PushFlags.Last : PushFlags.None);
             r.Loop.Return(chain);
-            if (at < end && !await r.Drained())
+            if (at == end)
             {
                 break;
+            }
+            LoopTask<bool> drained = r.Drained();
+            bool atOnce = drained.IsCompleted;
+            if (!await drained)
+            {
+                break;
+            }
+            if (atOnce)
+            {
+                await r.Loop.YieldAsync();
             }
         }
         file.Release();

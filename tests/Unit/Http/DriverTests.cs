@@ -100,6 +100,47 @@ public sealed class DriverTests
         }
     }
 
+    [Theory]
+    [InlineData("sendfile on; sendfile_max_chunk 256k;", 256)]
+    [InlineData("sendfile on; sendfile_max_chunk 1m;", 1024)]
+    [InlineData("sendfile on;", 2048)]
+    [InlineData("sendfile on; sendfile_max_chunk 0;", 4096)]
+    [InlineData("sendfile off; sendfile_max_chunk 256k;", 256)]
+    public void A_client_that_takes_a_file_at_once_gets_a_chunk_a_turn(string directives, int chunkKilobytes)
+    {
+        string folder = Directory.CreateTempSubdirectory("weir-chunk").FullName;
+        File.WriteAllBytes(Path.Combine(folder, "large"), new byte[8 << 20]);
+        try
+        {
+            using var server = new MemoryServer($"server {{ listen 127.0.0.1:80; root {folder}; {directives} }}");
+            server.Loop.WindowBytes = 64 << 20;
+            InMemoryPeer peer = server.Connect();
+            peer.Send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+
+            List<int> taken = [];
+            for (int turn = 0; turn < 200; turn++)
+            {
+                server.Loop.RunTurn(0);
+                int bytes = peer.ReadText().Length;
+                if (bytes > 0)
+                {
+                    taken.Add(bytes);
+                }
+            }
+
+            Assert.InRange(taken.Sum(), 8 << 20, (8 << 20) + 1024);
+            // Who yields in the turn that began the answer goes on at its end: two chunks leave in the first.
+            Assert.InRange(taken[0], 1, 2 * chunkKilobytes * 1024 + 1024);
+            Assert.All(taken.Skip(1), n => Assert.InRange(n, 1, chunkKilobytes * 1024));
+            Assert.Equal(8192 / chunkKilobytes - 1, taken.Count);
+            Assert.Null(server.Fault);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
     [Fact]
     public void An_idle_connection_holds_no_buffer()
     {
