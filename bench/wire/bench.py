@@ -56,10 +56,20 @@ def children(pid):
     return found
 
 
+def is_loader(pid):
+    """A cache's loader ends while requests are measured: it is not one of the processes that serve."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return b"loader" in f.read()
+    except OSError:
+        return True
+
+
 def tree(pid):
     pids = [pid]
     for child in children(pid):
-        pids += tree(child)
+        if not is_loader(child):
+            pids += tree(child)
     return pids
 
 
