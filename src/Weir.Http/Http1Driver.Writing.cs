@@ -360,6 +360,8 @@ internal sealed partial class Http1Driver
         return !_aborted;
     }
 
+    public override void SetTurn(long bytes) => _connection.SendTurnBytes = bytes;
+
     public override LoopTask<bool> DrainAsync(HttpRequest r, long keptBytes)
     {
         if (!Flush(r))

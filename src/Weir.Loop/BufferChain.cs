@@ -13,6 +13,8 @@ public sealed class FileRef
     [ThreadStatic]
     private static Pool? t_pool;
 
+    private const int PageBytes = 4096;
+
     private FileRef? _next;
 
     private sealed class Pool : SparePool
@@ -53,6 +55,15 @@ public sealed class FileRef
     }
 
     public void AddReference() => _references++;
+
+    /// <summary>Whether sending the range would not wait for a disk: all of it is in the page cache, or the kernel
+    /// cannot tell (before Linux 6.5) and reads ahead by itself.</summary>
+    public bool IsCached(long offset, long length)
+    {
+        long pages = (offset + length - 1) / PageBytes - offset / PageBytes + 1;
+        SysResult cached = Sys.CachedPages(Fd, offset, length);
+        return cached.IsError || cached.Value >= pages;
+    }
 
     public void Release()
     {
@@ -400,10 +411,12 @@ public sealed unsafe class BufferChain
         return copied;
     }
 
-    /// <summary>Collects the memory at the front for a gathered write. Stops at a file slice.</summary>
-    public int Gather(IoVec* into, int max)
+    /// <summary>Collects the memory at the front for a gathered write; how many pieces, of how many bytes. Stops at a
+    /// file slice.</summary>
+    public int Gather(IoVec* into, int max, out long bytes)
     {
         int n = 0;
+        bytes = 0;
         for (; n < max && n < _count; n++)
         {
             ref ChainSegment item = ref this[n];
@@ -413,6 +426,7 @@ public sealed unsafe class BufferChain
             }
             into[n].Base = (nint)item.Pointer;
             into[n].Length = (nuint)item.Length;
+            bytes += item.Length;
         }
         return n;
     }

@@ -151,6 +151,12 @@ public abstract class Connection : LoopTimer
     /// when an error has ended sending. What waits only in memory returns at once.</summary>
     public virtual bool SendHolding(BufferChain chain, long keptBytes) => SendError == 0;
 
+    /// <summary>Bytes that leave in a row before others get their turn, and of a file in one call; 4 MiB unless set,
+    /// and never more. A TLS connection has less of its own.</summary>
+    public long SendTurnBytes { get; set; } = SendTurnBytesMax;
+
+    public const long SendTurnBytesMax = 4 * 1024 * 1024;
+
     /// <summary>Bytes the kernel accepted in all.</summary>
     public long SentBytes { get; protected set; }
 

@@ -205,8 +205,19 @@ internal sealed unsafe class EpollStream : SocketStream
 
     protected override bool MustWait => false;
 
-    /// <summary>The registration tells by itself, once there is one.</summary>
-    protected override void AwaitWritable() => Watch();
+    /// <summary>The registration tells by itself, once there is one, what changes; made anew, it tells what is.
+    /// </summary>
+    protected override void AwaitWritable(bool mayHaveRoom)
+    {
+        if (_target.Slot < 0)
+        {
+            Watch();
+        }
+        else if (mayHaveRoom)
+        {
+            _loop.Modify(_target, Interest);
+        }
+    }
 
     protected override void LetGo(bool reset)
     {

@@ -40,6 +40,7 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : ManagedStream(l
         IsClosed = false;
         SentBytes = 0;
         SendTimeoutMs = 0;
+        SendTurnBytes = SendTurnBytesMax;
         Watcher = null;
         Owner = null;
         OwnerCount = 0;
@@ -210,8 +211,15 @@ internal sealed unsafe class InMemoryStream(InMemoryLoop loop) : ManagedStream(l
 
     protected override void Transmit(BufferChain chain)
     {
+        long stopAt = SentBytes + SendTurnBytes;
         while (!chain.IsEmpty && SendError == 0)
         {
+            if (SentBytes >= stopAt)
+            {
+                Block(chain);
+                Poke();
+                return;
+            }
             if (_out.IsBroken || _out.IsEnded)
             {
                 Fail(_out.IsEnded ? Errno.EPIPE : Errno.ECONNRESET);

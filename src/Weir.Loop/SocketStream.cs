@@ -7,16 +7,10 @@ using Weir.Kernel.Net;
 
 namespace Weir.Loop;
 
-internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
+internal abstract unsafe partial class SocketStream(EventLoop loop) : Connection(loop)
 {
     internal const int AddressBytesMax = 112;
     private const int InlineAddressBytes = 28;
-    private const int GatherMax = 64;
-    private const nuint HeldBytesMax = 128; // what is smaller waits for the file behind it
-
-    /// <summary>Bytes sent in a row before others get their turn: a fast reader never lets a send block.</summary>
-    private const long SendTurnBytesMax = 4 * 1024 * 1024;
-
     /// <summary>Receives in a row that find bytes before others get their turn.</summary>
     protected const int ImmediateMax = 64;
 
@@ -70,6 +64,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         IsClosed = false;
         SentBytes = 0;
         SendTimeoutMs = 0;
+        SendTurnBytes = SendTurnBytesMax;
         Watcher = null;
         Owner = null;
         OwnerCount = 0;
@@ -80,6 +75,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         HasPeerEnded = false;
         IsBroken = false;
         IsBlocked = false;
+        _isWarming = false;
         _noDelay = false;
         _localLength = 0;
         _peerLength = (byte)Math.Min(peer.Length, InlineAddressBytes);
@@ -247,6 +243,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
         }
         if (_sendError == 0)
         {
+            SetSeen(long.MaxValue);
             Transmit(chain);
         }
         if (_sendError != 0)
@@ -274,6 +271,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
     public override bool SendHolding(BufferChain chain, long keptBytes)
     {
         Land();
+        _isHolding = true;
         bool held = false;
         long untilMs = Sys.MonotonicMs() + SendTimeoutMs;
         while (IsBlocked && chain.Length > keptBytes && MaySendNow)
@@ -296,6 +294,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
                 untilMs = Sys.MonotonicMs() + SendTimeoutMs;
             }
         }
+        _isHolding = false;
         if (held && IsBlocked && _sendTimer is not null && SendTimeoutMs > 0)
         {
             // The loop's clock stood still meanwhile.
@@ -319,12 +318,11 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
     protected abstract bool MustWait { get; }
 
     /// <summary>Bytes that were taken over in this turn may still leave at once, because more follows.</summary>
-    protected virtual void Land()
-    {
-    }
+    protected virtual void Land() { }
 
-    /// <summary>The kernel takes no more now: the engine calls <see cref="ContinueSend"/> when it may.</summary>
-    protected abstract void AwaitWritable();
+    /// <summary>The kernel takes no more now, or took a part: the engine calls <see cref="ContinueSend"/> when there
+    /// is room, at once if the part had another reason (<paramref name="mayHaveRoom"/>).</summary>
+    protected abstract void AwaitWritable(bool mayHaveRoom = false);
 
     protected void ContinueSend()
     {
@@ -371,7 +369,7 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
 
     private void Transmit(BufferChain chain)
     {
-        long stopAt = SentBytes + SendTurnBytesMax;
+        long stopAt = SentBytes + SendTurnBytes; // a fast reader never lets a send block
         while (!chain.IsEmpty)
         {
             if (MustWait)
@@ -393,62 +391,44 @@ internal abstract unsafe class SocketStream(EventLoop loop) : Connection(loop)
                 Loop.Ready(_resumeSend ??= ContinueSend);
                 return;
             }
-            if (TakesOver(chain))
+            bool isFile = chain[0].IsFile;
+            if (isFile && IsCold(ref chain[0]))
+            {
+                Block(chain);
+                Warm(ref chain[0]);
+                return;
+            }
+            if (!isFile && TakesOver(chain))
             {
                 continue;
             }
-            SysResult n = Write(chain);
+            SysResult n = Write(chain, out long wanted);
             if (n.Value > 0)
             {
                 SentBytes += n.Value;
                 chain.Consume(n.Value);
-                continue;
+                if (n.Value == wanted)
+                {
+                    continue;
+                }
             }
-            if (n.Errno == Errno.EAGAIN)
+            else if (n.Errno != Errno.EAGAIN)
             {
-                Block(chain);
-                AwaitWritable();
-                return;
+                _sendError = n.Errno;
+                IsBroken = true;
+                break;
             }
-            _sendError = n.Errno;
-            IsBroken = true;
-            break;
+            // To ask again after a part would follow the peer from segment to segment, a call for each. That of a file
+            // may have had another reason than a full buffer, which no edge would tell.
+            Block(chain);
+            AwaitWritable(mayHaveRoom: isFile && n.Value > 0);
+            return;
         }
         _sending = null;
         if (!MustWait)
         {
             StopSendTimer();
         }
-    }
-
-    /// <summary>One system call's worth of the chain's front.</summary>
-    private SysResult Write(BufferChain chain)
-    {
-        ref ChainSegment first = ref chain[0];
-        if (first.IsFile)
-        {
-            long want = Math.Min(first.Length, SendTurnBytesMax);
-            SysResult n = Sys.SendFile(Fd, first.File!.Fd, first.FileOffset, want);
-            // Nothing: the file became shorter than was promised.
-            return n.Value == 0 ? SysResult.Error(Errno.EIO) : n;
-        }
-        if (chain.Count == 1)
-        {
-            return Sys.Send(Fd, first.Pointer, (int)first.Length, false);
-        }
-        return WriteGathered(chain);
-    }
-
-    [SkipLocalsInit]
-    private SysResult WriteGathered(BufferChain chain)
-    {
-        IoVec* pieces = stackalloc IoVec[GatherMax];
-        int count = chain.Gather(pieces, GatherMax);
-        // A head held back for its file makes one burst, which BBR sends by a timer, at twice the CPU of the file.
-        bool more = count < chain.Count && (!chain[count].IsFile || pieces[0].Length < HeldBytesMax);
-        return count == 1
-            ? Sys.Send(Fd, (byte*)pieces[0].Base, (int)pieces[0].Length, more)
-            : Sys.SendGathered(Fd, pieces, count, more);
     }
 
     private void Block(BufferChain chain)

@@ -176,7 +176,7 @@ internal sealed unsafe partial class UringStream
         base.SendTimedOut();
     }
 
-    protected override void AwaitWritable()
+    protected override void AwaitWritable(bool mayHaveRoom = false)
     {
         if (!_isPollingWritable)
         {

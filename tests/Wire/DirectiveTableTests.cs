@@ -40,6 +40,8 @@ public sealed class DirectiveTableTests
         ("Unit/Server/WebServerTests.cs", "An_answer_in_several_writes_does_not_wait_for_acknowledgements",
             "tcp_nodelay", ""),
         ("Wire/FilesTests.cs", "Sendfile_sends_the_pages_of_the_file_themselves", "sendfile", ""),
+        ("Unit/Http/DriverTests.cs", "A_client_that_takes_a_file_at_once_gets_a_chunk_a_turn", "sendfile_max_chunk",
+            ""),
         ("Wire/FilesTests.cs", "The_first_page_leaves_with_the_head_where_nothing_is_pushed", "tcp_nopush", ""),
         ("Wire/TimedOutTests.cs", "A_client_that_does_not_read_is_reset_where_that_is_asked_for",
             "reset_timedout_connection",
@@ -92,7 +94,7 @@ public sealed class DirectiveTableTests
             "server_names_hash_bucket_size", "types_hash_max_size", "types_hash_bucket_size", "map_hash_max_size",
             "map_hash_bucket_size", "proxy_headers_hash_max_size", "proxy_headers_hash_bucket_size",
             "connection_pool_size", "request_pool_size", "directio_alignment", "directio", "send_lowat", "read_ahead",
-            "postpone_output", "sendfile_max_chunk", "subrequest_output_buffer_size", "proxy_send_lowat",
+            "postpone_output", "subrequest_output_buffer_size", "proxy_send_lowat",
             "fastcgi_send_lowat",
         ]).Select(static n => ("http", n + " 1024", n + " x")),
         .. ((string[])["referer_hash_max_size", "referer_hash_bucket_size"]).Select(static n =>

@@ -1,9 +1,8 @@
 // Sends bytes of an open file as a response's body. What the page cache holds of a small file is read straight into
-// slabs and leaves with the head in one send; larger files go as file slices, window by window (sendfile_max_chunk),
-// each known to be cached before the kernel is asked to send it; a client that takes all at once waits a turn of
-// the loop after each, so that others are served. What is not cached is read by the engine (an entry of io_uring, a
-// thread of BlockingWork elsewhere), so that the loop never waits for a disk. The sender takes over the caller's
-// reference on the file.
+// slabs and leaves with the head in one send; larger files go as slices that are known to be cached before the kernel
+// is asked to send them. A client that takes all at once gets sendfile_max_chunk of it in a turn of the loop, so that
+// others are served. What is not cached is read by the engine (an entry of io_uring, a thread of BlockingWork
+// elsewhere), so that the loop never waits for a disk. The sender takes over the caller's reference on the file.
 using Weir.Kernel;
 using Weir.Kernel.Net;
 using Weir.Loop;
@@ -21,9 +20,9 @@ internal static class FileSender
     /// sendfile cost less than one call that copies.</summary>
     internal const int CopyBytesMax = 8 * 1024;
 
-    /// <summary>No window is larger, not even with <c>sendfile_max_chunk 0</c>: pages that were cached when it was
-    /// looked at should still be when they are sent.</summary>
-    private const long WindowBytesMax = 4 * 1024 * 1024;
+    /// <summary>So much of a file is looked for in the page cache and given to the connection at once, which looks
+    /// again where a client takes its time.</summary>
+    private const long WindowBytes = 64 * 1024 * 1024;
 
     private const int SlabBytes = 64 * 1024;
     private const int PageBytes = 4096;
@@ -92,7 +91,7 @@ internal static class FileSender
             }
             return SendReadAsync(r, file, at, end);
         }
-        return NeedsBytes(r) ? SendReadAsync(r, file, from, end) : SendWindowsAsync(r, file, from, end);
+        return NeedsBytes(r) ? SendReadAsync(r, file, from, end) : SendWindows(r, file, from, end);
     }
 
     private static bool NeedsBytes(HttpRequest r) =>
@@ -131,7 +130,7 @@ internal static class FileSender
     /// <summary>Reads piece by piece, waiting for the disk and for the client.</summary>
     private static async LoopTask<PhaseResult> SendReadAsync(HttpRequest r, FileRef file, long at, long end)
     {
-        long turnEnd = at + WindowBytes(r);
+        var row = new Row(r);
         while (at < end)
         {
             int want = (int)Math.Min(end - at, SlabBytes);
@@ -154,40 +153,76 @@ internal static class FileSender
                 break;
             }
             LoopTask<bool> drained = r.Drained();
-            if (!drained.IsCompleted)
-            {
-                turnEnd = at + WindowBytes(r);
-            }
+            bool isOver = row.IsOver(read.Value, drained.IsCompleted);
             if (!await drained)
             {
                 break;
             }
-            if (at >= turnEnd)
+            if (isOver)
             {
                 await r.Loop.YieldAsync();
-                turnEnd = at + WindowBytes(r);
             }
         }
         file.Release();
         return PhaseResult.Done;
     }
 
-    /// <summary><c>sendfile_max_chunk</c>: bytes that one client gets in a row.</summary>
-    private static long WindowBytes(HttpRequest r)
+    /// <summary>What one client gets in a row: <c>sendfile_max_chunk</c>, and no more than a connection sends by
+    /// itself.</summary>
+    private struct Row
     {
-        long most = r.Location.SendFileMaxChunk.Value;
-        return most > 0 ? Math.Min(most, WindowBytesMax) : WindowBytesMax;
+        private long _sent;
+
+        internal Row(HttpRequest r)
+        {
+            long most = r.Location.SendFileMaxChunk.Value;
+            Bytes = most > 0 ? Math.Min(most, Connection.SendTurnBytesMax) : Connection.SendTurnBytesMax;
+        }
+
+        internal long Bytes { get; }
+
+        /// <summary>Whether others are to be served now: the client took so much without being waited for.</summary>
+        internal bool IsOver(long bytes, bool atOnce)
+        {
+            _sent = atOnce ? _sent + bytes : 0;
+            if (_sent < Bytes)
+            {
+                return false;
+            }
+            _sent = 0;
+            return true;
+        }
     }
 
-    private static async LoopTask<PhaseResult> SendWindowsAsync(HttpRequest r, FileRef file, long at, long end)
+    private static LoopTask<PhaseResult> SendWindows(HttpRequest r, FileRef file, long from, long end)
     {
-        bool isFirst = true;
-        long window = WindowBytes(r);
-        while (at < end)
+        var row = new Row(r);
+        r.Stream.SetTurn(row.Bytes);
+        bool isCached = file.IsCached(from, Math.Min(end - from, WindowBytes));
+        if (!isCached || end - from > WindowBytes)
         {
-            long length = Math.Min(end - at, window);
-            if (!IsCached(file.Fd, at, length))
+            return SendWindowsAsync(r, file, from, end, isCached, row);
+        }
+        PushWindow(r, file, from, end, isFirst: true, isLast: true);
+        file.Release();
+        return PhaseResult.Done;
+    }
+
+    /// <summary>What is not all cached goes by smaller windows, each read before it is sent.</summary>
+    private static async LoopTask<PhaseResult> SendWindowsAsync(HttpRequest r, FileRef file, long from, long end,
+        bool isCached, Row row)
+    {
+        long at = from;
+        while (true)
+        {
+            long length = Math.Min(end - at, isCached ? WindowBytes : row.Bytes);
+            if (!file.IsCached(at, length))
             {
+                if (isCached)
+                {
+                    isCached = false;
+                    continue;
+                }
                 BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
                 SysResult read = await r.Loop.WarmFileAsync(file.Fd, scratch.Memory, at, length);
                 scratch.Release();
@@ -196,31 +231,35 @@ internal static class FileSender
                     return Fail(r, file, read.Errno, at);
                 }
             }
-            BufferChain chain = r.Loop.RentChain();
-            int ahead = isFirst && r.Location.TcpNoPush.Value && length > PageBytes
-                ? Precede(r.Loop, file, chain, at) : 0;
-            isFirst = false;
-            chain.AppendFile(file, at + ahead, length - ahead);
+            PushWindow(r, file, at, at + length, at == from, at + length == end);
             at += length;
-            r.Push(chain, at == end ? PushFlags.Last : PushFlags.None);
-            r.Loop.Return(chain);
             if (at == end)
             {
                 break;
             }
             LoopTask<bool> drained = r.Drained();
-            bool atOnce = drained.IsCompleted;
+            bool isOver = row.IsOver(length, drained.IsCompleted);
             if (!await drained)
             {
                 break;
             }
-            if (atOnce)
+            if (isOver)
             {
                 await r.Loop.YieldAsync();
             }
         }
         file.Release();
         return PhaseResult.Done;
+    }
+
+    private static void PushWindow(HttpRequest r, FileRef file, long from, long end, bool isFirst, bool isLast)
+    {
+        BufferChain chain = r.Loop.RentChain();
+        int ahead = isFirst && r.Location.TcpNoPush.Value && end - from > PageBytes
+            ? Precede(r.Loop, file, chain, from) : 0;
+        chain.AppendFile(file, from + ahead, end - from - ahead);
+        r.Push(chain, isLast ? PushFlags.Last : PushFlags.None);
+        r.Loop.Return(chain);
     }
 
     /// <summary><c>tcp_nopush</c>: the first page goes behind the head as bytes, so that both leave in one packet;
@@ -243,7 +282,7 @@ internal static class FileSender
     {
         for (int i = 0; i < ranges.Count; i++)
         {
-            if (!IsCached(file.Fd, at + ranges[i].Start, ranges[i].Length))
+            if (!file.IsCached(at + ranges[i].Start, ranges[i].Length))
             {
                 BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
                 await r.Loop.WarmFileAsync(file.Fd, scratch.Memory, at + ranges[i].Start, ranges[i].Length);
@@ -256,15 +295,6 @@ internal static class FileSender
         r.Loop.Return(chain);
         file.Release();
         return PhaseResult.Done;
-    }
-
-    /// <summary>Whether sending the range would not wait for a disk.</summary>
-    private static bool IsCached(int fd, long offset, long length)
-    {
-        long pages = (offset + length - 1) / PageBytes - offset / PageBytes + 1;
-        SysResult cached = Sys.CachedPages(fd, offset, length);
-        // Without cachestat: the kernel reads ahead by itself, as it does for nginx.
-        return cached.IsError || cached.Value >= pages;
     }
 
     private static PhaseResult Fail(HttpRequest r, FileRef file, int errno, long at)
