@@ -360,7 +360,11 @@ internal sealed partial class Http1Driver
         return !_aborted;
     }
 
-    public override void SetTurn(long bytes) => _connection.SendTurnBytes = bytes;
+    public override bool BeginFile(long turnBytes)
+    {
+        _connection.SendTurnBytes = turnBytes;
+        return _connection.LooksAgain;
+    }
 
     public override LoopTask<bool> DrainAsync(HttpRequest r, long keptBytes)
     {

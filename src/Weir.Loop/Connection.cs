@@ -157,6 +157,10 @@ public abstract class Connection : LoopTimer
 
     public const long SendTurnBytesMax = 4 * 1024 * 1024;
 
+    /// <summary>Whether a slice of a file that has left the page cache when its turn comes is read beside the loop.
+    /// Otherwise only what leaves soon may be given to <see cref="Send"/>.</summary>
+    public virtual bool LooksAgain => true;
+
     /// <summary>Bytes the kernel accepted in all.</summary>
     public long SentBytes { get; protected set; }
 

@@ -8,6 +8,8 @@ namespace Weir.Tls;
 
 public sealed partial class TlsConnection
 {
+    public override bool LooksAgain => false;
+
     /// <summary>Encrypts up to a batch of the chain's front, which stays in the chain. Returns 0 or an error
     /// number.</summary>
     private int Encrypt(BufferChain plain)

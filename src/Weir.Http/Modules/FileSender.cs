@@ -20,8 +20,8 @@ internal static class FileSender
     /// sendfile cost less than one call that copies.</summary>
     internal const int CopyBytesMax = 8 * 1024;
 
-    /// <summary>So much of a file is looked for in the page cache and given to the connection at once, which looks
-    /// again where a client takes its time.</summary>
+    /// <summary>So much of a file is looked for in the page cache and given at once to a connection that looks again
+    /// where a client takes its time.</summary>
     private const long WindowBytes = 64 * 1024 * 1024;
 
     private const int SlabBytes = 64 * 1024;
@@ -197,30 +197,29 @@ internal static class FileSender
     private static LoopTask<PhaseResult> SendWindows(HttpRequest r, FileRef file, long from, long end)
     {
         var row = new Row(r);
-        r.Stream.SetTurn(row.Bytes);
-        bool isCached = file.IsCached(from, Math.Min(end - from, WindowBytes));
-        if (!isCached || end - from > WindowBytes)
+        long window = r.Stream.BeginFile(row.Bytes) ? WindowBytes : row.Bytes;
+        if (end - from > window || !file.IsCached(from, end - from))
         {
-            return SendWindowsAsync(r, file, from, end, isCached, row);
+            return SendWindowsAsync(r, file, from, end, window, row);
         }
         PushWindow(r, file, from, end, isFirst: true, isLast: true);
         file.Release();
         return PhaseResult.Done;
     }
 
-    /// <summary>What is not all cached goes by smaller windows, each read before it is sent.</summary>
     private static async LoopTask<PhaseResult> SendWindowsAsync(HttpRequest r, FileRef file, long from, long end,
-        bool isCached, Row row)
+        long window, Row row)
     {
         long at = from;
         while (true)
         {
-            long length = Math.Min(end - at, isCached ? WindowBytes : row.Bytes);
+            long length = Math.Min(end - at, window);
             if (!file.IsCached(at, length))
             {
-                if (isCached)
+                if (length > row.Bytes)
                 {
-                    isCached = false;
+                    // No more than is read in a moment: the client waits for it.
+                    window = row.Bytes;
                     continue;
                 }
                 BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
