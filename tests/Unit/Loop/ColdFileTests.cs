@@ -80,7 +80,7 @@ public sealed class ColdFileTests
         });
     }
 
-    /// <summary>A connection whose server sends the file, blocked for longer than it remembers what was cached.</summary>
+    /// <summary>A connection whose server sends the file, blocked for longer than it believes what it saw.</summary>
     private static async LoopTask<(Connection Client, Connection Server, FileRef File, BufferChain Chain)> Begin(
         Rig rig, string path, int pauseMs = 1200)
     {
