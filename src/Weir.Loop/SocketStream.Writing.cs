@@ -63,11 +63,12 @@ internal abstract partial class SocketStream
     /// <summary>Whether a disk would be waited for, as far as one can know.</summary>
     private bool IsCold(ref ChainSegment slice)
     {
-        if (_isHolding || !_isWarming && Loop.NowMs - _seenMs < SeenMs && slice.FileOffset < _seenTo)
+        if (_isHolding || _isWarming)
         {
-            return false;
+            return !_isHolding;
         }
-        return _isWarming || !IsCached(ref slice, SeenBytesMax) && !IsCached(ref slice, SendTurnBytes);
+        bool isOld = Loop.NowMs - _seenMs >= SeenMs || slice.FileOffset >= _seenTo;
+        return isOld && !IsCached(ref slice, SeenBytesMax) && !IsCached(ref slice, SendTurnBytes);
     }
 
     private bool IsCached(ref ChainSegment slice, long most)
