@@ -110,9 +110,10 @@ public abstract class ClientStream
     /// <summary>Bodies are better pushed as memory: the stream cannot let the kernel send a file.</summary>
     public virtual bool WantsBytes => false;
 
-    /// <summary>A file follows, of which so many bytes leave in a row before others get their turn. Says whether all
-    /// of it may be given at once (<see cref="Connection.LooksAgain"/>).</summary>
-    public virtual bool BeginFile(long turnBytes) => false;
+    /// <summary>A file follows, of which so many bytes leave in a row before others get their turn, and for which the
+    /// head waits where it is short. Says whether all of it may be given at once
+    /// (<see cref="Connection.LooksAgain"/>).</summary>
+    public virtual bool BeginFile(long turnBytes, bool holdsHead) => false;
 
     /// <summary>See <see cref="Connection.AnswerFromOutside"/>: the last word to a client whose loop is held.</summary>
     public virtual void AnswerFromOutside(ReadOnlySpan<byte> bytes) => Transport.AnswerFromOutside(bytes);

@@ -360,9 +360,10 @@ internal sealed partial class Http1Driver
         return !_aborted;
     }
 
-    public override bool BeginFile(long turnBytes)
+    public override bool BeginFile(long turnBytes, bool holdsHead)
     {
         _connection.SendTurnBytes = turnBytes;
+        _connection.HeldFileBytes = holdsHead ? Connection.HeldFileBytesMax : 0;
         return _connection.LooksAgain;
     }
 

@@ -30,7 +30,15 @@ public sealed class FileRef
         }
     }
 
+    /// <summary>For so long, milliseconds, what was in the page cache is taken to be there still.</summary>
+    internal const int SeenMsMax = 1000;
+
     private int _references;
+    private long _seenFrom, _seenTo;
+
+    /// <summary>Loop milliseconds when <see cref="IsCached"/> last asked the kernel and found what it asked
+    /// for.</summary>
+    internal long SeenMs { get; private set; }
 
     public int Fd { get; private set; } = -1;
 
@@ -51,18 +59,30 @@ public sealed class FileRef
         }
         file.Fd = fd;
         file._references = 1;
+        file._seenTo = file._seenFrom = 0;
         return file;
     }
 
     public void AddReference() => _references++;
 
     /// <summary>Whether sending the range would not wait for a disk: all of it is in the page cache, or the kernel
-    /// cannot tell (before Linux 6.5) and reads ahead by itself.</summary>
-    public bool IsCached(long offset, long length)
+    /// cannot tell (before Linux 6.5) and reads ahead by itself. What was seen in the last second counts.</summary>
+    public bool IsCached(long offset, long length, long nowMs)
     {
+        if (offset >= _seenFrom && offset + length <= _seenTo && nowMs - SeenMs < SeenMsMax)
+        {
+            return true;
+        }
         long pages = (offset + length - 1) / PageBytes - offset / PageBytes + 1;
         SysResult cached = Sys.CachedPages(Fd, offset, length);
-        return cached.IsError || cached.Value >= pages;
+        if (cached.IsOk && cached.Value < pages)
+        {
+            return false;
+        }
+        _seenFrom = offset;
+        _seenTo = offset + length;
+        SeenMs = nowMs;
+        return true;
     }
 
     public void Release()

@@ -157,6 +157,14 @@ public abstract class Connection : LoopTimer
 
     public const long SendTurnBytesMax = 4 * 1024 * 1024;
 
+    /// <summary>What is in front of a slice of a file waits for it, to leave in one packet, where the slice has no more
+    /// bytes than this: 0 unless set. More makes a burst of several segments, and a congestion control that paces (BBR)
+    /// sends the end of such a one by a timer.</summary>
+    public long HeldFileBytes { get; set; }
+
+    /// <summary>With a head, what fits into one segment that the kernel hands to the device.</summary>
+    public const long HeldFileBytesMax = 60 * 1024;
+
     /// <summary>Whether a slice of a file that has left the page cache when its turn comes is read beside the loop.
     /// Otherwise only what leaves soon may be given to <see cref="Send"/>.</summary>
     public virtual bool LooksAgain => true;

@@ -13,9 +13,6 @@ internal abstract partial class SocketStream
     private const int GatherMax = 64;
     private const nuint HeldBytesMax = 128; // what is smaller waits for the file behind it
 
-    /// <summary>For so long, milliseconds, what was in the page cache is taken to be there still.</summary>
-    private const int SeenMs = 1000;
-
     /// <summary>Of a slice so much is looked for at once.</summary>
     private const long SeenBytesMax = 64 * 1024 * 1024;
 
@@ -47,16 +44,16 @@ internal abstract partial class SocketStream
     {
         IoVec* pieces = stackalloc IoVec[GatherMax];
         int count = chain.Gather(pieces, GatherMax, out wanted);
-        // A head held back for its file makes one burst, which BBR sends by a timer, at twice the CPU of the file.
-        bool more = count < chain.Count && (!chain[count].IsFile || pieces[0].Length < HeldBytesMax);
+        bool more = count < chain.Count
+            && (!chain[count].IsFile || chain[count].Length <= HeldFileBytes || pieces[0].Length < HeldBytesMax);
         return count == 1
             ? Sys.Send(Fd, (byte*)pieces[0].Base, (int)pieces[0].Length, more)
             : Sys.SendGathered(Fd, pieces, count, more);
     }
 
-    private void SetSeen(long end)
+    private void SetSeen(long end, long atMs)
     {
-        _seenMs = Loop.NowMs;
+        _seenMs = atMs;
         _seenTo = end;
     }
 
@@ -67,18 +64,18 @@ internal abstract partial class SocketStream
         {
             return !_isHolding;
         }
-        bool isOld = Loop.NowMs - _seenMs >= SeenMs || slice.FileOffset >= _seenTo;
+        bool isOld = Loop.NowMs - _seenMs >= FileRef.SeenMsMax || slice.FileOffset >= _seenTo;
         return isOld && !IsCached(ref slice, SeenBytesMax) && !IsCached(ref slice, SendTurnBytes);
     }
 
     private bool IsCached(ref ChainSegment slice, long most)
     {
         long length = Math.Min(slice.Length, most);
-        if (!slice.File!.IsCached(slice.FileOffset, length))
+        if (!slice.File!.IsCached(slice.FileOffset, length, Loop.NowMs))
         {
             return false;
         }
-        SetSeen(slice.FileOffset + length);
+        SetSeen(slice.FileOffset + length, slice.File.SeenMs);
         return true;
     }
 
@@ -104,7 +101,7 @@ internal abstract partial class SocketStream
         if (Number == number && !IsClosed)
         {
             _isWarming = false;
-            SetSeen(offset + length);
+            SetSeen(offset + length, Loop.NowMs);
             ContinueSend();
         }
         return default;

@@ -65,6 +65,7 @@ internal abstract unsafe partial class SocketStream(EventLoop loop) : Connection
         SentBytes = 0;
         SendTimeoutMs = 0;
         SendTurnBytes = SendTurnBytesMax;
+        HeldFileBytes = 0;
         Watcher = null;
         Owner = null;
         OwnerCount = 0;
@@ -243,7 +244,7 @@ internal abstract unsafe partial class SocketStream(EventLoop loop) : Connection
         }
         if (_sendError == 0)
         {
-            SetSeen(long.MaxValue);
+            SetSeen(long.MaxValue, Loop.NowMs);
             Transmit(chain);
         }
         if (_sendError != 0)

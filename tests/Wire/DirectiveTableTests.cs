@@ -42,7 +42,7 @@ public sealed class DirectiveTableTests
         ("Wire/FilesTests.cs", "Sendfile_sends_the_pages_of_the_file_themselves", "sendfile", ""),
         ("Unit/Http/DriverTests.cs", "A_client_that_takes_a_file_at_once_gets_a_chunk_a_turn", "sendfile_max_chunk",
             ""),
-        ("Wire/FilesTests.cs", "The_first_page_leaves_with_the_head_where_nothing_is_pushed", "tcp_nopush", ""),
+        ("Wire/FilesTests.cs", "A_short_file_leaves_with_its_head_where_nothing_is_pushed", "tcp_nopush", ""),
         ("Wire/TimedOutTests.cs", "A_client_that_does_not_read_is_reset_where_that_is_asked_for",
             "reset_timedout_connection",
             "Wire/TimedOutTests.cs A_client_that_does_not_read_finds_the_end_behind_what_was_sent"),

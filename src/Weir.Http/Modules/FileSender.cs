@@ -25,7 +25,6 @@ internal static class FileSender
     private const long WindowBytes = 64 * 1024 * 1024;
 
     private const int SlabBytes = 64 * 1024;
-    private const int PageBytes = 4096;
 
     /// <summary>Pushes what was found; its references are taken over.</summary>
     internal static LoopTask<PhaseResult> SendFoundAsync(HttpRequest r, ref FoundFile found)
@@ -197,12 +196,12 @@ internal static class FileSender
     private static LoopTask<PhaseResult> SendWindows(HttpRequest r, FileRef file, long from, long end)
     {
         var row = new Row(r);
-        long window = r.Stream.BeginFile(row.Bytes) ? WindowBytes : row.Bytes;
-        if (end - from > window || !file.IsCached(from, end - from))
+        long window = r.Stream.BeginFile(row.Bytes, r.Location.TcpNoPush.Value) ? WindowBytes : row.Bytes;
+        if (end - from > window || !file.IsCached(from, end - from, r.Loop.NowMs))
         {
             return SendWindowsAsync(r, file, from, end, window, row);
         }
-        PushWindow(r, file, from, end, isFirst: true, isLast: true);
+        PushWindow(r, file, from, end, isLast: true);
         file.Release();
         return PhaseResult.Done;
     }
@@ -214,7 +213,7 @@ internal static class FileSender
         while (true)
         {
             long length = Math.Min(end - at, window);
-            if (!file.IsCached(at, length))
+            if (!file.IsCached(at, length, r.Loop.NowMs))
             {
                 if (length > row.Bytes)
                 {
@@ -230,7 +229,7 @@ internal static class FileSender
                     return Fail(r, file, read.Errno, at);
                 }
             }
-            PushWindow(r, file, at, at + length, at == from, at + length == end);
+            PushWindow(r, file, at, at + length, at + length == end);
             at += length;
             if (at == end)
             {
@@ -251,28 +250,12 @@ internal static class FileSender
         return PhaseResult.Done;
     }
 
-    private static void PushWindow(HttpRequest r, FileRef file, long from, long end, bool isFirst, bool isLast)
+    private static void PushWindow(HttpRequest r, FileRef file, long from, long end, bool isLast)
     {
         BufferChain chain = r.Loop.RentChain();
-        int ahead = isFirst && r.Location.TcpNoPush.Value && end - from > PageBytes
-            ? Precede(r.Loop, file, chain, from) : 0;
-        chain.AppendFile(file, from + ahead, end - from - ahead);
+        chain.AppendFile(file, from, end - from);
         r.Push(chain, isLast ? PushFlags.Last : PushFlags.None);
         r.Loop.Return(chain);
-    }
-
-    /// <summary><c>tcp_nopush</c>: the first page goes behind the head as bytes, so that both leave in one packet;
-    /// how many bytes that were. What is not cached by now is left to the file.</summary>
-    private static int Precede(EventLoop loop, FileRef file, BufferChain chain, long at)
-    {
-        BufferSlab slab = loop.Buffers.Rent(PageBytes);
-        SysResult read = ReadNow(file.Fd, slab.Memory.Slice(0, PageBytes), at);
-        if (read.Value > 0)
-        {
-            chain.AppendSlice(slab.Memory.Slice(0, read.Int), slab);
-        }
-        slab.Release();
-        return Math.Max(read.Int, 0);
     }
 
     /// <summary>Several ranges: the filter needs the whole body at once, as a slice of the file.</summary>
@@ -281,7 +264,7 @@ internal static class FileSender
     {
         for (int i = 0; i < ranges.Count; i++)
         {
-            if (!file.IsCached(at + ranges[i].Start, ranges[i].Length))
+            if (!file.IsCached(at + ranges[i].Start, ranges[i].Length, r.Loop.NowMs))
             {
                 BufferSlab scratch = r.Loop.Buffers.Rent(SlabBytes);
                 await r.Loop.WarmFileAsync(file.Fd, scratch.Memory, at + ranges[i].Start, ranges[i].Length);

@@ -23,7 +23,7 @@ public sealed class ColdFileTests
         {
             (Connection client, Connection server, FileRef file, BufferChain chain) = await Begin(rig, path);
             Evict(path);
-            Assert.False(file.IsCached(0, FileBytes));
+            Assert.False(file.IsCached(0, FileBytes, rig.Loop.NowMs));
 
             var got = new MemoryStream();
             LoopTask<int> reading = Rig.ReadAll(client, got);
