@@ -401,6 +401,11 @@ internal sealed partial class Http1Driver
             r.LogError(LogLevel.Info, "client timed out", Errno.ETIMEDOUT);
             _reset = r.Location.ResetTimedOutConnection.Value;
         }
+        else if (error == Errno.EIO)
+        {
+            // What the disk says, or the end of a file that became shorter than was promised: not the client's doing.
+            r.LogError(LogLevel.Alert, "sendfile() found the file truncated or unreadable", error);
+        }
         else if (error != Errno.ECANCELED)
         {
             r.LogError(LogLevel.Info, _connection.Fault ?? "writev() failed",

@@ -188,6 +188,30 @@ public sealed class FilesTests
         }
     }
 
+    /// <summary>What was promised cannot be sent: the connection ends, the log says whose doing it is, and others are
+    /// served.</summary>
+    [Fact]
+    public void A_file_that_became_shorter_while_it_is_open_ends_the_connection_with_an_alert()
+    {
+        using var files = new TempDir();
+        files.Write("a", new string('a', 100 * 1024));
+        files.Write("b", "b");
+        using var weir = ServerProcess.Weir(
+            Conf.Server("open_file_cache max=10; open_file_cache_valid 600s; location / { }"), files);
+        Assert.Equal(100 * 1024, weir.Get("/a").Body.Length);
+        using (FileStream file = File.OpenWrite(files.At("a")))
+        {
+            file.SetLength(40 * 1024);
+        }
+        using RawClient client = weir.Connect();
+        client.Send(RawClient.Request("GET", "/a", []));
+        byte[] got = client.ReadToEnd();
+        Assert.InRange(got.Length, 40 * 1024, 41 * 1024);
+        Wait.For("the alert", () => weir.ErrorLog.Contains("found the file truncated", StringComparison.Ordinal));
+        Assert.Contains("[alert]", weir.ErrorLog);
+        Assert.Equal("b", weir.Get("/b").Text);
+    }
+
     /// <summary><c>tcpi_data_segs_in</c> of Linux' <c>TCP_INFO</c>.</summary>
     private static int SegmentsReceived(System.Net.Sockets.Socket socket)
     {
