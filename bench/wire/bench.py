@@ -318,6 +318,13 @@ def prepare_files(directory):
     os.chmod(directory, 0o755)
 
 
+def make_certificate(directory):
+    """A key and a certificate of its own for localhost: key and crt in the directory."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", f"{directory}/key", "-out", f"{directory}/crt", "-days", "2", "-subj", "/CN=localhost"],
+                   check=True, capture_output=True)
+
+
 def start_origin(options, base, files):
     directory, port = tempfile.mkdtemp(dir=base), free_port()
     user = "user root;" if os.geteuid() == 0 else ""

@@ -231,9 +231,7 @@ class Bench:
                 f.write(os.urandom(size))
         with open(os.path.join(self.base, "message"), "wb") as f:
             f.write(b"\0\0\0\0\x40" + os.urandom(64))
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-                        "-nodes", "-keyout", f"{self.files}/key", "-out", f"{self.files}/crt", "-days", "2", "-subj",
-                        "/CN=localhost"], check=True, capture_output=True)
+        bench.make_certificate(self.files)
         echo = os.path.join(self.base, "grpc-echo")
         subprocess.run(["gcc", "-O2", "-o", echo, os.path.join(bench.ROOT, "bench/floor/grpc-echo.c")], check=True)
         self.echo = bench.free_port()

@@ -12,10 +12,9 @@ import tempfile
 import bench
 import scenarios
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILT = os.path.join(ROOT, "artifacts/profile/bin/Weir/release_net10.0")
-WRITER = os.path.join(ROOT, "artifacts/bin/mibc/release/Weir.Bench.Mibc")
-PROFILE = os.path.join(ROOT, "src/Weir/weir.mibc")
+BUILT = os.path.join(bench.ROOT, "artifacts/profile/bin/Weir/release_net10.0")
+WRITER = os.path.join(bench.ROOT, "artifacts/bin/mibc/release/Weir.Bench.Mibc")
+PROFILE = os.path.join(bench.ROOT, "src/Weir/weir.mibc")
 SCENARIOS = ("return", "static-1k", "static-1k-nocache", "static-100k", "static-10m", "proxy", "proxy-100k",
              "cache-hit", "pipelined16", "short-lived")
 
@@ -46,15 +45,16 @@ http {{
 class Counted:
     """One process of Weir without a master, which writes what it counted when it ends."""
 
-    def __init__(self, options, what, engine):
-        self.options, self.text = options, os.path.join(options.base, f"{what}-{engine}.txt")
+    def __init__(self, options, what, engine, configure):
+        self.text = os.path.join(options.base, f"{what}-{engine}.txt")
         self.directory, self.port = tempfile.mkdtemp(dir=options.base), bench.free_port()
+        self.conf = "master_process off;" + configure(self.port, self.directory)
 
     def __enter__(self):
         os.environ.update(COUNTING, DOTNET_PGODataPath=self.text)
         try:
             self.server = bench.Server("weir", os.path.join(BUILT, "weir"), 0, self.directory,
-                                       "master_process off;" + self.conf, self.port)
+                                       self.conf, self.port)
         finally:
             for name in (*COUNTING, "DOTNET_PGODataPath"):
                 del os.environ[name]
@@ -62,30 +62,29 @@ class Counted:
 
     def __exit__(self, *_):
         self.server.process.send_signal(signal.SIGQUIT)
-        self.server.process.wait(60)
+        try:
+            self.server.process.wait(60)
+        finally:
+            self.server.stop()
         if not os.path.exists(self.text):
             raise bench.Refused(f"nothing was written at the end: {self.server.story()}")
 
 
 def count_scenario(options, scenario, realistic, engine, origin):
-    counted = Counted(options, f"{scenario.name}-{realistic}", engine)
-    counted.conf = scenarios.configuration(scenario, realistic, counted.port, counted.directory, options.files,
-                                           origin.port, engine, options.user, BUILT)
+    counted = Counted(options, f"{scenario.name}-{realistic}", engine, lambda port, directory: scenarios.configuration(
+        scenario, realistic, port, directory, options.files, origin.port, engine, options.user, BUILT))
     script = os.path.join(counted.directory, "requests.lua")
     with open(script, "w") as f:
         f.write(scenarios.lua(scenario, realistic))
     with counted as server:
-        result = bench.wrk(server, script, options.seconds, 1, scenario.connections)
-    if result["requests"] == 0 or result["status"]:
-        raise bench.Refused(f"{scenario.name}: {result}")
+        result = bench.measure(server, script, options.seconds, options.cores, scenario.connections)
     print(f"{scenario.name:18} {'realistic' if realistic else 'bare':10} {engine:9} {result['requests']:8} requests")
     return counted.text
 
 
 def count_tls(options, engine):
-    counted = Counted(options, "tls", engine)
-    counted.conf = TLS.format(user=options.user, dir=counted.directory, engine=engine, port=counted.port,
-                              files=options.files)
+    counted = Counted(options, "tls", engine, lambda port, directory: TLS.format(
+        user=options.user, dir=directory, engine=engine, port=port, files=options.files))
     with counted as server:
         url, seconds = f"https://127.0.0.1:{server.port}", str(options.seconds)
         for path in ("/f/0.html", "/b/0.bin"):
@@ -110,9 +109,7 @@ def main():
     options.files = os.path.join(options.base, "files")
     bench.raise_file_limit()
     bench.prepare_files(options.files)
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                    "-subj", "/CN=localhost", "-keyout", options.files + "/key", "-out", options.files + "/crt"],
-                   check=True, stderr=subprocess.DEVNULL)
+    bench.make_certificate(options.files)
     origin, texts = bench.start_origin(options, options.base, options.files), []
     try:
         for engine in ("io_uring", "epoll"):
